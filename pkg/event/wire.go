@@ -1,0 +1,293 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grafana/loki/pkg/push"
+	"github.com/klauspost/compress/s2"
+	remote "github.com/prometheus/client_golang/exp/api/remote/genproto/v2"
+)
+
+// Telemetry travels in its ecosystem's own format. This file is the only one
+// that knows it: metrics as Remote-Write 2.0, logs as Loki's push request,
+// both in a snappy block. What a payload cannot carry is in the event's id and
+// extensions.
+
+// maxPayload bounds what a payload may decompress to, so that a small hostile
+// message cannot take the process down.
+const maxPayload = 16 * mib
+
+// Extensions of telemetry batches.
+const (
+	extBootstrap = "bootstrap"   // "true" for history read to warm folds up
+	extSampled   = "sampledrate" // CloudEvents' sampling extension
+	extWindowEnd = "windowend"   // nanoseconds since the epoch
+)
+
+var metricWire = Wire[MetricBatch]{
+	ContentType:     "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+	ContentEncoding: "snappy",
+	Marshal:         marshalMetrics,
+	Unmarshal:       unmarshalMetrics,
+	Extensions: func(b MetricBatch) map[string]string {
+		if !b.Bootstrap {
+			return nil
+		}
+		return map[string]string{extBootstrap: "true"}
+	},
+}
+
+var logWire = Wire[LogBatch]{
+	ContentType:     "application/x-protobuf;proto=logproto.PushRequest",
+	ContentEncoding: "snappy",
+	Marshal:         marshalLogs,
+	Unmarshal:       unmarshalLogs,
+	Extensions: func(b LogBatch) map[string]string {
+		m := map[string]string{extWindowEnd: strconv.FormatInt(b.End.UnixNano(), 10)}
+		if b.SampledRate > 1 {
+			m[extSampled] = strconv.Itoa(b.SampledRate)
+		}
+		if b.Bootstrap {
+			m[extBootstrap] = "true"
+		}
+		return m
+	},
+}
+
+func marshalMetrics(b MetricBatch) ([]byte, error) {
+	req := remote.Request{Symbols: []string{""}, Timeseries: make([]*remote.TimeSeries, len(b.Series))}
+	refs := map[string]uint32{"": 0}
+	ref := func(s string) uint32 {
+		i, ok := refs[s]
+		if !ok {
+			i = uint32(len(req.Symbols))
+			refs[s] = i
+			req.Symbols = append(req.Symbols, s)
+		}
+		return i
+	}
+	points := 0
+	for i, s := range b.Series {
+		ts := &remote.TimeSeries{LabelsRefs: make([]uint32, 0, 2*len(s.Labels)), Samples: make([]*remote.Sample, len(s.Points))}
+		for _, l := range s.Labels {
+			ts.LabelsRefs = append(ts.LabelsRefs, ref(l.Name), ref(l.Value))
+		}
+		block := make([]remote.Sample, len(s.Points))
+		for j, p := range s.Points {
+			block[j].Timestamp, block[j].Value = p.T, p.V
+			ts.Samples[j] = &block[j]
+		}
+		points += len(s.Points)
+		req.Timeseries[i] = ts
+	}
+	if points > MaxBatchSamples {
+		return nil, fmt.Errorf("metric batch holds %d samples, more than %d", points, MaxBatchSamples)
+	}
+	raw, err := req.MarshalVT()
+	if err != nil {
+		return nil, err
+	}
+	return s2.EncodeSnappy(nil, raw), nil
+}
+
+func unmarshalMetrics(payload []byte, a Attributes) (MetricBatch, error) {
+	id, err := parseBatchID(a.ID, "m")
+	if err != nil {
+		return MetricBatch{}, err
+	}
+	raw, err := unpack(payload)
+	if err != nil {
+		return MetricBatch{}, err
+	}
+	var req remote.Request
+	if err := req.UnmarshalVT(raw); err != nil {
+		return MetricBatch{}, fmt.Errorf("remote-write 2.0: %w", err)
+	}
+	b := MetricBatch{
+		Source: id.source, Query: id.query, Partition: id.partition, Step: time.UnixMilli(id.start).UTC(), Chunk: id.chunk,
+		Bootstrap: a.Extensions[extBootstrap] == "true", Series: make([]Series, len(req.Timeseries)),
+	}
+	for i, ts := range req.Timeseries {
+		if len(ts.LabelsRefs)%2 != 0 {
+			return MetricBatch{}, fmt.Errorf("remote-write 2.0: series %d has an odd number of label references", i)
+		}
+		s := Series{Labels: make(Labels, len(ts.LabelsRefs)/2), Points: make([]Point, len(ts.Samples))}
+		for j := range s.Labels {
+			n, v := ts.LabelsRefs[2*j], ts.LabelsRefs[2*j+1]
+			if int(n) >= len(req.Symbols) || int(v) >= len(req.Symbols) {
+				return MetricBatch{}, fmt.Errorf("remote-write 2.0: series %d refers to a symbol outside the table of %d", i, len(req.Symbols))
+			}
+			s.Labels[j] = Label{req.Symbols[n], req.Symbols[v]}
+		}
+		for j, p := range ts.Samples {
+			s.Points[j] = Point{T: p.Timestamp, V: p.Value}
+		}
+		s.ID = s.Labels.Hash()
+		b.Series[i] = s
+	}
+	if len(b.Series) > 0 {
+		b.Namespace = b.Series[0].Labels.Get(LabelNamespace)
+	}
+	return b, nil
+}
+
+func marshalLogs(b LogBatch) ([]byte, error) {
+	req := push.PushRequest{Streams: make([]push.Stream, len(b.Streams))}
+	lines := 0
+	for i, s := range b.Streams {
+		st := push.Stream{Labels: s.Labels.String(), Hash: s.ID, Entries: make([]push.Entry, len(s.Lines))}
+		for j, l := range s.Lines {
+			st.Entries[j] = push.Entry{Timestamp: l.Time, Line: l.Text}
+		}
+		lines += len(s.Lines)
+		req.Streams[i] = st
+	}
+	if lines > MaxBatchSamples {
+		return nil, fmt.Errorf("log batch holds %d lines, more than %d", lines, MaxBatchSamples)
+	}
+	raw, err := req.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return s2.EncodeSnappy(nil, raw), nil
+}
+
+func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
+	id, err := parseBatchID(a.ID, "l")
+	if err != nil {
+		return LogBatch{}, err
+	}
+	raw, err := unpack(payload)
+	if err != nil {
+		return LogBatch{}, err
+	}
+	var req push.PushRequest
+	if err := req.Unmarshal(raw); err != nil {
+		return LogBatch{}, fmt.Errorf("logproto: %w", err)
+	}
+	b := LogBatch{
+		Source: id.source, Query: id.query, Partition: id.partition, Start: time.Unix(0, id.start).UTC(), Chunk: id.chunk,
+		Bootstrap: a.Extensions[extBootstrap] == "true", SampledRate: 1, Streams: make([]LogStream, len(req.Streams)),
+	}
+	if s := a.Extensions[extSampled]; s != "" {
+		if b.SampledRate, err = strconv.Atoi(s); err != nil || b.SampledRate < 1 {
+			return LogBatch{}, fmt.Errorf("extension %s %q is not a whole number of at least 1", extSampled, s)
+		}
+	}
+	end, err := strconv.ParseInt(a.Extensions[extWindowEnd], 10, 64)
+	if err != nil {
+		return LogBatch{}, fmt.Errorf("extension %s %q is not a time in nanoseconds", extWindowEnd, a.Extensions[extWindowEnd])
+	}
+	b.End = time.Unix(0, end).UTC()
+	for i, st := range req.Streams {
+		ls, err := ParseLabels(st.Labels)
+		if err != nil {
+			return LogBatch{}, fmt.Errorf("logproto: stream %d: %w", i, err)
+		}
+		s := LogStream{ID: ls.Hash(), Labels: ls, Lines: make([]LogLine, len(st.Entries))}
+		for j, e := range st.Entries {
+			s.Lines[j] = LogLine{Time: e.Timestamp.UTC(), Text: e.Line}
+		}
+		b.Streams[i] = s
+	}
+	if len(b.Streams) > 0 {
+		b.Namespace = b.Streams[0].Labels.Get(LabelNamespace)
+	}
+	return b, nil
+}
+
+func unpack(payload []byte) ([]byte, error) {
+	n, err := s2.DecodedLen(payload)
+	if err != nil {
+		return nil, fmt.Errorf("snappy: %w", err)
+	}
+	if n > maxPayload {
+		return nil, fmt.Errorf("snappy: payload would grow to %d bytes, more than %d", n, maxPayload)
+	}
+	raw, err := s2.Decode(nil, payload)
+	if err != nil {
+		return nil, fmt.Errorf("snappy: %w", err)
+	}
+	return raw, nil
+}
+
+// batchID is what the id of a telemetry batch says:
+// <prefix>:<source>:<query hash>:<partition>:<start>:<chunk>. Start is in
+// milliseconds for metrics and in nanoseconds for logs.
+type batchID struct {
+	source, query string
+	partition     int
+	start         int64
+	chunk         int
+}
+
+func (id batchID) format(prefix string) string {
+	return fmt.Sprintf("%s:%s:%s:%s:%d:%d", prefix, id.source, id.query, PartitionToken(id.partition), id.start, id.chunk)
+}
+
+func parseBatchID(s, prefix string) (batchID, error) {
+	p := strings.Split(s, ":")
+	bad := func() (batchID, error) {
+		return batchID{}, fmt.Errorf("id %q is not %s:<source>:<query>:<partition>:<start>:<chunk>", s, prefix)
+	}
+	if len(p) != 6 || p[0] != prefix {
+		return bad()
+	}
+	id := batchID{source: p[1], query: p[2]}
+	var err1, err2, err3 error
+	id.partition, err1 = strconv.Atoi(p[3])
+	id.start, err2 = strconv.ParseInt(p[4], 10, 64)
+	id.chunk, err3 = strconv.Atoi(p[5])
+	if errors.Join(err1, err2, err3) != nil || id.partition < 0 || id.partition >= Partitions {
+		return bad()
+	}
+	return id, nil
+}
+
+// ParseLabels reads a stream selector of plain equalities, as Labels.String
+// and Loki write it: {a="b", c="d"}. The result is sorted; a name that occurs
+// twice is an error.
+func ParseLabels(s string) (Labels, error) {
+	rest := strings.TrimSpace(s)
+	if !strings.HasPrefix(rest, "{") || !strings.HasSuffix(rest, "}") {
+		return nil, fmt.Errorf("labels %.80q do not stand in braces", s)
+	}
+	rest = strings.TrimSpace(rest[1 : len(rest)-1])
+	var ls Labels
+	for rest != "" {
+		name, after, ok := strings.Cut(rest, "=")
+		name = strings.TrimSpace(name)
+		if !ok || name == "" {
+			return nil, fmt.Errorf("labels %.80q: no name before =", s)
+		}
+		quoted, err := strconv.QuotedPrefix(strings.TrimSpace(after))
+		if err != nil {
+			return nil, fmt.Errorf("labels %.80q: value of %s is not quoted", s, name)
+		}
+		value, err := strconv.Unquote(quoted)
+		if err != nil {
+			return nil, fmt.Errorf("labels %.80q: value of %s: %w", s, name, err)
+		}
+		ls = append(ls, Label{name, value})
+		rest = strings.TrimSpace(strings.TrimSpace(after)[len(quoted):])
+		if rest == "" {
+			break
+		}
+		if rest[0] != ',' {
+			return nil, fmt.Errorf("labels %.80q: no comma after %s", s, name)
+		}
+		rest = strings.TrimSpace(rest[1:])
+	}
+	slices.SortFunc(ls, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(ls); i++ {
+		if ls[i].Name == ls[i-1].Name {
+			return nil, fmt.Errorf("labels %.80q: %s occurs twice", s, ls[i].Name)
+		}
+	}
+	return ls, nil
+}
