@@ -324,3 +324,6 @@ func aboutOrEmpty(e Entity) string {
 }
 
 func short(digest string) string { return digest[:min(16, len(digest))] }
+
+// NotifyFilter is the subject filter of one channel's share of the work queue.
+func NotifyFilter(channel string) string { return "notify." + Token(channel) + ".*" }
