@@ -1,0 +1,243 @@
+// Package bundle is an incident on disk: what the sources said around it, and
+// what the pipeline made of it, in formats that other tools read.
+//
+//	manifest.json   what it is; the only file that must be there
+//	metrics.om      samples, OpenMetrics text with timestamps
+//	logs.jsonl      log lines, as logcli --output=jsonl writes them
+//	events.jsonl    Kubernetes events, core/v1 JSON, one a line
+//	objects.jsonl   Kubernetes objects as they were, one a line
+//	edges.json      who calls whom: [{"caller": "shop/deployment/web", "callee": "shop/deployment/db"}]
+//	streams/NAME.jsonl[.zst]   messages of a stream of the bus, for an exact replay
+//	state/          checkpoints from before the incident; without them a replay starts cold
+//	evidence/       answers to look-ups, which a replay reads instead of asking again
+//
+// A bundle is a folder, or the same files in a .tar.zst.
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing/fstest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// FormatVersion is the version of the format this package writes.
+const FormatVersion = 1
+
+// maxUnpacked bounds what an archive may unpack to.
+const maxUnpacked = 2 << 30
+
+// Manifest says what a bundle is.
+type Manifest struct {
+	Version  int       `json:"version"` // FormatVersion
+	Name     string    `json:"name"`
+	Summary  string    `json:"summary,omitempty"` // one line
+	Cluster  string    `json:"cluster,omitempty"`
+	Incident string    `json:"incident,omitempty"` // id, when it was made for one
+	Start    time.Time `json:"start"`              // of the telemetry
+	End      time.Time `json:"end"`
+	// State is cold when the folds start empty, so that a replay equals every
+	// other replay but not the live run; warm when state/ holds checkpoints.
+	State    string            `json:"state"`
+	MadeBy   string            `json:"made_by"` // program and version
+	Sources  map[string]string `json:"sources,omitempty"`
+	Messages map[string]int    `json:"messages,omitempty"` // per stream
+}
+
+// Edge is one call relation.
+type Edge struct {
+	Caller string `json:"caller"` // namespace/kind/name
+	Callee string `json:"callee"`
+}
+
+// Bundle is a bundle opened for reading.
+type Bundle struct {
+	Manifest Manifest
+	fsys     fs.FS
+	name     string
+}
+
+// Open opens a folder or a .tar.zst.
+func Open(name string) (*Bundle, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("open bundle: %w", err)
+	}
+	if st.IsDir() {
+		return OpenFS(os.DirFS(name), name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open bundle: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	return OpenArchive(f, name)
+}
+
+// OpenArchive reads a .tar.zst whole into memory. Paths that leave the
+// archive, links and devices are refused.
+func OpenArchive(r io.Reader, name string) (*Bundle, error) {
+	dec, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		return nil, fmt.Errorf("open bundle %s: %w", name, err)
+	}
+	defer dec.Close()
+	files := fstest.MapFS{}
+	tr := tar.NewReader(dec)
+	total := int64(0)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open bundle %s: not a .tar.zst: %w", name, err)
+		}
+		p := path.Clean(strings.TrimPrefix(h.Name, "./"))
+		switch {
+		case h.Typeflag == tar.TypeDir:
+			continue
+		case h.Typeflag != tar.TypeReg || !fs.ValidPath(p):
+			return nil, fmt.Errorf("open bundle %s: entry %q is not a plain file inside the archive", name, h.Name)
+		}
+		if total += h.Size; total > maxUnpacked {
+			return nil, fmt.Errorf("open bundle %s: unpacks to more than %d MiB", name, maxUnpacked>>20)
+		}
+		b, err := io.ReadAll(io.LimitReader(tr, h.Size))
+		if err != nil {
+			return nil, fmt.Errorf("open bundle %s: %s: %w", name, h.Name, err)
+		}
+		files[p] = &fstest.MapFile{Data: b, Mode: 0o644}
+	}
+	return OpenFS(files, name)
+}
+
+// OpenFS opens a bundle in a file system.
+func OpenFS(fsys fs.FS, name string) (*Bundle, error) {
+	b, err := fs.ReadFile(fsys, "manifest.json")
+	if err != nil {
+		return nil, fmt.Errorf("open bundle %s: %w", name, err)
+	}
+	bundle := &Bundle{fsys: fsys, name: name}
+	if err := json.Unmarshal(b, &bundle.Manifest); err != nil {
+		return nil, fmt.Errorf("open bundle %s: manifest.json: %w", name, err)
+	}
+	if v := bundle.Manifest.Version; v != FormatVersion {
+		return nil, fmt.Errorf("open bundle %s: manifest.json: version: %d is not %d; read it with the oncall that wrote it", name, v, FormatVersion)
+	}
+	return bundle, nil
+}
+
+// Has says whether the bundle holds a file.
+func (b *Bundle) Has(name string) bool {
+	_, err := fs.Stat(b.fsys, name)
+	return err == nil
+}
+
+// Streams lists the recorded streams, sorted.
+func (b *Bundle) Streams() []string {
+	var out []string
+	entries, err := fs.ReadDir(b.fsys, "streams")
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		name, _, ok := strings.Cut(e.Name(), ".jsonl")
+		if ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// open opens a file, or the same with .zst behind it, unpacked.
+func (b *Bundle) open(name string) (io.ReadCloser, error) {
+	f, err := b.fsys.Open(name)
+	if err == nil {
+		return f, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	z, zerr := b.fsys.Open(name + ".zst")
+	if zerr != nil {
+		return nil, err
+	}
+	dec, err := zstd.NewReader(z, zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		_ = z.Close()
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{dec, closers{dec.IOReadCloser(), z}}, nil
+}
+
+type closers []io.Closer
+
+func (cs closers) Close() error {
+	var errs []error
+	for _, c := range cs {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Pack writes a bundle's folder as .tar.zst. The same files give the same
+// bytes: entries are sorted and carry no owner and no time.
+func Pack(w io.Writer, dir string) error {
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	tw := tar.NewWriter(enc)
+	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		if err := tw.WriteHeader(&tar.Header{Name: filepath.ToSlash(rel), Mode: 0o644, Size: int64(len(b)), Format: tar.FormatPAX}); err != nil {
+			return err
+		}
+		_, err = io.Copy(tw, bytes.NewReader(b))
+		return err
+	})
+	if err := errors.Join(err, tw.Close(), enc.Close()); err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	return nil
+}
+
+// WriteManifest writes manifest.json into a folder.
+func WriteManifest(dir string, m Manifest) error {
+	m.Version = FormatVersion
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return nil
+}
