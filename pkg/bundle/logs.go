@@ -21,4 +21,3 @@ func (b *Bundle) Logs() iter.Seq2[LogEntry, error] { return jsonLines[LogEntry](
 func (b *Bundle) Events() iter.Seq2[event.KubeEvent, error] {
 	return jsonLines[event.KubeEvent](b, "events.jsonl")
 }
-

@@ -2,6 +2,7 @@ package event
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -63,7 +64,8 @@ func (ls Labels) Map() map[string]string {
 	return m
 }
 
-// String writes the labels as a selector: {a="b", c="d"}.
+// String writes the labels as a selector: {a="b", c="d"}. Values are quoted as
+// Go, PromQL and LogQL do, so that it is safe inside a query.
 func (ls Labels) String() string {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -72,19 +74,8 @@ func (ls Labels) String() string {
 			b.WriteString(", ")
 		}
 		b.WriteString(l.Name)
-		b.WriteString(`="`)
-		for _, r := range l.Value {
-			switch r {
-			case '\\', '"':
-				b.WriteByte('\\')
-				b.WriteRune(r)
-			case '\n':
-				b.WriteString(`\n`)
-			default:
-				b.WriteRune(r)
-			}
-		}
-		b.WriteByte('"')
+		b.WriteByte('=')
+		b.WriteString(strconv.Quote(l.Value))
 	}
 	b.WriteByte('}')
 	return b.String()

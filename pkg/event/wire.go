@@ -3,6 +3,7 @@ package event
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,6 +250,9 @@ func parseBatchID(s, prefix string) (batchID, error) {
 	return id, nil
 }
 
+// labelName is what Prometheus, Loki and OpenTelemetry use as names.
+var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_:./-]*$`)
+
 // ParseLabels reads a stream selector of plain equalities, as Labels.String
 // and Loki write it: {a="b", c="d"}. The result is sorted; a name that occurs
 // twice is an error.
@@ -262,8 +266,8 @@ func ParseLabels(s string) (Labels, error) {
 	for rest != "" {
 		name, after, ok := strings.Cut(rest, "=")
 		name = strings.TrimSpace(name)
-		if !ok || name == "" {
-			return nil, fmt.Errorf("labels %.80q: no name before =", s)
+		if !ok || !labelName.MatchString(name) {
+			return nil, fmt.Errorf("labels %.80q: no label name before =", s)
 		}
 		quoted, err := strconv.QuotedPrefix(strings.TrimSpace(after))
 		if err != nil {
