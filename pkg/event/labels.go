@@ -23,6 +23,8 @@ const (
 	LabelFamily    = "oncall_family"    // query family in policies/queries, for example istio
 	LabelEntity    = "oncall_entity"    // namespace/kind/name, when it is neither workload, pod nor node
 	LabelUnit      = "oncall_unit"      // UCUM-like unit: s, By, 1, {request}/s …
+	LabelClass     = "oncall_class"     // SignalClass of departures of this signal; absent: the detector's own
+	LabelSLO       = "oncall_slo"       // objective of policies/slo.yaml that the series was evaluated for
 	LabelDetected  = "oncall_detectors" // comma-separated detectors asked for by the query; absent: the default set
 )
 

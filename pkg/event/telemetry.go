@@ -278,6 +278,7 @@ type Batch struct {
 	Partition int
 	Watermark time.Time // of the tick that closed the batch
 	Previous  time.Time // watermark of the batch before; zero in the first
+	Skipped   int       // steps or windows before Watermark that were given up: absence in them means nothing
 	Blind     []Blindness
 	Metrics   []MetricBatch
 	Logs      []LogBatch
