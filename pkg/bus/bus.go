@@ -6,51 +6,188 @@ package bus
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
+// Settings are what code passes to [Connect].
+type Settings struct {
+	Log       *slog.Logger
+	Metrics   prometheus.Registerer
+	Tracer    trace.Tracer
+	Now       func() time.Time             // wall clock, for recordedtime and leases; nil: time.Now
+	Name      string                       // of the connection: the service's name
+	Source    string                       // ce-source: //<cluster>/<service>
+	InProcess nats.InProcessConnProvider   // the server in this process; nil: Config.URL
+	OnState   func(ready bool, why string) // told when the connection comes and goes; may be nil
+}
+
 // Bus is a connection to one JetStream. Its methods are safe for concurrent use.
 type Bus struct {
-	nc *nats.Conn
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	cfg     Config
+	set     Settings
+	metrics *metrics
 }
 
-// Publish writes events to their streams and waits until the server has
-// stored every one. An id that the server has seen inside its dedupe window is
-// stored once and is no error. Publish blocks while too many publishes are
-// under way, which is the pipeline's back-pressure.
-func (b *Bus) Publish(ctx context.Context, events ...event.Outgoing) error { panic("bus") }
-
-// ConsumerConfig says how a stateless stage reads a stream.
-type ConsumerConfig struct {
-	Durable    string          // unique per stage; shared by its members
-	Filter     string          // subject filter; "" for the kind's own address
-	Workers    int             // messages handled at once; 0 means 1
-	AckWait    time.Duration   // 0 means 30 s; extended while a handler runs
-	MaxDeliver int             // 0 means 6
-	Backoff    []time.Duration // nil means 1s 5s 30s 2m 10m
+// Connect connects, and makes streams and buckets when the configuration says
+// so. A server that is not there yet is waited for until ctx is done.
+func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
+	set.defaults()
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics)}
+	opts, err := b.options()
+	if err != nil {
+		return nil, err
+	}
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		b.nc, err = nats.Connect(cfg.URL, opts...)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+		}
+		set.Log.Warn("nats unreachable, trying again", "url", cfg.URL, "err", err)
+		if !sleep(ctx, wait) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+		}
+	}
+	b.js, err = jetstream.New(b.nc,
+		jetstream.WithPublishAsyncMaxPending(cfg.MaxPending),
+		jetstream.WithPublishAsyncTimeout(publishTimeout),
+		jetstream.WithDefaultTimeout(10*time.Second))
+	if err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+	}
+	if cfg.ManageStreams {
+		if err := b.EnsureStreams(ctx); err != nil {
+			b.nc.Close()
+			return nil, err
+		}
+	}
+	set.OnState(true, "")
+	return b, nil
 }
 
-// Consume calls h with each event of kind k until ctx is done. What h returns
-// is the acknowledgement: nil acknowledges, an error redelivers with back-off,
-// [Retry] delays, [Reject] and an undecodable message go to the dead-letter
-// stream with the reason.
-func Consume[T any](ctx context.Context, b *Bus, k event.Kind[T], c ConsumerConfig, h func(context.Context, event.Event[T]) error) error {
-	panic("bus")
+func (s *Settings) defaults() {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.Metrics == nil {
+		s.Metrics = prometheus.NewRegistry()
+	}
+	if s.Tracer == nil {
+		s.Tracer = noop.NewTracerProvider().Tracer("")
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if s.Source == "" {
+		s.Source = "//cluster/oncall"
+	}
+	if s.OnState == nil {
+		s.OnState = func(bool, string) {}
+	}
 }
 
-// ConsumeAny is Consume for every kind on the subjects of a stream that the
-// filters match.
-func (b *Bus) ConsumeAny(ctx context.Context, s *event.Stream, filters []string, c ConsumerConfig, h func(context.Context, Message) error) error {
-	panic("bus")
+func (b *Bus) options() ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name(b.set.Name), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(200*time.Millisecond, time.Second),
+		nats.Timeout(5 * time.Second), nats.PingInterval(20 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				b.set.Log.Warn("nats connection lost, reconnecting", "err", err)
+			}
+			b.set.OnState(false, "NATS connection lost")
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.set.Log.Info("nats connection regained")
+			b.set.OnState(true, "")
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			b.set.Log.Warn("nats reported an error", "subject", subject, "err", err)
+		}),
+	}
+	if b.set.InProcess != nil {
+		return append(opts, nats.InProcessServer(b.set.InProcess)), nil
+	}
+	switch {
+	case b.cfg.Credentials != "":
+		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
+	case b.cfg.NKey != "":
+		o, err := nats.NkeyOptionFromSeed(b.cfg.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("bus: nkey %s: %w", b.cfg.NKey, err)
+		}
+		opts = append(opts, o)
+	}
+	if b.cfg.TLS.CA != "" {
+		opts = append(opts, nats.RootCAs(b.cfg.TLS.CA))
+	}
+	if b.cfg.TLS.Cert != "" {
+		opts = append(opts, nats.ClientCert(b.cfg.TLS.Cert, b.cfg.TLS.Key))
+	}
+	return opts, nil
 }
 
-// RunGroup takes this member's share of the group's partitions and folds them
-// until ctx is done, then checkpoints and leaves.
-func (b *Bus) RunGroup(ctx context.Context, g Group) error { panic("bus") }
+// Close drains what is under way and closes the connection.
+func (b *Bus) Close() error {
+	done := make(chan struct{})
+	b.nc.SetClosedHandler(func(*nats.Conn) { close(done) })
+	if err := b.nc.Drain(); err != nil {
+		b.nc.Close()
+		return fmt.Errorf("drain NATS connection: %w", err)
+	}
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		b.nc.Close()
+	}
+	return nil
+}
+
+// Conn is the connection, for what only NATS can do: a subscriber that taps
+// core subjects.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
+
+// Now is the bus's wall clock.
+func (b *Bus) Now() time.Time { return b.set.Now() }
+
+// WithSource is the same connection publishing under another ce-source: a
+// process that runs several services has one connection.
+func (b *Bus) WithSource(source string) *Bus {
+	c := *b
+	c.set.Source = source
+	return &c
+}
+
+// sleep waits, and returns false when ctx is done first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
 
 // ReadOptions says what part of a stream to read.
 type ReadOptions struct {
@@ -58,52 +195,89 @@ type ReadOptions struct {
 	StartSeq  uint64    // 0: from the start, or from StartTime
 	StartTime time.Time // by the time the server stored it
 	Follow    bool      // wait for new messages; else stop at the present end
+	New       bool      // only messages that come from now on; needs Follow
 }
 
 // Read calls h with messages in stream order without leaving a trace on the
 // server: for taps, watches and replays. An undecodable message is passed with
 // nil Data. An error of h ends the read and is returned.
 func (b *Bus) Read(ctx context.Context, s *event.Stream, o ReadOptions, h func(Message) error) error {
-	panic("bus")
+	return b.read(ctx, s, o, func(m Message, _ error) error { return h(m) })
 }
 
-// KV is a key-value bucket with compare-and-set.
-type KV interface {
-	// Get returns ErrNotFound for a key that is not there.
-	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
-	Put(ctx context.Context, key string, value []byte) (revision uint64, err error)
-	// Update writes if revision is still current, with 0 for "must not exist";
-	// else it returns ErrConflict.
-	Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
-	Delete(ctx context.Context, key string) error
-	// Keys lists keys that start with prefix, sorted.
-	Keys(ctx context.Context, prefix string) ([]string, error)
+func (b *Bus) read(ctx context.Context, s *event.Stream, o ReadOptions, h func(Message, error) error) error {
+	stream, err := b.js.Stream(ctx, s.Name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.Name, err)
+	}
+	last := stream.CachedInfo().State.LastSeq
+	if !o.Follow && (last == 0 || o.StartSeq > last) {
+		return nil
+	}
+	cons, err := b.js.OrderedConsumer(ctx, s.Name, orderedConfig(o))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.Name, err)
+	}
+	if !o.Follow {
+		info, err := cons.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.Name, err)
+		}
+		if info.NumPending == 0 && info.Delivered.Consumer == 0 {
+			return nil
+		}
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.Name, err)
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer func() { stop(); it.Stop() }()
+	for {
+		raw, err := it.Next()
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("read %s: %w", s.Name, err)
+		}
+		meta, err := raw.Metadata()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.Name, err)
+		}
+		if !o.Follow && meta.Sequence.Stream > last {
+			return nil
+		}
+		m, perr := parse(s.Name, natsMsg(raw), meta.Sequence.Stream, meta.Timestamp)
+		if err := h(m, perr); err != nil {
+			return err
+		}
+		if !o.Follow && (meta.Sequence.Stream >= last || meta.NumPending == 0) {
+			return nil
+		}
+	}
 }
 
-// The buckets.
+// Pull limits: 84 KB messages overran the client's own default of 64 MiB, and
+// each drop waits for a redelivery.
 const (
-	BucketCollector = "collector" // cursors of sources
-	BucketIncident  = "incident"  // current state of incidents, by id
-	BucketNotifier  = "notifier"  // threads and sent notifications, by idempotency key
-	BucketConfig    = "config"    // install id, redaction key reference, probed capabilities
+	pullMessages = 256
+	pullBytes    = 8 << 20
 )
 
-// KV opens a bucket.
-func (b *Bus) KV(ctx context.Context, bucket string) (KV, error) { panic("bus") }
-
-// Lead runs f while this process holds the named lease, and waits for the
-// lease before. The context of f is cancelled when the lease is lost; f is
-// then run again once it is regained. A lease is a hint that saves work, not
-// an exclusion: correctness comes from ids and compare-and-set.
-func (b *Bus) Lead(ctx context.Context, name string, f func(context.Context) error) error {
-	panic("bus")
+func orderedConfig(o ReadOptions) jetstream.OrderedConsumerConfig {
+	c := jetstream.OrderedConsumerConfig{FilterSubjects: o.Filters, DeliverPolicy: jetstream.DeliverAllPolicy}
+	switch {
+	case o.New:
+		c.DeliverPolicy = jetstream.DeliverNewPolicy
+	case o.StartSeq > 0:
+		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, o.StartSeq
+	case !o.StartTime.IsZero():
+		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &o.StartTime
+	}
+	return c
 }
 
-// Request sends a core NATS request and decodes the JSON answer.
-func (b *Bus) Request(ctx context.Context, subject string, request, response any) error { panic("bus") }
-
-// Serve answers requests on a subject until ctx is done; members share them
-// through the queue group. An error of h is sent back to the requester.
-func (b *Bus) Serve(ctx context.Context, subject, queue string, h func(context.Context, []byte) (any, error)) error {
-	panic("bus")
+func natsMsg(m jetstream.Msg) *nats.Msg {
+	return &nats.Msg{Subject: m.Subject(), Header: m.Headers(), Data: m.Data()}
 }

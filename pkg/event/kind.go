@@ -24,6 +24,9 @@ type Kind[T any] struct {
 	About   func(T) string   // ce-subject; nil for none
 	Level   func(T) Severity // severity extensions; nil for none
 	Wire    Wire[T]          // how the data is written; JSON when it is the zero value
+	// Barrier kinds are published only when everything before them is stored:
+	// they say of it that it is there.
+	Barrier bool
 }
 
 // Wire says how the data of a kind is written when it is not JSON.
@@ -78,7 +81,7 @@ func (k Kind[T]) Filter() string { return filterOf(k.Address) }
 func (k Kind[T]) Out(v T) Outgoing {
 	o := Outgoing{
 		Type: k.Type, Subject: k.Subject(v), ID: k.ID(v), Time: k.Time(v).UTC(),
-		Schema: SchemaURL(k.Schema), ContentType: "application/json", Stream: k.Stream,
+		Schema: SchemaURL(k.Schema), ContentType: "application/json", Stream: k.Stream, Barrier: k.Barrier,
 		data: v, marshal: func() ([]byte, error) { return json.Marshal(v) },
 	}
 	if k.About != nil {
@@ -126,6 +129,7 @@ type Outgoing struct {
 	Severity        Severity
 	Stream          *Stream
 	Extensions      map[string]string
+	Barrier         bool
 	Traceparent     string // of the trace that caused it; "" for none
 
 	data    any

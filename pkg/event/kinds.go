@@ -146,7 +146,8 @@ var (
 		ID: func(w Watermark) string {
 			return fmt.Sprintf("w:%s:%s:%d", w.Group, PartitionToken(w.Partition), w.Time.UnixMilli())
 		},
-		Time: func(w Watermark) time.Time { return w.Time },
+		Time:    func(w Watermark) time.Time { return w.Time },
+		Barrier: true,
 	})
 )
 
@@ -243,7 +244,8 @@ func tick(signal string, s *Stream) Kind[Tick] {
 		ID: func(t Tick) string {
 			return fmt.Sprintf("tick:%s:%s:%d", signal, PartitionToken(t.Partition), t.Watermark.UnixMilli())
 		},
-		Time: func(t Tick) time.Time { return t.Watermark },
+		Time:    func(t Tick) time.Time { return t.Watermark },
+		Barrier: true,
 	}
 }
 

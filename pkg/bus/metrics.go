@@ -1,0 +1,63 @@
+package bus
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+type metrics struct {
+	published      *prometheus.CounterVec
+	publishSeconds prometheus.Histogram
+	duplicates     prometheus.Counter
+	blocked        prometheus.Counter
+	blockedSeconds prometheus.Counter
+	handled        *prometheus.CounterVec
+	deadLetters    *prometheus.CounterVec
+	checkpoints    *prometheus.CounterVec
+	checkpointAge  *prometheus.GaugeVec
+	watermarkLag   *prometheus.GaugeVec
+	owned          *prometheus.GaugeVec
+	pending        *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		published:      counters("oncall_bus_published_total", "Events stored on the bus, by stream.", "stream"),
+		publishSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "oncall_bus_publish_duration_seconds", Help: "Time until a publish was stored.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)}),
+		duplicates:     prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_dedup_dropped_total", Help: "Repeated ids that the server dropped."}),
+		blocked:        prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_bus_publish_blocked_total", Help: "Publishes that had to wait for the server."}),
+		blockedSeconds: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_bus_publish_blocked_seconds_total", Help: "Time publishes waited for the server."}),
+		handled:        counters("oncall_bus_handled_total", "Messages handled, by consumer and outcome.", "consumer", "outcome"),
+		deadLetters:    counters("oncall_dlq_total", "Messages sent to the dead-letter stream, by consumer.", "consumer"),
+		checkpoints:    counters("oncall_bus_checkpoints_total", "Checkpoints, by group and outcome.", "group", "outcome"),
+		checkpointAge:  gauges("oncall_checkpoint_age_seconds", "Age of the oldest checkpoint of the partitions held here, by group.", "group"),
+		watermarkLag:   gauges("oncall_watermark_lag_seconds", "Wall clock less the oldest watermark of the partitions held here, by group.", "group"),
+		owned:          gauges("oncall_partitions_owned", "Partitions held here, by group.", "group"),
+		pending:        gauges("oncall_bus_pending_messages", "Messages of the stream not read yet, by consumer.", "consumer"),
+	}
+	for _, c := range []prometheus.Collector{
+		m.published, m.publishSeconds, m.duplicates, m.blocked, m.blockedSeconds, m.handled, m.deadLetters,
+		m.checkpoints, m.checkpointAge, m.watermarkLag, m.owned, m.pending,
+	} {
+		// Several connections of one process share a registry only in tests and
+		// in `oncall up`; the first one's metrics then count for all.
+		if err := reg.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+			panic(err)
+		}
+	}
+	for _, s := range event.Streams() {
+		m.published.WithLabelValues(s.Name)
+	}
+	return m
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}

@@ -1,0 +1,114 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// The buckets that other packages open.
+const (
+	BucketCollector = "collector" // cursors of sources
+	BucketIncident  = "incident"  // current state of incidents, by id
+	BucketNotifier  = "notifier"  // threads and sent notifications, by idempotency key
+	BucketConfig    = "config"    // install id, redaction key reference, probed capabilities
+)
+
+// The buckets of the bus itself.
+const (
+	bucketMembers     = "members" // who lives, by group; leases
+	bucketCheckpoints = "ckpt"    // progress and state of folds
+	storeSnapshots    = "snapshots"
+)
+
+// memberTTL is how long a member or lease lives without a heartbeat: the time
+// a crash leaves its partitions alone.
+const memberTTL = 10 * time.Second
+
+// EnsureStreams makes every stream and bucket of the table of kinds, or brings
+// them up to date. It never deletes one.
+func (b *Bus) EnsureStreams(ctx context.Context) error {
+	share := b.share()
+	for _, s := range event.Streams() {
+		c := jetstream.StreamConfig{
+			Name: s.Name, Description: s.Doc, Subjects: s.Subjects, Storage: jetstream.FileStorage,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Replicas: b.cfg.Replicas,
+			MaxAge: s.MaxAge, MaxBytes: int64(float64(s.MaxBytes) * share), MaxMsgSize: s.MaxMsg, Duplicates: s.Dedupe,
+			AllowDirect: s.Direct, Compression: jetstream.NoCompression, MaxConsumers: -1, MaxMsgs: -1,
+			Metadata: map[string]string{"oncall.schema": "v1"},
+		}
+		if s.WorkQueue {
+			// A full queue refuses, which its publisher sees; dropping the oldest
+			// would lose a notification.
+			c.Retention, c.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardNew
+		}
+		if s.Compress {
+			c.Compression = jetstream.S2Compression
+		}
+		if err := b.ensure(ctx, "stream "+s.Name, func(ctx context.Context) error {
+			_, err := b.js.CreateOrUpdateStream(ctx, c)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	for _, kv := range []jetstream.KeyValueConfig{
+		{Bucket: bucketMembers, TTL: memberTTL, Storage: jetstream.MemoryStorage, MaxBytes: 8 << 20},
+		{Bucket: bucketCheckpoints, History: 2, MaxBytes: int64(float64(2<<30) * share)},
+		{Bucket: BucketCollector, History: 2, MaxBytes: int64(float64(256<<20) * share)},
+		{Bucket: BucketIncident, History: 5, MaxBytes: int64(float64(gib) * share), Compression: true},
+		{Bucket: BucketNotifier, TTL: 35 * 24 * time.Hour, MaxBytes: int64(float64(gib) * share), Compression: true},
+		{Bucket: BucketConfig, History: 5, MaxBytes: 16 << 20},
+	} {
+		kv.Replicas = b.cfg.Replicas
+		if err := b.ensure(ctx, "bucket "+kv.Bucket, func(ctx context.Context) error {
+			_, err := b.js.CreateOrUpdateKeyValue(ctx, kv)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return b.ensure(ctx, "object store "+storeSnapshots, func(ctx context.Context) error {
+		_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+			Bucket: storeSnapshots, Replicas: b.cfg.Replicas, MaxBytes: int64(float64(4*gib) * share), Compression: true,
+		})
+		return err
+	})
+}
+
+const gib = 1 << 30
+
+// share is by how much each stream's own limit is scaled, so that all of them
+// fit into Config.MaxBytes.
+func (b *Bus) share() float64 {
+	if b.cfg.MaxBytes == 0 {
+		return 1
+	}
+	total := int64(8 * gib) // buckets and snapshots
+	for _, s := range event.Streams() {
+		total += s.MaxBytes
+	}
+	return min(1, float64(b.cfg.MaxBytes)/float64(total))
+}
+
+// ensure repeats an administrative call while the cluster has no leader yet.
+func (b *Bus) ensure(ctx context.Context, what string, f func(context.Context) error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		api, refused := errors.AsType[*jetstream.APIError](err)
+		if refused && api.Code != 503 || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return fmt.Errorf("ensure %s: %w", what, err)
+		}
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("ensure %s: %w", what, err)
+		}
+	}
+}
