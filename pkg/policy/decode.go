@@ -236,3 +236,6 @@ func keyLine(n *yaml.Node, key string) int {
 	}
 	return 0
 }
+
+// Syntax words an error of the YAML parser with the file and line it speaks of.
+func Syntax(file string, err error) error { return syntaxError(file, err) }
