@@ -1,0 +1,316 @@
+// Package upstream is the read-only HTTP side of every source: Prometheus' own
+// client options, a tenant, a rate limit, a size limit, and a record of every
+// call.
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/config"
+	"golang.org/x/time/rate"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+)
+
+// Config says where a source is and how to reach it.
+type Config struct {
+	// Name tells sources of a kind apart: letters, digits, - and _. Default: the
+	// kind's name.
+	Name string `yaml:"name"`
+	// URL is the base URL, with the path prefix if there is one:
+	// http://prometheus:9090, https://mimir/prometheus.
+	URL string `yaml:"url"`
+	// ExternalURL is the base URL for people's browsers. Default: URL.
+	ExternalURL string `yaml:"external_url"`
+	// Tenant is sent as X-Scope-OrgID, for Mimir, Cortex and Loki.
+	Tenant string `yaml:"tenant"`
+	// Headers are sent with every request.
+	Headers map[string]string `yaml:"headers"`
+	// ExtraMatchers are added to every selector of every query:
+	// 'cluster="eu-1", env="prod"'.
+	ExtraMatchers string `yaml:"extra_matchers"`
+	// Timeout bounds one request. Default: 15s.
+	Timeout time.Duration `yaml:"timeout"`
+	// MaxQPS is how many requests a second are sent at most. Default: 20.
+	MaxQPS float64 `yaml:"max_query_qps"`
+	// MaxResponseBytes is the largest answer read. Default: 64 MiB.
+	MaxResponseBytes int64 `yaml:"max_response_bytes"`
+	// HTTP are Prometheus' own client options: tls_config, basic_auth,
+	// authorization, oauth2, proxy_url, follow_redirects. Files of secrets and
+	// certificates are read again when they change.
+	HTTP config.HTTPClientConfig `yaml:"http"`
+}
+
+// DefaultConfig is the configuration of a user who writes only the URL.
+func DefaultConfig(name string) Config {
+	return Config{Name: name, Timeout: 15 * time.Second, MaxQPS: 20, MaxResponseBytes: 64 << 20, HTTP: config.DefaultHTTPClientConfig}
+}
+
+// Fill gives the fields that are not set their defaults.
+func (c *Config) Fill(name string) {
+	d := DefaultConfig(name)
+	if c.Name == "" {
+		c.Name = d.Name
+	}
+	if c.Timeout == 0 {
+		c.Timeout = d.Timeout
+	}
+	if c.MaxQPS == 0 {
+		c.MaxQPS = d.MaxQPS
+	}
+	if c.MaxResponseBytes == 0 {
+		c.MaxResponseBytes = d.MaxResponseBytes
+	}
+	if c.ExternalURL == "" {
+		c.ExternalURL = c.URL
+	}
+}
+
+// Validate checks the fields; path stands before their names in errors.
+func (c *Config) Validate(path string) error {
+	var errs []error
+	bad := func(field string, value any, problem, fix string) {
+		errs = append(errs, &policy.FieldError{Path: path + field, Value: value, Problem: problem, Fix: fix})
+	}
+	if c.Name != "" && event.Token(c.Name) != c.Name {
+		bad("name", c.Name, "has characters other than letters, digits, - and _", "write prod-eu-1")
+	}
+	for field, s := range map[string]string{"url": c.URL, "external_url": c.ExternalURL} {
+		if s == "" && field == "external_url" {
+			continue
+		}
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+			bad(field, strconv.Quote(s), "is not an http or https URL", "write http://prometheus:9090")
+		case u.User != nil:
+			bad(field, u.Redacted(), "holds a password", "use http.basic_auth with password_file")
+		}
+	}
+	if c.Timeout < 0 || c.Timeout > 5*time.Minute {
+		bad("timeout", c.Timeout, "is not between 0 and 5m", "write 15s")
+	}
+	if c.MaxQPS < 0 {
+		bad("max_query_qps", c.MaxQPS, "is negative", "write 20")
+	}
+	if c.ExtraMatchers != "" {
+		if _, err := event.ParseLabels("{" + strings.NewReplacer("=~", "=", "!=", "=", "!~", "=").Replace(c.ExtraMatchers) + "}"); err != nil {
+			bad("extra_matchers", c.ExtraMatchers, "is not a list of matchers", `write cluster="eu-1", env="prod"`)
+		}
+	}
+	if err := c.HTTP.Validate(); err != nil {
+		bad("http", nil, err.Error(), "")
+	}
+	return errors.Join(errs...)
+}
+
+// Settings are what code passes to [New].
+type Settings struct {
+	Service string // for the audit
+	Source  string // prometheus, loki, alertmanager
+	Audit   func(event.Audit)
+	Now     func() time.Time
+}
+
+// Client sends read-only requests to one source.
+type Client struct {
+	cfg   Config
+	set   Settings
+	base  *url.URL
+	http  *http.Client
+	limit *rate.Limiter
+}
+
+// New makes a client. Certificates and secrets are read when they are used.
+func New(cfg Config, set Settings) (*Client, error) {
+	cfg.Fill(set.Source)
+	if set.Audit == nil {
+		set.Audit = func(event.Audit) {}
+	}
+	if set.Now == nil {
+		set.Now = time.Now
+	}
+	base, err := url.Parse(strings.TrimRight(cfg.URL, "/"))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", set.Source, cfg.Name, err)
+	}
+	h, err := config.NewClientFromConfig(cfg.HTTP, cfg.Name)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: http: %w", set.Source, cfg.Name, err)
+	}
+	return &Client{cfg: cfg, set: set, base: base, http: h, limit: rate.NewLimiter(rate.Limit(cfg.MaxQPS), max(1, int(cfg.MaxQPS)))}, nil
+}
+
+// Name is the configured name of the source.
+func (c *Client) Name() string { return c.cfg.Name }
+
+// Config is the configuration, with its defaults.
+func (c *Client) Config() Config { return c.cfg }
+
+// URL is the address of an endpoint below the base.
+func (c *Client) URL(path string) *url.URL { return c.base.JoinPath(path) }
+
+// Header is what every request carries besides credentials: for a websocket,
+// which cannot go through Get.
+func (c *Client) Header() http.Header {
+	h := http.Header{}
+	if c.cfg.Tenant != "" {
+		h.Set("X-Scope-OrgID", c.cfg.Tenant)
+	}
+	for k, v := range c.cfg.Headers {
+		h.Set(k, v)
+	}
+	h.Set("User-Agent", "oncall")
+	return h
+}
+
+// HTTP is the client with its credentials, for a websocket.
+func (c *Client) HTTP() *http.Client { return c.http }
+
+// Query describes a call for the audit.
+type Query struct {
+	Operation string // query, query_range, series, tail
+	Text      string // PromQL or LogQL
+	Incident  string
+}
+
+// Get sends a GET with the parameters and returns the body of a 2xx answer;
+// everything else is an *[Error].
+func (c *Client) Get(ctx context.Context, path string, params url.Values, q Query) ([]byte, error) {
+	u := c.URL(path)
+	u.RawQuery = params.Encode()
+	return c.do(ctx, http.MethodGet, u.String(), nil, q)
+}
+
+// Post sends the parameters as a form: for queries too long for an address.
+func (c *Client) Post(ctx context.Context, path string, params url.Values, q Query) ([]byte, error) {
+	return c.do(ctx, http.MethodPost, c.URL(path).String(), []byte(params.Encode()), q)
+}
+
+func (c *Client) do(ctx context.Context, method, address string, form []byte, q Query) (body []byte, err error) {
+	if err := c.limit.Wait(ctx); err != nil {
+		return nil, &Error{Source: c.cfg.Name, Kind: Busy, Err: err}
+	}
+	started := c.set.Now()
+	defer func() {
+		a := event.Audit{
+			Service: c.set.Service, Source: c.set.Source, Instance: c.cfg.Name, Operation: q.Operation, Query: q.Text, Incident: q.Incident,
+			Time: started.UTC(), DurationMS: c.set.Now().Sub(started).Milliseconds(), Bytes: int64(len(body)),
+		}
+		if err != nil {
+			a.Error = err.Error()
+		}
+		c.set.Audit(a)
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("no answer in %v", c.cfg.Timeout))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(form))
+	if err != nil {
+		return nil, &Error{Source: c.cfg.Name, Kind: BadQuery, Err: err}
+	}
+	req.Header = c.Header()
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err = io.ReadAll(io.LimitReader(res.Body, c.cfg.MaxResponseBytes+1))
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if int64(len(body)) > c.cfg.MaxResponseBytes {
+		return nil, &Error{Source: c.cfg.Name, Kind: TooLarge, Err: fmt.Errorf("answer is larger than %d bytes", c.cfg.MaxResponseBytes)}
+	}
+	if res.StatusCode/100 == 2 {
+		return body, nil
+	}
+	return nil, c.refused(res, body)
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	} else if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the address, which repeats the query
+	}
+	return &Error{Source: c.cfg.Name, Kind: Unreachable, Err: err}
+}
+
+func (c *Client) refused(res *http.Response, body []byte) error {
+	e := &Error{Source: c.cfg.Name, Kind: Unreachable, Status: res.StatusCode}
+	// Prometheus' and Loki's errors: {"errorType": ..., "error": ...} or text.
+	var said struct {
+		Error string `json:"error"`
+	}
+	text := strings.TrimSpace(string(body))
+	if json.Unmarshal(body, &said) == nil && said.Error != "" {
+		text = said.Error
+	}
+	if len(text) > 300 {
+		text = text[:300] + "…"
+	}
+	e.Err = fmt.Errorf("answered %d: %s", res.StatusCode, text)
+	switch res.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		e.Kind = Forbidden
+	case http.StatusTooManyRequests:
+		e.Kind = Busy
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusNotFound, http.StatusMethodNotAllowed:
+		e.Kind = BadQuery
+	}
+	if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = min(time.Duration(n)*time.Second, time.Hour)
+	}
+	return e
+}
+
+// ErrorKind sorts failures by what a person can do about them.
+type ErrorKind string
+
+// The kinds.
+const (
+	Unreachable ErrorKind = "unreachable" // network, time-out, 5xx: wait, or look at the source
+	Forbidden   ErrorKind = "forbidden"   // 401, 403: look at the credentials
+	Busy        ErrorKind = "busy"        // 429, or our own limit: ask less
+	BadQuery    ErrorKind = "bad query"   // 4xx: asking again will not help
+	TooLarge    ErrorKind = "too large"   // narrow the query
+)
+
+// Error is a call that gave no answer.
+type Error struct {
+	Source     string
+	Kind       ErrorKind
+	Status     int // HTTP status; 0 without an answer
+	RetryAfter time.Duration
+	Err        error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Source, e.Kind, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf is the kind of an error; Unreachable for one that is not ours.
+func KindOf(err error) ErrorKind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	var n net.Error
+	if errors.As(err, &n) {
+		return Unreachable
+	}
+	return Unreachable
+}

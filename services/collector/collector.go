@@ -1,0 +1,225 @@
+// Package collector brings telemetry in: from Prometheus, Loki, Kubernetes and
+// Alertmanager onto the telemetry streams, redacted, in batches whose ids are
+// functions of what was read. It is the only service with rights towards the
+// cluster and its sources, and it only reads.
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/service"
+)
+
+// Running is one source with the streams it writes.
+type Running struct {
+	Source  Source
+	Streams []*event.Stream
+}
+
+// Collector runs sources and stores what they emit.
+type Collector struct {
+	env      service.Env
+	sources  []Running
+	serve    []func(context.Context) error
+	progress *progress
+	kick     chan struct{}
+	now      func() time.Time
+
+	batches *prometheus.CounterVec
+	skipped *prometheus.CounterVec
+	blind   *prometheus.GaugeVec
+	closed  *prometheus.GaugeVec
+}
+
+// Settings are what code passes to [NewCollector].
+type Settings struct {
+	Env     service.Env
+	Sources []Running
+	// Serve are further functions that run beside the sources on every replica:
+	// look-ups, receivers.
+	Serve []func(context.Context) error
+	// Patience is how long a source that cannot be read holds its stream back.
+	Patience time.Duration
+	Now      func() time.Time
+}
+
+// NewCollector makes a collector of sources.
+func NewCollector(s Settings) *Collector {
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	c := &Collector{
+		env: s.Env, sources: s.Sources, serve: s.Serve, now: s.Now,
+		progress: newProgress(s.Patience, s.Now()), kick: make(chan struct{}, 1), // one is enough: a kick says "look"
+		batches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_events_total", Help: "Events stored, by source and stream."}, []string{"source", "stream"}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_skipped_windows_total", Help: "Steps or windows given up because of a budget or the source's retention, by source."}, []string{"source"}),
+		blind:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "oncall_collector_source_blind", Help: "1 while a source cannot be read, by source."}, []string{"source"}),
+		closed:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "oncall_collector_closed_timestamp_seconds", Help: "Event time up to which a source has been read, by source and stream."}, []string{"source", "stream"}),
+	}
+	s.Env.Metrics.MustRegister(c.batches, c.skipped, c.blind, c.closed)
+	for _, r := range s.Sources {
+		for _, st := range r.Streams {
+			c.progress.expect(st, r.Source.Name())
+			c.batches.WithLabelValues(r.Source.Name(), st.Name)
+		}
+		c.skipped.WithLabelValues(r.Source.Name())
+		c.blind.WithLabelValues(r.Source.Name())
+	}
+	return c
+}
+
+// Run reads until ctx is done. Of several collectors one reads and the others
+// stand by.
+func (c *Collector) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, f := range c.serve {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	err := c.env.Bus.Lead(ctx, "collector", c.collect)
+	cancel(nil)
+	wg.Wait()
+	if cause := context.Cause(ctx); err == nil || errors.Is(err, context.Canceled) {
+		if cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+		return nil
+	}
+	return err
+}
+
+func (c *Collector) collect(ctx context.Context) error {
+	kv, err := c.env.Bus.KV(ctx, bus.BucketCollector)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, r := range c.sources {
+		wg.Go(func() {
+			if err := c.read(ctx, kv, r.Source); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Go(func() { c.tick(ctx) })
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// read runs one source from its stored cursor.
+func (c *Collector) read(ctx context.Context, kv bus.KV, s Source) error {
+	key := event.Token(s.Name())
+	cursor, _, err := kv.Get(ctx, key)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return fmt.Errorf("source %s: cursor: %w", s.Name(), err)
+	}
+	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error { return c.store(ctx, kv, key, s.Name(), e) })
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("source %s: %w", s.Name(), err)
+	}
+	return nil
+}
+
+// maxRun bounds how many events are published before any is waited for.
+const maxRun = 256
+
+// store publishes an emission, then its cursor, then lets the ticks go on: a
+// crash in between repeats events, whose ids are the same, and loses none.
+func (c *Collector) store(ctx context.Context, kv bus.KV, key, source string, e Emission) error {
+	for from := 0; from < len(e.Events); from += maxRun {
+		if err := c.env.Bus.Publish(ctx, e.Events[from:min(from+maxRun, len(e.Events))]...); err != nil {
+			return err
+		}
+	}
+	for e.Cursor != nil {
+		if _, err := kv.Put(ctx, key, e.Cursor); err == nil {
+			break
+		} else if ctx.Err() != nil {
+			return ctx.Err()
+		} else {
+			// The events are stored; a cursor that lags costs only repeats.
+			c.env.Log.Warn("cursor not stored, reading may repeat after a restart", "source", source, "err", err)
+			break
+		}
+	}
+	c.batches.WithLabelValues(source, e.Stream.Name).Add(float64(len(e.Events)))
+	c.skipped.WithLabelValues(source).Add(float64(e.Skipped))
+	c.observe(source, e)
+	c.progress.record(source, e, c.now())
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (c *Collector) observe(source string, e Emission) {
+	part := "source " + source
+	if e.Blind != nil {
+		c.blind.WithLabelValues(source).Set(1)
+		c.env.Health.Degraded(part, fmt.Sprintf("blind since %s: %s", e.Blind.Since.Format(time.RFC3339), e.Blind.Reason))
+		return
+	}
+	c.blind.WithLabelValues(source).Set(0)
+	c.env.Health.Ready(part)
+	if !e.Closed.IsZero() {
+		c.closed.WithLabelValues(source, e.Stream.Name).Set(float64(e.Closed.UnixMilli()) / 1000)
+	}
+}
+
+// tick writes watermarks into the streams as they move.
+func (c *Collector) tick(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		for s, tick := range c.progress.due(c.now()) {
+			out := make([]event.Outgoing, 0, event.Partitions)
+			for p := range event.Partitions {
+				tick.Partition = p
+				o := tickKind(s).Out(tick)
+				o.Barrier = p == 0 // after the data; among themselves they need no order
+				out = append(out, o)
+			}
+			if err := c.env.Bus.Publish(ctx, out...); err != nil {
+				if ctx.Err() == nil {
+					c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
+				}
+				continue
+			}
+			c.progress.done(s, tick)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-c.kick:
+		}
+	}
+}
+
+func tickKind(s *event.Stream) event.Kind[event.Tick] {
+	switch s {
+	case event.Metrics:
+		return event.MetricsTick
+	case event.Logs:
+		return event.LogsTick
+	case event.KubeEvents:
+		return event.EventsTick
+	}
+	panic("collector: stream " + s.Name + " has no ticks")
+}
