@@ -1,0 +1,174 @@
+package kube
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// RefusedError is a request that we do not send, whatever rights we have.
+type RefusedError struct {
+	Method string
+	Path   string
+	Why    string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("refused to send %s %s: %s", e.Method, e.Path, e.Why)
+}
+
+// permission says why a request may not be sent, or "".
+type permission func(method, path string, upgrade bool) string
+
+// guard is the last thing before the network: it refuses what is not allowed,
+// and keeps a record of what is sent.
+type guard struct {
+	next   http.RoundTripper
+	prefix string // path prefix of the API server's address
+	permit permission
+	set    Settings
+}
+
+// RoundTrip sends a permitted request.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	path := strings.TrimPrefix(req.URL.Path, g.prefix)
+	upgrade := req.Header.Get("Upgrade") != "" || req.Header.Get("Connection") != "" && !strings.EqualFold(req.Header.Get("Connection"), "keep-alive")
+	if why := g.permit(req.Method, path, upgrade); why != "" {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, &RefusedError{Method: req.Method, Path: path, Why: why}
+	}
+	a := event.Audit{
+		Service: g.set.Service, Source: "kubernetes", Instance: g.set.Name, Operation: operation(req), Query: describe(path, req),
+		Time: g.set.Now().UTC(),
+	}
+	res, err := g.next.RoundTrip(req)
+	if err != nil {
+		a.Error = err.Error()
+		g.record(a)
+		return nil, err
+	}
+	if res.StatusCode/100 != 2 && res.StatusCode != http.StatusSwitchingProtocols {
+		a.Error = res.Status
+	}
+	res.Body = &countedBody{ReadCloser: res.Body, done: func(n int64) { a.Bytes = n; g.record(a) }}
+	return res, nil
+}
+
+func (g *guard) record(a event.Audit) {
+	a.DurationMS = g.set.Now().Sub(a.Time).Milliseconds()
+	g.set.Audit(a)
+}
+
+func operation(req *http.Request) string {
+	if req.Method != http.MethodGet {
+		return strings.ToLower(req.Method)
+	}
+	if req.URL.Query().Get("watch") == "true" {
+		return "watch"
+	}
+	if r, ok := parsePath(req.URL.Path); ok && r.name == "" {
+		return "list"
+	}
+	return "get"
+}
+
+// describe is the path with what selects objects, without paging and versions.
+func describe(path string, req *http.Request) string {
+	q := req.URL.Query()
+	for _, k := range []string{"labelSelector", "fieldSelector", "container", "previous"} {
+		if v := q.Get(k); v != "" {
+			path += " " + k + "=" + v
+		}
+	}
+	return path
+}
+
+// countedBody reports how much was read when it is closed.
+type countedBody struct {
+	io.ReadCloser
+	n    int64
+	once sync.Once
+	done func(int64)
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+func (b *countedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(func() { b.done(b.n) })
+	return err
+}
+
+// request is what a path of the API asks for.
+type request struct {
+	group, version, namespace, resource, name, subresource string
+}
+
+// parsePath reads paths as the API server's own RequestInfoFactory does.
+func parsePath(path string) (request, bool) {
+	p := strings.Split(strings.Trim(path, "/"), "/")
+	var r request
+	switch {
+	case len(p) >= 3 && p[0] == "api":
+		r.version, p = p[1], p[2:]
+	case len(p) >= 4 && p[0] == "apis":
+		r.group, r.version, p = p[1], p[2], p[3:]
+	default:
+		return r, false
+	}
+	if p[0] == "namespaces" && len(p) >= 3 && p[2] != "status" && p[2] != "finalize" {
+		r.namespace, p = p[1], p[2:]
+	}
+	r.resource = p[0]
+	if len(p) > 1 {
+		r.name = p[1]
+	}
+	if len(p) > 2 {
+		r.subresource = strings.Join(p[2:], "/")
+	}
+	return r, true
+}
+
+// readOnly permits get, list and watch of anything but Secrets, and no
+// subresource but a pod's log and what only repeats part of the object.
+func readOnly(method, path string, upgrade bool) string {
+	switch {
+	case method != http.MethodGet:
+		return "only get, list and watch are allowed"
+	case upgrade:
+		return "connections into the cluster are not allowed"
+	case strings.Contains(path, "//"), strings.Contains(path, "/../"), strings.HasSuffix(path, "/.."), strings.Contains(path, "/./"):
+		return "the path is not canonical"
+	}
+	switch path {
+	case "/version", "/api", "/apis", "/readyz", "/livez":
+		return ""
+	}
+	r, ok := parsePath(path)
+	switch {
+	case !ok && (strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/")):
+		return "" // the list of what a group has
+	case !ok:
+		return "it is not a path of the Kubernetes API"
+	case r.resource == "secrets":
+		return "Secrets are never read"
+	case r.resource == "watch" || r.resource == "proxy":
+		return "the deprecated " + r.resource + " prefix is not allowed"
+	case r.subresource == "" || r.subresource == "status" || r.subresource == "scale":
+		return ""
+	case r.group == "" && r.resource == "pods" && r.subresource == "log":
+		return ""
+	}
+	return "the subresource " + r.subresource + " is not allowed"
+}
+

@@ -1,0 +1,346 @@
+// Package kube is read-only access to one Kubernetes cluster.
+//
+// Every request of a [Client] passes a guard right before the network that lets
+// only get, list and watch through, never a Secret and never a subresource that
+// reaches into a container. What leaves a cluster is reduced first: [Reduce]
+// drops environment values, Secrets, managed fields and applied configurations.
+// [Forwarder] and [Reviewer] are the two exceptions, for the CLI alone.
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/flowcontrol"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+)
+
+// Config says which cluster and how hard it may be asked.
+type Config struct {
+	// Kubeconfig is the path of a kubeconfig file. Empty: the service account
+	// inside a pod, else $KUBECONFIG, else ~/.kube/config.
+	Kubeconfig string `yaml:"kubeconfig"`
+	// Context is the context of the kubeconfig. Empty: its current one.
+	Context string `yaml:"context"`
+	// QPS is how many requests a second are sent at most. Default: 20.
+	QPS float64 `yaml:"max_query_qps"`
+	// Burst is how many requests may be sent at once. Default: 40.
+	Burst int `yaml:"burst"`
+	// Timeout bounds one get or list; a watch lasts as long as the server
+	// allows. Default: 30s.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// DefaultConfig is the configuration of a user who writes nothing.
+func DefaultConfig() Config { return Config{QPS: 20, Burst: 40, Timeout: 30 * time.Second} }
+
+// Validate checks the fields.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.QPS <= 0 {
+		errs = append(errs, &policy.FieldError{Path: "max_query_qps", Value: c.QPS, Problem: "is not above 0", Fix: "write 20"})
+	}
+	if c.Burst < 1 {
+		errs = append(errs, &policy.FieldError{Path: "burst", Value: c.Burst, Problem: "is not at least 1", Fix: "write 40"})
+	}
+	if c.Timeout < time.Second || c.Timeout > 5*time.Minute {
+		errs = append(errs, &policy.FieldError{Path: "timeout", Value: c.Timeout, Problem: "is not between 1s and 5m", Fix: "write 30s"})
+	}
+	if c.Kubeconfig != "" {
+		if _, err := os.Stat(c.Kubeconfig); err != nil {
+			errs = append(errs, &policy.FieldError{Path: "kubeconfig", Value: c.Kubeconfig, Problem: "cannot be read", Fix: "give the path of a kubeconfig file"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Settings are what code passes to the constructors.
+type Settings struct {
+	Service string // for the audit
+	Name    string // configured name of the cluster's source; "kubernetes" when empty
+	Audit   func(event.Audit)
+	Now     func() time.Time // wall clock of the audit; nil: time.Now
+}
+
+func (s *Settings) defaults() {
+	if s.Name == "" {
+		s.Name = "kubernetes"
+	}
+	if s.Audit == nil {
+		s.Audit = func(event.Audit) {}
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+}
+
+// Client reads one cluster. Its methods are safe for concurrent use.
+type Client struct {
+	name    string
+	timeout time.Duration
+	config  *rest.Config
+	http    *http.Client
+	raw     rest.Interface
+}
+
+// New makes a client that can only read. Tokens and certificates from files are
+// read again when they change, as projected service account tokens do hourly.
+func New(cfg Config, set Settings) (*Client, error) {
+	rc, err := restConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(rc, cfg.Timeout, set, readOnly)
+}
+
+// NewForConfig makes a client that can only read of a client-go configuration.
+func NewForConfig(rc *rest.Config, set Settings) (*Client, error) {
+	return newClient(rest.CopyConfig(rc), DefaultConfig().Timeout, set, readOnly)
+}
+
+func newClient(rc *rest.Config, timeout time.Duration, set Settings, permit permission) (*Client, error) {
+	set.defaults()
+	if timeout == 0 {
+		timeout = DefaultConfig().Timeout
+	}
+	base, _, err := rest.DefaultServerUrlFor(rc)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: host %s: %w", rc.Host, err)
+	}
+	rc.UserAgent = "oncall"
+	if rc.RateLimiter == nil {
+		qps, burst := rc.QPS, rc.Burst
+		if qps <= 0 {
+			qps = float32(DefaultConfig().QPS)
+		}
+		if burst <= 0 {
+			burst = DefaultConfig().Burst
+		}
+		rc.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(qps, burst)
+	}
+	rc.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return &guard{next: next, prefix: strings.TrimRight(base.Path, "/"), permit: permit, set: set}
+	})
+	h, err := rest.HTTPClientFor(rc)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	c := &Client{name: set.Name, timeout: timeout, config: rc, http: h}
+	raw := rest.CopyConfig(rc)
+	raw.ContentType, raw.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	raw.NegotiatedSerializer = codecs.WithoutConversion()
+	raw.GroupVersion = &schema.GroupVersion{}
+	c.raw, err = rest.UnversionedRESTClientForConfigAndClient(raw, h)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	return c, nil
+}
+
+func restConfig(cfg Config) (*rest.Config, error) {
+	var rc *rest.Config
+	var err error
+	if cfg.Kubeconfig == "" && cfg.Context == "" {
+		rc, err = rest.InClusterConfig()
+	}
+	if rc == nil {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = cfg.Kubeconfig
+		rc, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	d := DefaultConfig()
+	rc.QPS, rc.Burst = float32(d.QPS), d.Burst
+	if cfg.QPS > 0 {
+		rc.QPS = float32(cfg.QPS)
+	}
+	if cfg.Burst > 0 {
+		rc.Burst = cfg.Burst
+	}
+	return rc, nil
+}
+
+// ContextName is the context that cfg means, for people: the name of the
+// kubeconfig's context, or "in-cluster".
+func ContextName(cfg Config) (string, error) {
+	if cfg.Kubeconfig == "" && cfg.Context == "" {
+		if _, err := rest.InClusterConfig(); err == nil {
+			return "in-cluster", nil
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = cfg.Kubeconfig
+	kc, err := rules.Load()
+	if err != nil {
+		return "", fmt.Errorf("kubernetes: %w", err)
+	}
+	name := cfg.Context
+	if name == "" {
+		name = kc.CurrentContext
+	}
+	if _, ok := kc.Contexts[name]; !ok {
+		return "", fmt.Errorf("kubernetes: context %q is not in the kubeconfig", name)
+	}
+	return name, nil
+}
+
+// Name is the configured name of the source.
+func (c *Client) Name() string { return c.name }
+
+// Host is the address of the API server.
+func (c *Client) Host() string { return c.config.Host }
+
+// scheme holds the types that are read typed. The whole of client-go's scheme
+// would link every API group there is.
+var (
+	scheme = runtime.NewScheme()
+	codecs = serializer.NewCodecFactory(scheme)
+)
+
+func init() {
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme} {
+		utilruntime.Must(add(scheme))
+	}
+}
+
+// REST is a typed client of one of the API groups core/v1, apps/v1, batch/v1
+// and autoscaling/v2: what client-go's list and watch functions take.
+func (c *Client) REST(gv schema.GroupVersion) (rest.Interface, error) {
+	rc := rest.CopyConfig(c.config)
+	rc.GroupVersion = &gv
+	rc.APIPath = "/apis"
+	if gv.Group == "" {
+		rc.APIPath = "/api"
+	}
+	rc.NegotiatedSerializer = codecs.WithoutConversion()
+	rc.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	rc.ContentType = runtime.ContentTypeProtobuf
+	r, err := rest.RESTClientForConfigAndClient(rc, c.http)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %s: %w", gv, err)
+	}
+	return r, nil
+}
+
+// Get reads a path of the API as JSON into into.
+func (c *Client) Get(ctx context.Context, path string, params url.Values, into any) error {
+	body, err := c.request(ctx, path, params).Do(ctx).Raw()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("kubernetes: %s: answer: %w", path, err)
+	}
+	return nil
+}
+
+// Log reads the end of a container's log, at most limit bytes of it.
+func (c *Client) Log(ctx context.Context, namespace, pod string, params url.Values, limit int64) ([]byte, error) {
+	r, err := c.request(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+pod+"/log", params).SetHeader("Accept", "*/*").Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	return io.ReadAll(io.LimitReader(r, limit))
+}
+
+func (c *Client) request(_ context.Context, path string, params url.Values) *rest.Request {
+	r := c.raw.Get().AbsPath(path).Timeout(c.timeout)
+	for k, vs := range params {
+		for _, v := range vs {
+			r = r.Param(k, v)
+		}
+	}
+	return r
+}
+
+// Version is the version of the API server: v1.34.2.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := c.Get(ctx, "/version", nil, &v); err != nil {
+		return "", err
+	}
+	return v.GitVersion, nil
+}
+
+// ClusterUID is the UID of the kube-system namespace, which identifies a
+// cluster for its life.
+func (c *Client) ClusterUID(ctx context.Context) (string, error) {
+	var ns struct {
+		Metadata struct {
+			UID string `json:"uid"`
+		} `json:"metadata"`
+	}
+	if err := c.Get(ctx, "/api/v1/namespaces/kube-system", nil, &ns); err != nil {
+		return "", err
+	}
+	return ns.Metadata.UID, nil
+}
+
+// Reason says in a few words why a request gave no answer: "forbidden: …",
+// "not found", "timeout: …", "busy: …" or "unreachable: …".
+func Reason(err error) string {
+	refused, isRefused := errors.AsType[*RefusedError](err)
+	switch {
+	case err == nil:
+		return ""
+	case isRefused:
+		return "forbidden: " + refused.Error()
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return "forbidden: " + short(err.Error())
+	case apierrors.IsNotFound(err):
+		return "not found"
+	case apierrors.IsTooManyRequests(err):
+		return "busy: " + short(err.Error())
+	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
+		return "timeout: " + short(err.Error())
+	case apierrors.IsBadRequest(err), apierrors.IsInvalid(err):
+		return "bad query: " + short(err.Error())
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the address
+	}
+	return "unreachable: " + short(err.Error())
+}
+
+// Forbidden says whether the cluster refused a request for lack of rights.
+func Forbidden(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
+
+// NotFound says whether what was asked for is not there.
+func NotFound(err error) bool { return apierrors.IsNotFound(err) }
+
+func short(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 300 {
+		s = strings.ToValidUTF8(s[:300], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,134 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Right is one thing that may be asked of the API server.
+type Right struct {
+	Verb        string `json:"verb"`
+	Group       string `json:"group,omitempty"`
+	Resource    string `json:"resource"`
+	Subresource string `json:"subresource,omitempty"`
+	Namespace   string `json:"namespace,omitempty"` // "" for all namespaces
+}
+
+// String is the right as kubectl auth can-i writes it.
+func (r Right) String() string {
+	s := r.Verb + " " + r.Resource
+	if r.Group != "" {
+		s += "." + r.Group
+	}
+	if r.Subresource != "" {
+		s += "/" + r.Subresource
+	}
+	if r.Namespace != "" {
+		s += " -n " + r.Namespace
+	}
+	return s
+}
+
+// Needed are the rights that the collector uses, nothing more.
+func Needed() []Right {
+	var out []Right
+	for _, r := range []Right{
+		{Resource: "events"}, {Resource: "pods"}, {Resource: "nodes"}, {Resource: "services"}, {Resource: "configmaps"},
+		{Group: "apps", Resource: "deployments"}, {Group: "apps", Resource: "replicasets"}, {Group: "apps", Resource: "statefulsets"},
+		{Group: "apps", Resource: "daemonsets"}, {Group: "apps", Resource: "controllerrevisions"},
+		{Group: "batch", Resource: "jobs"}, {Group: "batch", Resource: "cronjobs"},
+		{Group: "autoscaling", Resource: "horizontalpodautoscalers"}, {Resource: "persistentvolumeclaims"},
+	} {
+		for _, verb := range []string{"get", "list", "watch"} {
+			r.Verb = verb
+			out = append(out, r)
+		}
+	}
+	for _, r := range []Right{
+		{Resource: "namespaces"}, {Resource: "persistentvolumes"}, {Resource: "resourcequotas"}, {Resource: "limitranges"},
+		{Resource: "endpoints"}, {Resource: "serviceaccounts"},
+		{Group: "discovery.k8s.io", Resource: "endpointslices"}, {Group: "networking.k8s.io", Resource: "ingresses"},
+		{Group: "networking.k8s.io", Resource: "networkpolicies"}, {Group: "policy", Resource: "poddisruptionbudgets"},
+		{Group: "storage.k8s.io", Resource: "storageclasses"},
+	} {
+		for _, verb := range []string{"get", "list"} {
+			r.Verb = verb
+			out = append(out, r)
+		}
+	}
+	return append(out, Right{Verb: "get", Resource: "pods", Subresource: "log"})
+}
+
+// Reviewer asks the API server what the caller may do. It is for the CLI
+// alone: asking is a create of a SelfSubjectAccessReview, which stores nothing.
+type Reviewer struct{ c *Client }
+
+// NewReviewer makes a Reviewer.
+func NewReviewer(cfg Config, set Settings) (*Reviewer, error) {
+	rc, err := restConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newClient(rc, cfg.Timeout, set, reviewOnly)
+	if err != nil {
+		return nil, err
+	}
+	return &Reviewer{c}, nil
+}
+
+const reviewPath = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+func reviewOnly(method, path string, upgrade bool) string {
+	if method == http.MethodPost && path == reviewPath && !upgrade {
+		return ""
+	}
+	return "a reviewer asks for its own rights and nothing else"
+}
+
+// Allowed says whether the caller has a right, and the API server's reason.
+func (r *Reviewer) Allowed(ctx context.Context, right Right) (ok bool, reason string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.c.timeout)
+	defer cancel()
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+		"spec": map[string]any{"resourceAttributes": map[string]any{
+			"verb": right.Verb, "group": right.Group, "resource": right.Resource, "subresource": right.Subresource, "namespace": right.Namespace,
+		}},
+	})
+	if err != nil {
+		return false, "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.c.raw.Get().AbsPath(reviewPath).URL().String(), bytes.NewReader(body))
+	if err != nil {
+		return false, "", fmt.Errorf("kubernetes: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	res, err := r.c.http.Do(req)
+	if err != nil {
+		return false, "", fmt.Errorf("kubernetes: may I %s: %w", right, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return false, "", fmt.Errorf("kubernetes: may I %s: %w", right, err)
+	}
+	if res.StatusCode/100 != 2 {
+		return false, "", fmt.Errorf("kubernetes: may I %s: answered %s: %s", right, res.Status, short(strings.TrimSpace(string(answer))))
+	}
+	var said struct {
+		Status struct {
+			Allowed bool   `json:"allowed"`
+			Reason  string `json:"reason"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return false, "", fmt.Errorf("kubernetes: may I %s: answer: %w", right, err)
+	}
+	return said.Status.Allowed, said.Status.Reason, nil
+}
