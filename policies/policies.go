@@ -5,5 +5,5 @@ import "embed"
 
 // FS holds the files as they lie in this folder.
 //
-//go:embed all:*
+//go:embed *.yaml all:*
 var FS embed.FS

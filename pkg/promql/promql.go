@@ -43,7 +43,7 @@ func (p *Partial) Error() string { return "partial answer: " + strings.Join(p.Wa
 // Instant evaluates an expression at one time.
 func (c *Client) Instant(ctx context.Context, expr string, at time.Time) (model.Vector, error) {
 	ctx = withQuery(ctx, upstream.Query{Operation: "query", Text: expr})
-	v, warnings, err := c.api.Query(ctx, c.inject(expr), at)
+	v, warnings, _, err := c.api.Query(ctx, c.inject(expr), at)
 	if err != nil {
 		return nil, c.wrap(err)
 	}
@@ -62,7 +62,7 @@ func (c *Client) Instant(ctx context.Context, expr string, at time.Time) (model.
 // Range evaluates an expression at every step from start to end.
 func (c *Client) Range(ctx context.Context, expr string, start, end time.Time, step time.Duration) (model.Matrix, error) {
 	ctx = withQuery(ctx, upstream.Query{Operation: "query_range", Text: expr})
-	v, warnings, err := c.api.QueryRange(ctx, c.inject(expr), v1.Range{Start: start, End: end, Step: step})
+	v, warnings, _, err := c.api.QueryRange(ctx, c.inject(expr), v1.Range{Start: start, End: end, Step: step})
 	if err != nil {
 		return nil, c.wrap(err)
 	}

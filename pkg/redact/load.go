@@ -1,0 +1,88 @@
+package redact
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+)
+
+// Settings are what [Load] needs.
+type Settings struct {
+	Policies *policy.Store
+	KeyFile  string   // install key; "" takes the one on the bus
+	Bus      *bus.Bus // keeps the install key; nil makes one for this process
+	Now      func() time.Time
+}
+
+// Policy is policies/redaction.yaml.
+type Policy struct {
+	// IPs masks IP addresses too. Default: false.
+	IPs bool `yaml:"ips"`
+	// Rules are tried after the built-in ones.
+	Rules []UserRule `yaml:"rules"`
+}
+
+// Validate checks the fields.
+func (p *Policy) Validate() error {
+	var errs []error
+	for i, r := range p.Rules {
+		if r.Name == "" {
+			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("rules[%d].name", i), Problem: "is missing", Fix: "write what the mask should say"})
+		}
+		if _, err := regexp.Compile(r.Pattern); err != nil || r.Pattern == "" {
+			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("rules[%d].pattern", i), Value: r.Pattern, Problem: "is not an RE2 expression", Fix: fmt.Sprint(err)})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// keyName is where the install key lies in the bus's configuration bucket.
+const keyName = "redaction.key"
+
+// Load makes the Redactor of an installation.
+func Load(ctx context.Context, s Settings) (*Redactor, error) {
+	var p Policy
+	if b, ok := s.Policies.File("redaction.yaml"); ok {
+		if err := policy.Decode("policies/redaction.yaml", b, &p); err != nil {
+			return nil, err
+		}
+	}
+	key, err := installKey(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("redaction key: %w", err)
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	return New(Options{Key: key, IPs: p.IPs, Extra: p.Rules, Day: func() string { return s.Now().UTC().Format(time.DateOnly) }}), nil
+}
+
+func installKey(ctx context.Context, s Settings) ([]byte, error) {
+	if s.KeyFile != "" {
+		b, err := os.ReadFile(s.KeyFile)
+		if err == nil && len(b) < 16 {
+			err = fmt.Errorf("%s holds less than 16 bytes", s.KeyFile)
+		}
+		return b, err
+	}
+	fresh := make([]byte, 32)
+	if _, err := rand.Read(fresh); err != nil || s.Bus == nil {
+		return fresh, err
+	}
+	kv, err := s.Bus.KV(ctx, bus.BucketConfig)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := kv.Update(ctx, keyName, fresh, 0); err != nil && !errors.Is(err, bus.ErrConflict) {
+		return nil, err
+	}
+	key, _, err := kv.Get(ctx, keyName) // ours, or that of whoever was first
+	return key, err
+}

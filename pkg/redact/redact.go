@@ -1,0 +1,212 @@
+// Package redact takes secrets and personal data out of text before it leaves
+// the process that read it.
+//
+// A value is masked and its key kept: password=hunter2 becomes
+// password=<secret:1f0c2a>. The mask is a pseudonym, the same for the same
+// value on the same day, so that correlation still works and nothing can be
+// traced over months. What an engineer needs stays: image digests, commit and
+// trace ids, UUIDs, pod names, addresses.
+package redact
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+	"sync/atomic"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// Redactor masks text. It is safe for concurrent use.
+type Redactor struct {
+	rules []rule
+	key   []byte
+	day   func() string // UTC day of the pseudonyms
+	ips   bool
+	masks atomic.Int64
+}
+
+// rule masks one group of what its expression matches.
+type rule struct {
+	name string // of the mask: secret, email, card …
+	// words are lower-case; the expression is tried only on text that holds one
+	// of them. None: on all text.
+	words []string
+	re    *regexp.Regexp
+	group int               // what is masked
+	keep  func(string) bool // a match that must stay; nil: none
+}
+
+// Options say how to mask.
+type Options struct {
+	Key []byte        // of the pseudonyms; nil masks without pseudonyms
+	Day func() string // UTC day that pseudonyms hold for; nil: one for ever
+	IPs bool          // mask IP addresses too
+	// Extra rules, tried after the built-in ones.
+	Extra []UserRule
+}
+
+// UserRule is a rule of policies/redaction.yaml.
+type UserRule struct {
+	// Name is what the mask says: <name:1f0c2a>.
+	Name string `yaml:"name"`
+	// Pattern is an RE2 expression. Its first group is masked, or the whole
+	// match when it has none.
+	Pattern string `yaml:"pattern"`
+	// Words are tried first; a text without any is not searched.
+	Words []string `yaml:"words"`
+}
+
+// New makes a Redactor. The patterns of extra rules must compile.
+func New(o Options) *Redactor {
+	r := &Redactor{rules: builtin, key: o.Key, day: o.Day, ips: o.IPs}
+	if r.day == nil {
+		r.day = func() string { return "" }
+	}
+	for _, u := range o.Extra {
+		re := regexp.MustCompile(u.Pattern)
+		var words []string
+		for _, w := range u.Words {
+			words = append(words, strings.ToLower(w))
+		}
+		r.rules = append(r.rules[:len(r.rules):len(r.rules)], rule{name: u.Name, words: words, re: re, group: min(1, re.NumSubexp())})
+	}
+	if o.IPs {
+		r.rules = append(r.rules[:len(r.rules):len(r.rules)], rule{name: "ip", re: ipv4, group: 0})
+	}
+	return r
+}
+
+// Masked is how many values were masked so far.
+func (r *Redactor) Masked() int64 { return r.masks.Load() }
+
+// maxLine bounds what is searched: what lies beyond is cut off, since it could
+// hold anything.
+const maxLine = 256 << 10
+
+// Line masks one line or a longer text. A clean line is returned as it is,
+// without an allocation.
+func (r *Redactor) Line(s string) string {
+	if len(s) > maxLine {
+		s = s[:maxLine] + "<cut>"
+	}
+	if !suspicious(s) && len(r.rules) == len(builtin) {
+		return s
+	}
+	lower := ""
+	for i := range r.rules {
+		ru := &r.rules[i]
+		if len(ru.words) > 0 {
+			if lower == "" {
+				lower = strings.ToLower(s)
+			}
+			if !containsAny(lower, ru.words) {
+				continue
+			}
+		}
+		if masked, ok := r.apply(ru, s); ok {
+			s, lower = masked, ""
+		}
+	}
+	return s
+}
+
+func containsAny(s string, words []string) bool {
+	for _, w := range words {
+		if strings.Contains(s, w) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Redactor) apply(ru *rule, s string) (string, bool) {
+	matches := ru.re.FindAllStringSubmatchIndex(s, -1)
+	if matches == nil {
+		return s, false
+	}
+	var b strings.Builder
+	last, changed := 0, false
+	for _, m := range matches {
+		from, to := m[2*ru.group], m[2*ru.group+1]
+		if from < 0 || from == to {
+			continue
+		}
+		value := s[from:to]
+		if maskRE.MatchString(value) || insideMask(s, from) || ru.keep != nil && ru.keep(value) {
+			continue
+		}
+		b.WriteString(s[last:from])
+		b.WriteString(r.mask(ru.name, value))
+		last, changed = to, true
+	}
+	if !changed {
+		return s, false
+	}
+	b.WriteString(s[last:])
+	return b.String(), true
+}
+
+// maskRE recognises our own masks, so that redacting twice changes nothing.
+var (
+	maskRE  = regexp.MustCompile(`^<[a-z-]+(?::[a-z]{6})?>$`)
+	maskAt0 = regexp.MustCompile(`^<[a-z-]+(?::[a-z]{6})?>`)
+)
+
+// insideMask says whether position i of s lies in one of our masks.
+func insideMask(s string, i int) bool {
+	from := strings.LastIndexByte(s[:min(i+1, len(s))], '<')
+	if from < 0 {
+		return false
+	}
+	m := maskAt0.FindString(s[from:])
+	return m != "" && i < from+len(m)
+}
+
+func (r *Redactor) mask(name, value string) string {
+	r.masks.Add(1)
+	if r.key == nil {
+		return "<" + name + ">"
+	}
+	h := hmac.New(sha256.New, r.key)
+	h.Write([]byte(r.day()))
+	h.Write([]byte{0})
+	h.Write([]byte(value))
+	// Letters only, so that the mask looks like no number and no hash.
+	return "<" + name + ":" + strings.NewReplacer("0", "g", "1", "h", "2", "k", "3", "m", "4", "n", "5", "p", "6", "r", "7", "s", "8", "t", "9", "v").
+		Replace(hex.EncodeToString(h.Sum(nil)[:3])) + ">"
+}
+
+// Labels masks the values of labels. The names and values that identify
+// Kubernetes objects are left alone: a namespace is not a secret, and masking
+// one would cut it from everything else that speaks of it.
+func (r *Redactor) Labels(ls event.Labels) event.Labels {
+	var out event.Labels
+	for i, l := range ls {
+		if identity[l.Name] {
+			continue
+		}
+		v := r.Line(l.Value)
+		if v == l.Value && sensitiveKey.MatchString(l.Name) && v != "" && !maskRE.MatchString(v) {
+			v = r.mask("secret", v)
+		}
+		if v != l.Value {
+			if out == nil {
+				out = append(event.Labels(nil), ls...)
+			}
+			out[i].Value = v
+		}
+	}
+	if out == nil {
+		return ls
+	}
+	return out
+}
+
+var identity = map[string]bool{
+	event.LabelName: true, event.LabelNamespace: true, event.LabelWorkload: true, event.LabelKind: true, event.LabelPod: true,
+	event.LabelNode: true, event.LabelContainer: true, event.LabelSource: true, event.LabelFamily: true, event.LabelEntity: true,
+	event.LabelUnit: true, event.LabelClass: true, event.LabelSLO: true, event.LabelDetected: true,
+}

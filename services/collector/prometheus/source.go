@@ -1,0 +1,454 @@
+// Package prometheus reads golden signals from Prometheus and what speaks its
+// API, at aligned steps, with the queries of policies/queries.
+package prometheus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/promql"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
+	"github.com/oncall-copilot/oncall/services/collector"
+)
+
+// Config is one Prometheus in the collector's section.
+type Config struct {
+	upstream.Config `yaml:",inline"`
+	// Step is the time between two readings. Default: 30s.
+	Step time.Duration `yaml:"step"`
+	// Delay is how long after a step it is read, so that scrapes have arrived.
+	// Default: 10s.
+	Delay time.Duration `yaml:"delay"`
+	// Window is the range of rates; at least four scrape intervals. Default: 2m.
+	Window time.Duration `yaml:"window"`
+	// MaxCatchUp is how far back missed steps are read after an outage. What is
+	// older is skipped and counted. Default: 1h.
+	MaxCatchUp time.Duration `yaml:"max_catch_up"`
+}
+
+// Fill gives the fields that are not set their defaults.
+func (c *Config) Fill() {
+	c.Config.Fill("prometheus")
+	for p, d := range map[*time.Duration]time.Duration{&c.Step: 30 * time.Second, &c.Delay: 10 * time.Second, &c.Window: 2 * time.Minute, &c.MaxCatchUp: time.Hour} {
+		if *p == 0 {
+			*p = d
+		}
+	}
+}
+
+// Validate checks the fields; path stands before their names in errors.
+func (c *Config) Validate(path string) error {
+	errs := []error{c.Config.Validate(path)}
+	if c.Step < time.Second || c.Step > 10*time.Minute {
+		errs = append(errs, &policy.FieldError{Path: path + "step", Value: c.Step, Problem: "is not between 1s and 10m", Fix: "write 30s"})
+	}
+	if c.Window < time.Second {
+		errs = append(errs, &policy.FieldError{Path: path + "window", Value: c.Window, Problem: "is less than a second", Fix: "write 2m"})
+	}
+	return errors.Join(errs...)
+}
+
+func init() {
+	collector.Builtin.Register(collector.Define[Config]("prometheus",
+		"Golden signals from Prometheus, Thanos or Mimir, at aligned steps.",
+		func(cfg Config, env collector.Env) (collector.Built, error) {
+			s, err := New(cfg, env)
+			if err != nil {
+				return collector.Built{}, err
+			}
+			return collector.Built{
+				Sources:   []collector.Running{{Source: s, Streams: []*event.Stream{event.Metrics}}},
+				Retriever: evidence.NewPrometheus(s.client, env.Redact), Kind: evidence.Prometheus, Instance: cfg.Name,
+			}, nil
+		}))
+}
+
+// Source reads one Prometheus.
+type Source struct {
+	cfg      Config
+	env      collector.Env
+	client   *promql.Client
+	families []Family
+	entities Entities
+
+	mu      sync.Mutex
+	queries []boundQuery
+	owners  owners
+	probed  time.Time // event time of the last look at what is there
+}
+
+var _ collector.Source = (*Source)(nil)
+
+// New makes a source.
+func New(cfg Config, env collector.Env) (*Source, error) {
+	cfg.Fill()
+	families, err := LoadFamilies(env.Policies)
+	if err != nil {
+		return nil, err
+	}
+	entities, err := LoadEntities(env.Policies)
+	if err != nil {
+		return nil, err
+	}
+	up, err := upstream.New(cfg.Config, upstream.Settings{Service: "collector", Source: "prometheus", Audit: env.Audit, Now: env.Now})
+	if err != nil {
+		return nil, err
+	}
+	return &Source{cfg: cfg, env: env, client: promql.New(up), families: families, entities: entities}, nil
+}
+
+// Name is the configured name.
+func (s *Source) Name() string { return s.cfg.Name }
+
+// Client is the client that the source reads with.
+func (s *Source) Client() *promql.Client { return s.client }
+
+// cursor is how far has been read.
+type cursor struct {
+	Step time.Time `json:"step"` // the last step that is stored
+}
+
+// reprobe is how long what is there is taken to stay there.
+const reprobe = 5 * time.Minute
+
+// Run reads every aligned step once it is Delay old.
+func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
+	var cur cursor
+	if raw != nil {
+		if err := json.Unmarshal(raw, &cur); err != nil {
+			s.env.Log.Warn("cursor unreadable, reading from now on", "source", s.cfg.Name, "err", err)
+		}
+	}
+	if cur.Step.IsZero() {
+		cur.Step = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Step).Add(-s.cfg.Step).UTC()
+	}
+	var blind *event.Blindness
+	for backoff := time.Second; ; {
+		next := cur.Step.Add(s.cfg.Step)
+		now := s.env.Now()
+		if wait := next.Add(s.cfg.Delay).Sub(now); wait > 0 {
+			if !sleep(ctx, wait) {
+				return ctx.Err()
+			}
+			continue
+		}
+		skipped := 0
+		if oldest := now.Add(-s.cfg.MaxCatchUp).Truncate(s.cfg.Step); next.Before(oldest) {
+			skipped = int(oldest.Sub(next) / s.cfg.Step)
+			next = oldest.UTC()
+			s.env.Log.Warn("steps skipped, older than max_catch_up", "source", s.cfg.Name, "steps", skipped, "to", next)
+		}
+		events, err := s.read(ctx, next)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if blind == nil {
+				blind = &event.Blindness{Source: s.cfg.Name, Since: next, Reason: reason(err)}
+				s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", next, "err", err)
+			}
+			if e := emit(ctx, collector.Emission{Stream: event.Metrics, Blind: blind}); e != nil {
+				return e
+			}
+			if !sleep(ctx, max(backoff, retryAfter(err))) {
+				return ctx.Err()
+			}
+			backoff = min(2*backoff, s.cfg.Step)
+			continue
+		}
+		if blind != nil {
+			s.env.Log.Info("source readable again, catching up", "source", s.cfg.Name, "blind_since", blind.Since, "steps", int(now.Sub(next)/s.cfg.Step))
+		}
+		blind, backoff = nil, time.Second
+		cur.Step = next
+		position, err := json.Marshal(cur)
+		if err != nil {
+			return fmt.Errorf("cursor: %w", err)
+		}
+		if err := emit(ctx, collector.Emission{Stream: event.Metrics, Events: events, Cursor: position, Closed: next, Skipped: skipped}); err != nil {
+			return err
+		}
+	}
+}
+
+// reason is an error as said to people, without the source's name.
+func reason(err error) string {
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		return string(e.Kind) + ": " + e.Err.Error()
+	}
+	return err.Error()
+}
+
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// concurrent is how many queries of a step are under way at once.
+const concurrent = 6
+
+// read asks every query at one step and returns the batches, in an order and
+// with ids that depend on the answers alone.
+func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, error) {
+	if err := s.probe(ctx, at); err != nil {
+		return nil, err
+	}
+	answers := make([][]event.Series, len(s.queries))
+	errs := make([]error, len(s.queries))
+	slots := make(chan struct{}, concurrent)
+	var wg sync.WaitGroup
+	for i, q := range s.queries {
+		if q.Ratio != nil {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			v, err := s.client.Instant(ctx, q.text(s.cfg.Window), at)
+			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
+				// One query that this server refuses must not blind the others.
+				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", err)
+				return
+			}
+			errs[i] = err
+			answers[i] = s.series(q, v, at)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, firstOf(errs)
+	}
+	for i, q := range s.queries {
+		if q.Ratio != nil {
+			answers[i] = s.ratio(q, s.answer(q.family, q.Ratio[0], answers), s.answer(q.family, q.Ratio[1], answers))
+		}
+	}
+	var out []event.Outgoing
+	for i, q := range s.queries {
+		for _, b := range Batches(s.cfg.Name, q.hash(s.cfg.Window), at, answers[i]) {
+			out = append(out, event.MetricsRead.Out(b))
+		}
+	}
+	return out, nil
+}
+
+// answer is the series of one signal of a family.
+func (s *Source) answer(family, signal string, answers [][]event.Series) []event.Series {
+	i := slices.IndexFunc(s.queries, func(q boundQuery) bool { return q.family == family && q.Signal == signal })
+	if i < 0 {
+		return nil
+	}
+	return answers[i]
+}
+
+// ratio divides the series of two signals that speak of the same thing.
+// Nothing is divided by zero: an entity without requests has no error ratio.
+func (s *Source) ratio(q boundQuery, above, below []event.Series) []event.Series {
+	about := func(ls event.Labels) event.Labels {
+		return slices.DeleteFunc(slices.Clone(ls), func(l event.Label) bool {
+			switch l.Name {
+			case event.LabelName, event.LabelUnit, event.LabelClass, event.LabelDetected:
+				return true
+			}
+			return false
+		})
+	}
+	per := map[uint64]event.Series{}
+	for _, b := range below {
+		per[about(b.Labels).Hash()] = b
+	}
+	var out []event.Series
+	for _, a := range above {
+		ls := about(a.Labels)
+		b, ok := per[ls.Hash()]
+		if !ok || b.Points[0].V == 0 {
+			continue
+		}
+		ls = with(with(with(ls, event.LabelName, q.Signal), event.LabelUnit, q.Unit), event.LabelClass, string(q.Class))
+		if len(q.Detectors) > 0 {
+			ls = with(ls, event.LabelDetected, strings.Join(q.Detectors, ","))
+		}
+		out = append(out, event.Series{ID: ls.Hash(), Labels: ls, Points: []event.Point{{T: a.Points[0].T, V: a.Points[0].V / b.Points[0].V}}})
+	}
+	return out
+}
+
+func firstOf(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probe finds out, now and then, which families are there and who owns which
+// pod.
+func (s *Source) probe(ctx context.Context, at time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.probed.IsZero() && at.Sub(s.probed) < reprobe && at.Sub(s.probed) >= 0 && len(s.queries) > 0 {
+		return nil
+	}
+	guards := []string{"kube_pod_owner"}
+	for _, f := range s.families {
+		guards = append(guards, f.Guard)
+	}
+	present, err := s.client.Has(ctx, guards, at)
+	if err != nil {
+		return err
+	}
+	queries := active(s.families, present)
+	if len(queries) > MaxQueries {
+		s.env.Log.Warn("more queries than a step may send, the last left out", "source", s.cfg.Name, "queries", len(queries), "most", MaxQueries)
+		queries = queries[:MaxQueries]
+	}
+	if present["kube_pod_owner"] {
+		var vs [3]model.Vector
+		for i, expr := range []string{
+			`group by (namespace, pod, owner_kind, owner_name) (kube_pod_owner)`,
+			`group by (namespace, replicaset, owner_kind, owner_name) (kube_replicaset_owner)`,
+			`group by (namespace, job_name, owner_kind, owner_name) (kube_job_owner)`,
+		} {
+			if vs[i], err = s.client.Instant(ctx, expr, at); err != nil {
+				return err
+			}
+		}
+		s.owners = makeOwners(vs[0], vs[1], vs[2])
+	}
+	if len(queries) != len(s.queries) {
+		var names []string
+		for _, q := range queries {
+			if !slices.Contains(names, q.family) {
+				names = append(names, q.family)
+			}
+		}
+		s.env.Log.Info("query families found", "source", s.cfg.Name, "families", strings.Join(names, " "), "queries", len(queries))
+	}
+	s.queries, s.probed = queries, at
+	return nil
+}
+
+// series maps an answer to our labels and joins what speaks of one entity.
+func (s *Source) series(q boundQuery, v model.Vector, at time.Time) []event.Series {
+	type acc struct {
+		labels event.Labels
+		value  float64
+		n      int
+	}
+	byID := map[uint64]*acc{}
+	// Sums of floats depend on their order, and the answer's order is not
+	// promised: sort first.
+	slices.SortFunc(v, func(a, b *model.Sample) int { return strings.Compare(a.Metric.String(), b.Metric.String()) })
+	for _, sample := range v {
+		ls, ok := s.entities.labels(sample.Metric, q, s.owners)
+		if !ok || len(q.Detectors) > 0 && ls == nil {
+			continue
+		}
+		if len(q.Detectors) > 0 {
+			ls = with(ls, event.LabelDetected, strings.Join(q.Detectors, ","))
+		}
+		ls = with(s.env.Redact.Labels(ls), event.LabelSource, s.cfg.Name)
+		id := ls.Hash()
+		value := float64(sample.Value)
+		a, ok := byID[id]
+		if !ok {
+			byID[id] = &acc{ls, value, 1}
+			continue
+		}
+		a.n++
+		switch q.Aggregate {
+		case "max":
+			a.value = max(a.value, value)
+		case "min":
+			a.value = min(a.value, value)
+		default:
+			a.value += value
+		}
+	}
+	out := make([]event.Series, 0, len(byID))
+	for id, a := range byID {
+		if q.Aggregate == "avg" {
+			a.value /= float64(a.n)
+		}
+		out = append(out, event.Series{ID: id, Labels: a.labels, Points: []event.Point{{T: at.UnixMilli(), V: a.value}}})
+	}
+	return out
+}
+
+func with(ls event.Labels, name, value string) event.Labels {
+	out := append(slices.Clone(ls), event.Label{Name: name, Value: value})
+	slices.SortFunc(out, func(a, b event.Label) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Batches splits the series of one query and step into batches of one
+// partition and namespace each. The same series give the same batches with the
+// same ids, in whatever order they come.
+func Batches(source, query string, at time.Time, series []event.Series) []event.MetricBatch {
+	type place struct {
+		partition int
+		namespace string
+	}
+	groups := map[place][]event.Series{}
+	for _, s := range series {
+		ns := s.Labels.Get(event.LabelNamespace)
+		p := place{event.Partition(ns, s.Labels.Workload()), ns}
+		groups[p] = append(groups[p], s)
+	}
+	places := make([]place, 0, len(groups))
+	for p := range groups {
+		places = append(places, p)
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.partition != b.partition {
+			return a.partition - b.partition
+		}
+		return strings.Compare(a.namespace, b.namespace)
+	})
+	chunks := map[int]int{} // by partition: ids have no namespace
+	var out []event.MetricBatch
+	for _, p := range places {
+		list := groups[p]
+		slices.SortFunc(list, func(a, b event.Series) int {
+			switch {
+			case a.ID < b.ID:
+				return -1
+			case a.ID > b.ID:
+				return 1
+			}
+			return 0
+		})
+		for batch := range slices.Chunk(list, event.MaxBatchSamples) {
+			out = append(out, event.MetricBatch{
+				Source: source, Query: query, Partition: p.partition, Namespace: p.namespace, Step: at.UTC(), Chunk: chunks[p.partition], Series: batch,
+			})
+			chunks[p.partition]++
+		}
+	}
+	return out
+}
