@@ -1,0 +1,169 @@
+package slo
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+	"github.com/oncall-copilot/oncall/pkg/stat"
+)
+
+// Ledger counts good and bad requests of one objective over time: in minutes
+// for the last six hours, in hours for the last thirty days.
+type Ledger struct {
+	minutes counts
+	hours   counts
+}
+
+// counts are sums, one for each unit of time, the newest last.
+type counts struct {
+	bad, all []float32
+	at       int64 // unit since the epoch of the newest
+}
+
+// maxRequests is more than any service gets in one step, and far from what a
+// sum of float32 cannot hold.
+const maxRequests = 1e15
+
+const (
+	minuteSlots = 6*60 + 1
+	hourSlots   = 30*24 + 1
+)
+
+// Add books bad of all requests at a time in milliseconds. What is older than
+// the ledger reaches is left out.
+func (l *Ledger) Add(ms int64, bad, all float64) {
+	if !(all >= 0 && all < maxRequests && bad >= 0) {
+		return
+	}
+	l.minutes.add(ms/60_000, bad, all, minuteSlots)
+	l.hours.add(ms/3_600_000, bad, all, hourSlots)
+}
+
+func (c *counts) add(unit int64, bad, all float64, size int) {
+	if len(c.all) == 0 || unit-c.at > int64(size) {
+		c.bad, c.all, c.at = append(c.bad[:0], 0), append(c.all[:0], 0), unit
+	}
+	for c.at < unit {
+		c.bad, c.all = append(c.bad, 0), append(c.all, 0)
+		c.at++
+	}
+	// Cut in blocks, so that most additions move nothing.
+	if over := len(c.all) - size; over > size/8 {
+		c.bad, c.all = slices.Delete(c.bad, 0, over), slices.Delete(c.all, 0, over)
+	}
+	if i := len(c.all) - 1 - int(c.at-unit); i >= 0 {
+		c.bad[i] += float32(bad)
+		c.all[i] += float32(all)
+	}
+}
+
+// sum adds up the last n units up to and with the one that now is in.
+func (c *counts) sum(now int64, n int) (bad, all float64) {
+	n -= int(now - c.at)
+	for i := len(c.all) - 1; i >= 0 && n > 0; i, n = i-1, n-1 {
+		bad += float64(c.bad[i])
+		all += float64(c.all[i])
+	}
+	return bad, all
+}
+
+// Last is how many of how many requests were bad in the last d before a time
+// in milliseconds, to the minute up to six hours and to the hour beyond.
+func (l *Ledger) Last(ms int64, d time.Duration) (bad, all float64) {
+	if d <= 6*time.Hour {
+		return l.minutes.sum(ms/60_000, max(1, int(d/time.Minute)))
+	}
+	return l.hours.sum(ms/3_600_000, int(d/time.Hour))
+}
+
+// Since is how much of the last d the ledger knows of.
+func (l *Ledger) Since(d time.Duration) time.Duration {
+	return min(d, max(time.Duration(len(l.hours.all)-1)*time.Hour, time.Duration(len(l.minutes.all))*time.Minute))
+}
+
+// Burn is the state of one objective at a time.
+type Burn struct {
+	Fired     bool
+	Window    Window  // that fired; the fastest when several did
+	Long      float64 // burn rate over its long window, in multiples of the allowed rate
+	Short     float64 // and over its short one
+	Ratio     float64 // share of bad requests in the short window
+	Remaining float64 // share of the period's budget that is left; below 0 when overspent
+	Exhausted time.Duration
+	TailProb  float64 // of so many bad requests if exactly the budget were spent
+}
+
+// Evaluate tests every window at a time in milliseconds. A burn counts when
+// both windows burn at the rule's rate, when there was traffic enough, and
+// when the short window's failures cannot be chance: the lower Wilson bound
+// (95 %) lies above the allowed ratio.
+func (o Objective) Evaluate(l *Ledger, windows []Window, ms int64) Burn {
+	allowed := 1 - o.Target
+	b := Burn{TailProb: 1, Exhausted: -1}
+	bad, all := l.Last(ms, o.Period)
+	// What was not seen is taken to have been like the part that was.
+	b.Remaining = 1
+	if all > 0 {
+		known := float64(l.Since(o.Period)) / float64(o.Period)
+		b.Remaining = 1 - known*bad/(all*allowed)
+	}
+	for _, w := range windows {
+		lb, la := l.Last(ms, w.Long)
+		sb, sa := l.Last(ms, w.Short)
+		if la <= 0 || sa < o.MinRequests {
+			continue
+		}
+		long, short := lb/la/allowed, sb/sa/allowed
+		low, _ := stat.Wilson(sb, sa, 1.96)
+		if long < w.Burn || short < w.Burn || low <= allowed {
+			continue
+		}
+		// A long window that is mostly unknown says what the short one says.
+		if l.Since(w.Long) < w.Short {
+			continue
+		}
+		if b.Fired && b.Window.Severity.Number() >= w.Severity.Number() {
+			continue
+		}
+		b.Fired, b.Window, b.Long, b.Short, b.Ratio = true, w, long, short, sb/sa
+		b.TailProb = stat.BinomialTail(sb, sa, allowed)
+	}
+	if b.Fired {
+		b.Exhausted = 0
+		if b.Remaining > 0 {
+			b.Exhausted = time.Duration(math.Min(b.Remaining/b.Long, 10) * float64(o.Period))
+		}
+		if b.Window.Severity == event.Critical && o.Page != nil && !*o.Page {
+			b.Window.Severity = event.Warning
+		}
+	}
+	return b
+}
+
+// Write writes the state.
+func (l *Ledger) Write(w *snapshot.Writer) { l.minutes.write(w); l.hours.write(w) }
+
+// Read reads the state.
+func (l *Ledger) Read(r *snapshot.Reader) { l.minutes.read(r); l.hours.read(r) }
+
+func (c *counts) write(w *snapshot.Writer) {
+	w.Int(c.at)
+	w.Uint(uint64(len(c.all)))
+	for i := range c.all {
+		w.Float32(c.bad[i])
+		w.Float32(c.all[i])
+	}
+}
+
+func (c *counts) read(r *snapshot.Reader) {
+	*c = counts{at: r.Int()}
+	for range r.Len() {
+		c.bad, c.all = append(c.bad, r.Float32()), append(c.all, r.Float32())
+	}
+	if len(c.all) > 2*hourSlots {
+		r.Fail("ledger longer than it can be")
+	}
+}

@@ -1,0 +1,232 @@
+// Package slo holds service level objectives and the arithmetic of their
+// error budgets: burn rates over several windows, what is left, and when it is
+// gone. It takes no context, clock or I/O.
+package slo
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+)
+
+// File is the policy file with the objectives.
+const File = "slo.yaml"
+
+// Objective is one promise: which share of requests is to be good over a
+// period.
+type Objective struct {
+	// Name identifies the objective; lower case, digits and dashes.
+	Name string `yaml:"name"`
+	// Target is the share of good requests, above 0 and below 1: 0.999.
+	Target float64 `yaml:"target"`
+	// Period is the time over which the target holds. Default: 720h (30 days).
+	Period time.Duration `yaml:"period"`
+	// Match says which workloads it is for, by glob: namespaces and workloads.
+	// Empty: all. The first objective that matches a workload is the one for it.
+	Match Match `yaml:"match"`
+	// Errors and Total are PromQL for failed and all requests a second, where
+	// the golden signals are not what is promised. The collector evaluates
+	// them; their labels say what entity they speak of.
+	Errors string `yaml:"errors"`
+	Total  string `yaml:"total"`
+	// MinRequests is the least number of requests in the short window for a
+	// burn to count; with less traffic a few failures say nothing. Default: 30.
+	MinRequests float64 `yaml:"min_requests"`
+	// Page is whether a fast burn is worth a page (critical). Default: true.
+	Page *bool `yaml:"page"`
+}
+
+// Match selects workloads.
+type Match struct {
+	Namespaces []string `yaml:"namespaces"`
+	Workloads  []string `yaml:"workloads"`
+}
+
+// Policy is the content of policies/slo.yaml.
+type Policy struct {
+	// Objectives in the order in which they are tried.
+	Objectives []Objective `yaml:"objectives"`
+	// Windows are the burn rates that count. Default: those of the Site
+	// Reliability Workbook, chapter 5.
+	Windows []Window `yaml:"windows"`
+}
+
+// Window is one rule: the budget burns Burn times as fast as it may, both over
+// the long window and over the short one, which ends the alarm soon after the
+// burn has ended.
+type Window struct {
+	Burn     float64        `yaml:"burn"`     // multiples of the allowed rate
+	Long     time.Duration  `yaml:"long"`     // at most 72h
+	Short    time.Duration  `yaml:"short"`    // at least 1m
+	Severity event.Severity `yaml:"severity"` // critical, warning or info
+}
+
+// DefaultWindows are those of the workbook.
+func DefaultWindows() []Window {
+	return []Window{
+		{Burn: 14.4, Long: time.Hour, Short: 5 * time.Minute, Severity: event.Critical},
+		{Burn: 6, Long: 6 * time.Hour, Short: 30 * time.Minute, Severity: event.Critical},
+		{Burn: 3, Long: 24 * time.Hour, Short: 2 * time.Hour, Severity: event.Warning},
+		{Burn: 1, Long: 72 * time.Hour, Short: 6 * time.Hour, Severity: event.Info},
+	}
+}
+
+// Default is one objective for everything that serves requests, mild enough
+// not to page for what nobody promised.
+func Default() Policy {
+	return Policy{Objectives: []Objective{{Name: "default", Target: 0.99}}, Windows: DefaultWindows()}
+}
+
+// Load reads the objectives in force; the defaults when there is no file.
+func Load(store *policy.Store) (Policy, error) {
+	if store != nil {
+		if b, ok := store.File(File); ok {
+			return Parse("policies/"+File, b)
+		}
+	}
+	p := Default()
+	p.fill()
+	return p, nil
+}
+
+// Parse reads a policy file.
+func Parse(file string, b []byte) (Policy, error) {
+	var p Policy
+	if err := policy.Decode(file, b, &p); err != nil {
+		return Policy{}, err
+	}
+	p.fill()
+	return p, nil
+}
+
+func (p *Policy) fill() {
+	if len(p.Windows) == 0 {
+		p.Windows = DefaultWindows()
+	}
+	for i := range p.Objectives {
+		o := &p.Objectives[i]
+		if o.Period == 0 {
+			o.Period = 30 * 24 * time.Hour
+		}
+		if o.MinRequests == 0 {
+			o.MinRequests = 30
+		}
+		if o.Page == nil {
+			yes := true
+			o.Page = &yes
+		}
+	}
+}
+
+// Validate checks every field.
+func (p *Policy) Validate() error {
+	var errs []error
+	bad := func(path string, value any, problem, fix string) {
+		errs = append(errs, &policy.FieldError{Path: path, Value: value, Problem: problem, Fix: fix})
+	}
+	seen := map[string]bool{}
+	for i, o := range p.Objectives {
+		at := fmt.Sprintf("objectives[%d]", i)
+		switch {
+		case o.Name == "" || event.Token(o.Name) != o.Name:
+			bad(at+".name", o.Name, "is not made of letters, digits, - and _", "write name: checkout-availability")
+		case seen[o.Name]:
+			bad(at+".name", o.Name, "is used twice", "rename one of the objectives")
+		}
+		seen[o.Name] = true
+		if !(o.Target > 0 && o.Target < 1) {
+			fix := "write 0.999"
+			if o.Target > 1 && o.Target < 100 {
+				fix = fmt.Sprintf("write %.6g", o.Target/100)
+			}
+			bad(at+".target", o.Target, "is not between 0 and 1", fix)
+		}
+		if o.Period < 0 || o.Period != 0 && (o.Period < 24*time.Hour || o.Period > 90*24*time.Hour) {
+			bad(at+".period", o.Period, "is not between 24h and 2160h", "write 720h")
+		}
+		if (o.Errors == "") != (o.Total == "") {
+			bad(at, nil, "has one of errors and total only", "write both, or none to use the golden signals")
+		}
+		if o.MinRequests < 0 {
+			bad(at+".min_requests", o.MinRequests, "is negative", "write 30")
+		}
+		for _, g := range append(append([]string{}, o.Match.Namespaces...), o.Match.Workloads...) {
+			if _, err := path.Match(g, ""); err != nil {
+				bad(at+".match", g, "is not a glob", "write shop-*")
+			}
+		}
+	}
+	for i, w := range p.Windows {
+		at := fmt.Sprintf("windows[%d]", i)
+		if w.Burn <= 0 {
+			bad(at+".burn", w.Burn, "is not above 0", "write 14.4")
+		}
+		if w.Short < time.Minute || w.Long > 72*time.Hour || w.Short >= w.Long {
+			bad(at, fmt.Sprintf("short %s, long %s", w.Short, w.Long), "is not 1m <= short < long <= 72h", "write short: 5m, long: 1h")
+		}
+		if w.Severity.Number() == 0 {
+			bad(at+".severity", w.Severity, "is not info, warning or critical", "write critical")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// For is the objective of a workload by the golden signals: the first that
+// matches and has no queries of its own.
+func (p Policy) For(namespace, workload string) (Objective, bool) {
+	for _, o := range p.Objectives {
+		if o.Errors == "" && matches(o.Match.Namespaces, namespace) && matches(o.Match.Workloads, workload) {
+			return o, true
+		}
+	}
+	return Objective{}, false
+}
+
+// Named is the objective of a name.
+func (p Policy) Named(name string) (Objective, bool) {
+	for _, o := range p.Objectives {
+		if o.Name == name {
+			return o, true
+		}
+	}
+	return Objective{}, false
+}
+
+func matches(globs []string, s string) bool {
+	for _, g := range globs {
+		if ok, _ := path.Match(g, s); ok {
+			return true
+		}
+	}
+	return len(globs) == 0
+}
+
+// Query is one PromQL expression that the collector evaluates for an
+// objective, and the signal under which it is published, with the label
+// [event.LabelSLO] naming the objective.
+type Query struct {
+	Signal    string // SignalErrors or SignalTotal
+	Objective string
+	Expr      string
+}
+
+// The signals of objectives with queries of their own, per second.
+const (
+	SignalErrors = "slo_errors"
+	SignalTotal  = "slo_requests"
+)
+
+// Queries are the expressions the policy asks the collector for.
+func (p Policy) Queries() []Query {
+	var out []Query
+	for _, o := range p.Objectives {
+		if o.Errors != "" {
+			out = append(out, Query{SignalErrors, o.Name, o.Errors}, Query{SignalTotal, o.Name, o.Total})
+		}
+	}
+	return out
+}

@@ -1,0 +1,210 @@
+package stat
+
+import (
+	"math"
+
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+)
+
+// Calibration turns a score into a probability by what scores were before: a
+// decayed histogram on a signed logarithmic scale gives conformal p-values in
+// the body, and a generalised Pareto tail fitted by moments to the outermost
+// per cent gives them beyond what was seen. Without it, Gaussian tails alarm
+// at a hundred times the rate they state on real series.
+type Calibration struct {
+	bins   []float32 // nil until the first value; calBins long
+	weight float64   // of everything in bins
+	grow   float64   // weight of the next value
+	adds   uint32
+	tail   [2]tail // lower, upper
+}
+
+type tail struct {
+	edge  float64 // of |z| beyond which the tail begins; 0: no tail yet
+	prob  float64 // of being beyond it
+	xi    float64
+	sigma float64
+}
+
+const (
+	calSide     = 80 // bins a side: 4 per octave over 2^-5 … 2^15
+	calBins     = 2*calSide + 1
+	calHalfLife = 4000 // values
+	calRefit    = 16   // values
+	tailShare   = 0.01
+)
+
+// binOf maps a score to its bin; calSide is zero's.
+func binOf(z float64) int {
+	a := math.Abs(z)
+	if a < 1.0/32 {
+		return calSide
+	}
+	k := min(int(4*(math.Log2(a)+5))+1, calSide)
+	if z < 0 {
+		return calSide - k
+	}
+	return calSide + k
+}
+
+// inner is the edge of a bin towards zero, outer the other one, in |z|.
+func inner(k int) float64 { return math.Exp2(float64(k-1)/4 - 5) }
+func outer(k int) float64 { return math.Exp2(float64(k)/4 - 5) }
+
+// Prob is the two-sided probability of a score at least as extreme as z;
+// 1 before anything was seen.
+func (c *Calibration) Prob(z float64) float64 {
+	if c.bins == nil || c.weight <= 0 || math.IsNaN(z) {
+		return 1
+	}
+	up, down := c.side(z)
+	return Prob(2 * min(up, down))
+}
+
+// ProbAbove is the probability of a score at least z.
+func (c *Calibration) ProbAbove(z float64) float64 {
+	if c.bins == nil || c.weight <= 0 || math.IsNaN(z) {
+		return 1
+	}
+	up, _ := c.side(z)
+	return Prob(up)
+}
+
+func (c *Calibration) side(z float64) (up, down float64) {
+	b := binOf(z)
+	above, equal := 0.0, float64(c.bins[b])
+	for _, v := range c.bins[b+1:] {
+		above += float64(v)
+	}
+	w := c.weight / c.grow
+	above, equal = above/c.grow, equal/c.grow
+	up = (above + equal/2 + 0.5) / (w + 1)
+	down = (w - above - equal/2 + 0.5) / (w + 1)
+	if t := c.tail[1]; t.edge > 0 && z > t.edge {
+		up = min(up, t.beyond(z))
+	}
+	if t := c.tail[0]; t.edge > 0 && -z > t.edge {
+		down = min(down, t.beyond(-z))
+	}
+	return up, down
+}
+
+func (t tail) beyond(a float64) float64 {
+	x := (a - t.edge) / t.sigma
+	if t.xi < 1e-6 {
+		return t.prob * math.Exp(-x)
+	}
+	return t.prob * math.Pow(1+float64(t.xi*x), -1/t.xi)
+}
+
+// Add folds one score.
+func (c *Calibration) Add(z float64) {
+	if math.IsNaN(z) {
+		return
+	}
+	if c.bins == nil {
+		c.bins = make([]float32, calBins)
+		c.grow = 1
+	}
+	c.bins[binOf(z)] += float32(c.grow)
+	c.weight += c.grow
+	c.grow *= decay
+	if c.grow > 1e6 {
+		for i := range c.bins {
+			c.bins[i] = float32(float64(c.bins[i]) / c.grow)
+		}
+		c.weight /= c.grow
+		c.grow = 1
+	}
+	if c.adds++; c.adds%calRefit == 0 {
+		c.tail[0], c.tail[1] = c.fit(-1), c.fit(1)
+	}
+}
+
+var decay = math.Exp2(1.0 / calHalfLife)
+
+// fit is the tail of one side by the moments of the excesses in its bins,
+// with two pseudo-excesses of one bin's width.
+func (c *Calibration) fit(side int) tail {
+	share := c.weight * tailShare
+	sum, k := 0.0, calSide
+	for ; k > 1; k-- {
+		v := float64(c.bins[calSide+side*k])
+		if sum+v > share {
+			break
+		}
+		sum += v
+	}
+	edge := outer(k)
+	width := max(edge-inner(k), 0.25)
+	n := sum / c.grow
+	m, q := 2*width, 2*2*float64(width*width)
+	for j := k + 1; j <= calSide; j++ {
+		v := float64(c.bins[calSide+side*j]) / c.grow
+		if v == 0 {
+			continue
+		}
+		e := (inner(j)+outer(j))/2 - edge
+		m += float64(v * e)
+		q += float64(v * e * e)
+	}
+	m /= n + 2
+	variance := q/(n+2) - float64(m*m)
+	xi := 0.0
+	if variance > 0 {
+		xi = max(0, min(0.3, 0.5*(1-float64(m*m)/variance)))
+	}
+	return tail{edge: edge, prob: (n + 1) / (c.weight/c.grow + 2), xi: xi, sigma: m * (1 - xi)}
+}
+
+// Write writes the state.
+func (c *Calibration) Write(w *snapshot.Writer) {
+	w.Bool(c.bins != nil)
+	if c.bins == nil {
+		return
+	}
+	// Most bins are empty: write runs.
+	n := 0
+	for _, v := range c.bins {
+		if v != 0 {
+			n++
+		}
+	}
+	w.Uint(uint64(n))
+	for i, v := range c.bins {
+		if v != 0 {
+			w.Uint(uint64(i))
+			w.Float32(v)
+		}
+	}
+	w.Float(c.weight)
+	w.Float(c.grow)
+	w.Uint(uint64(c.adds))
+	for _, t := range c.tail {
+		w.Float(t.edge)
+		w.Float(t.prob)
+		w.Float(t.xi)
+		w.Float(t.sigma)
+	}
+}
+
+// Read reads the state.
+func (c *Calibration) Read(r *snapshot.Reader) {
+	*c = Calibration{}
+	if !r.Bool() {
+		return
+	}
+	c.bins = make([]float32, calBins)
+	for range r.Len() {
+		i := r.Uint()
+		if i >= calBins {
+			r.Fail("bin of a calibration out of range")
+			return
+		}
+		c.bins[i] = r.Float32()
+	}
+	c.weight, c.grow, c.adds = r.Float(), r.Float(), uint32(r.Uint())
+	for i := range c.tail {
+		c.tail[i] = tail{edge: r.Float(), prob: r.Float(), xi: r.Float(), sigma: r.Float()}
+	}
+}
