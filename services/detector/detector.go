@@ -1,0 +1,222 @@
+// Package detector turns telemetry into anomalies.
+//
+// A detector looks at one window of one partition after the other and says
+// what is odd in it. Everything around that is done once, here: partitions,
+// order, repeats, late data, when an anomaly begins, worsens and ends, what is
+// published, and what is remembered over a restart.
+package detector
+
+import (
+	"encoding"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+)
+
+// A Detector is a fold over the windows of one partition. It reads no clock,
+// does no I/O and starts no goroutine, so that a replay gives the same
+// anomalies; equal windows in equal order give equal results and equal state,
+// byte for byte.
+//
+// A window is everything between two ticks, sorted: for detectors of metrics
+// one MetricBatch with every selected series by its id, without repeats, late
+// samples and numbers that are not finite; for detectors of logs the streams
+// in the order of their ids; for detectors of events everything in the order
+// in which it was seen.
+type Detector interface {
+	// Observe folds one window and returns an observation for each series,
+	// template or reason that is odd in it. An observation with Ended set says
+	// that it is normal again; a series that is not mentioned is taken to be
+	// normal, and its anomaly ends when it has been so for Info.Hold.
+	//
+	// Series, Entity, Signal, Severity, Observed, TailProb and Summary must be
+	// set. Onset is the detector's estimate of the beginning; the window's end
+	// when zero. Detector, ConfigHash, Key and WindowEnd are filled in, Class
+	// too when it is empty.
+	Observe(event.Batch) []event.Anomaly
+
+	encoding.BinaryMarshaler   // the state, for checkpoints
+	encoding.BinaryUnmarshaler // and back; any bytes are safe
+}
+
+// A Selector is a detector that looks at some series or streams only. It is
+// asked once for each, so the answer must depend on the labels alone.
+type Selector interface {
+	Selects(event.Labels) bool
+}
+
+// A Tester counts the hypotheses it tested. Tested returns how many since it
+// was asked before; a detector that is no Tester is taken to test each of its
+// series once in each window.
+type Tester interface {
+	Tested() int64
+}
+
+// Input is the telemetry stream a detector reads, and the name of its group.
+type Input string
+
+// The inputs.
+const (
+	Metrics Input = "metrics"
+	Logs    Input = "logs"
+	Events  Input = "events" // Kubernetes events, changes, topology and alerts
+)
+
+// Settings are what code passes to a detector when it is made.
+type Settings struct {
+	Policies *policy.Store // may be nil: no policies
+}
+
+// Info describes a registered detector.
+type Info struct {
+	Name  string            // lower_snake, unique: the section below `detector:`
+	Doc   string            // one sentence, for `oncall detectors`
+	Input Input             // what it reads
+	Class event.SignalClass // of its anomalies, where the series does not say
+	// Hold is how long a series must be normal before its anomaly has ended.
+	// Time in which the source could not be read does not count.
+	Hold time.Duration
+	// Always marks a detector that tests named signals for what they mean. It
+	// is shown a series that it selects even when the series' query asks for
+	// other detectors only.
+	Always bool
+	// Policies are the prefixes of the policy files that it reads; their content
+	// is part of its config hash.
+	Policies []string
+	// Default is the configuration of a user who writes nothing.
+	Default func() any
+	// Check decodes and validates its section of the configuration; nil gives
+	// the default.
+	Check func(file string, section *yaml.Node) (any, error)
+	// New makes a detector, empty, from what Check returned.
+	New func(cfg any, set Settings) (Detector, error)
+}
+
+// Meta is the part of an [Info] that has no code.
+type Meta struct {
+	Name     string
+	Doc      string
+	Input    Input
+	Class    event.SignalClass
+	Hold     time.Duration // zero: 3 minutes
+	Always   bool
+	Policies []string
+}
+
+// Define builds an Info. def is the configuration of a user who writes
+// nothing; C may be a policy.Validator.
+func Define[C any](m Meta, def C, build func(C, Settings) (Detector, error)) Info {
+	if m.Hold == 0 {
+		m.Hold = 3 * time.Minute
+	}
+	return Info{
+		Name: m.Name, Doc: m.Doc, Input: m.Input, Class: m.Class, Hold: m.Hold, Always: m.Always, Policies: m.Policies,
+		Default: func() any { return def },
+		Check: func(file string, section *yaml.Node) (any, error) {
+			cfg := def
+			if section == nil {
+				return cfg, nil
+			}
+			if err := policy.DecodeNode(file, section, &cfg); err != nil {
+				return nil, err
+			}
+			return cfg, nil
+		},
+		New: func(cfg any, set Settings) (Detector, error) { return build(cfg.(C), set) },
+	}
+}
+
+// Registry holds detectors by name. The zero value is ready to use.
+type Registry struct{ infos []Info }
+
+// Builtin holds the detectors compiled into this binary.
+var Builtin Registry
+
+// Register adds a detector. It panics on a duplicate or incomplete Info: a
+// programming error that any test importing the package finds.
+func (r *Registry) Register(i Info) {
+	if err := i.complete(); err != nil {
+		panic(err.Error())
+	}
+	if _, ok := r.Lookup(i.Name); ok {
+		panic("detector: " + i.Name + " is registered twice")
+	}
+	r.infos = append(r.infos, i)
+}
+
+func (i Info) complete() error {
+	switch {
+	case i.Name == "" || i.Name != strings.ToLower(i.Name) || strings.ContainsAny(i.Name, " -./:"):
+		return fmt.Errorf("detector: name %q is not lower_snake", i.Name)
+	case i.Doc == "" || i.Default == nil || i.Check == nil || i.New == nil || i.Hold <= 0 || i.Class == "":
+		return fmt.Errorf("detector: incomplete registration of %s", i.Name)
+	case i.Input != Metrics && i.Input != Logs && i.Input != Events:
+		return fmt.Errorf("detector: %s: input %q is not one of metrics, logs, events", i.Name, i.Input)
+	case reserved[i.Name]:
+		return fmt.Errorf("detector: %s is the name of a setting of the service", i.Name)
+	}
+	return nil
+}
+
+// Lookup finds a detector by name.
+func (r *Registry) Lookup(name string) (Info, bool) {
+	i := slices.IndexFunc(r.infos, func(i Info) bool { return i.Name == name })
+	if i < 0 {
+		return Info{}, false
+	}
+	return r.infos[i], true
+}
+
+// All returns the detectors by name.
+func (r *Registry) All() []Info {
+	out := slices.Clone(r.infos)
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Names lists the detectors, for error messages.
+func (r *Registry) Names() string {
+	var names []string
+	for _, i := range r.All() {
+		names = append(names, i.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// stateVersion is part of every config hash: a change of what state means
+// starts afresh instead of misreading the old.
+const stateVersion = "1"
+
+// hash names a detector's version, configuration and policies: 8 hex digits.
+func (i Info) hash(cfg any, policies *policy.Store) (string, error) {
+	b, err := yaml.Marshal(cfg)
+	if err != nil {
+		return "", fmt.Errorf("detector %s: write configuration: %w", i.Name, err)
+	}
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00", stateVersion, i.Name, b)
+	if policies != nil {
+		for _, prefix := range i.Policies {
+			for _, name := range policyFiles(policies, prefix) {
+				body, _ := policies.File(name)
+				fmt.Fprintf(h, "%s\x00%d\x00%s", name, len(body), body)
+			}
+		}
+	}
+	return fmt.Sprintf("%08x", h.Sum32()), nil
+}
+
+// policyFiles are the files a prefix names: one file, or those of a directory.
+func policyFiles(p *policy.Store, prefix string) []string {
+	if _, ok := p.File(prefix); ok {
+		return []string{prefix}
+	}
+	return p.Glob(strings.TrimSuffix(prefix, "/"), ".yaml")
+}

@@ -1,0 +1,239 @@
+package detectors
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/slo"
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+	"github.com/oncall-copilot/oncall/services/detector"
+)
+
+// BurnRateConfig is the `detector.burn_rate:` section of the configuration file.
+// The objectives are in policies/slo.yaml.
+type BurnRateConfig struct {
+	// Errors are the signals that hold the share of failed requests, 0 to 1.
+	// Default: [error_ratio].
+	Errors []string `yaml:"errors"`
+	// Requests are the signals that hold requests a second. Default: [request_rate].
+	Requests []string `yaml:"requests"`
+}
+
+// Validate checks that there is something to read.
+func (c BurnRateConfig) Validate() error {
+	if len(c.Errors) == 0 || len(c.Requests) == 0 {
+		return errors.Join(between("errors", float64(len(c.Errors)), 1, 100, 1), between("requests", float64(len(c.Requests)), 1, 100, 1))
+	}
+	return nil
+}
+
+func init() {
+	detector.Builtin.Register(detector.Define(
+		detector.Meta{Name: "burn_rate", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: 3 * time.Minute, Policies: []string{slo.File},
+			Doc: "An error budget of policies/slo.yaml that burns too fast, over a long and a short window (14.4x, 6x, 3x, 1x)."},
+		BurnRateConfig{Errors: []string{"error_ratio"}, Requests: []string{"request_rate"}},
+		func(c BurnRateConfig, set detector.Settings) (detector.Detector, error) {
+			p, err := slo.Load(set.Policies)
+			if err != nil {
+				return nil, err
+			}
+			return &burnRate{cfg: c, policy: p, table: newTable[burnState]()}, nil
+		}))
+}
+
+type burnRate struct {
+	cfg    BurnRateConfig
+	policy slo.Policy
+	table[burnState, *burnState]
+	tested int64
+}
+
+// burnState is the ledger of one objective of one entity in one family of
+// queries, and the parts of it that came with this window.
+type burnState struct {
+	ledger slo.Ledger
+	lastT  int64
+}
+
+// Write writes the state.
+func (s *burnState) Write(w *snapshot.Writer) { s.ledger.Write(w); w.Int(s.lastT) }
+
+// Read reads the state.
+func (s *burnState) Read(r *snapshot.Reader) { s.ledger.Read(r); s.lastT = r.Int() }
+
+type burnRole int
+
+const (
+	roleNone     burnRole = iota
+	roleRatio             // share of failed requests
+	roleRequests          // requests a second
+	roleErrors            // failed requests a second
+)
+
+func (d *burnRate) role(ls event.Labels) burnRole {
+	name := ls.Get(event.LabelName)
+	switch name {
+	case slo.SignalErrors:
+		return roleErrors
+	case slo.SignalTotal:
+		return roleRequests
+	}
+	for _, s := range d.cfg.Errors {
+		if s == name {
+			return roleRatio
+		}
+	}
+	for _, s := range d.cfg.Requests {
+		if s == name {
+			return roleRequests
+		}
+	}
+	return roleNone
+}
+
+// Selects is detector.Selector's.
+func (d *burnRate) Selects(ls event.Labels) bool {
+	_, ok := d.objective(ls)
+	return ok && d.role(ls) != roleNone
+}
+
+func (d *burnRate) objective(ls event.Labels) (slo.Objective, bool) {
+	if name := ls.Get(event.LabelSLO); name != "" {
+		return d.policy.Named(name)
+	}
+	e := ls.Entity()
+	return d.policy.For(e.Namespace, e.Name)
+}
+
+// Tested is detector.Tester's.
+func (d *burnRate) Tested() int64 {
+	n := d.tested
+	d.tested = 0
+	return n
+}
+
+// joined is what belongs together: the series of one objective of one entity.
+type joined struct {
+	key       uint64
+	objective slo.Objective
+	labels    event.Labels // of the errors, else of the requests
+	errors    event.Series // share or rate
+	ratio     bool
+	requests  []event.Point
+}
+
+// Observe is detector.Detector's.
+func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
+	for _, j := range d.join(b) {
+		st, _ := d.at(j.key, b.Watermark.UnixMilli())
+		if len(j.requests) > 0 {
+			st.book(j)
+		}
+		d.tested += int64(len(d.policy.Windows))
+		burn := j.objective.Evaluate(&st.ledger, d.policy.Windows, b.Watermark.UnixMilli())
+		if !burn.Fired {
+			continue
+		}
+		found = append(found, d.anomaly(j, burn, b.Watermark))
+	}
+	d.sweep(b.Watermark)
+	return found
+}
+
+// join brings the series of one objective together, in the order of their
+// first series.
+func (d *burnRate) join(b event.Batch) []*joined {
+	var order []*joined
+	byKey := map[uint64]*joined{}
+	series(b, func(s event.Series) {
+		role := d.role(s.Labels)
+		o, ok := d.objective(s.Labels)
+		if role == roleNone || !ok {
+			return
+		}
+		key := event.HashStrings("burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource))
+		j, ok := byKey[key]
+		if !ok {
+			j = &joined{key: key, objective: o, labels: s.Labels}
+			byKey[key] = j
+			order = append(order, j)
+		}
+		if role == roleRequests {
+			j.requests = s.Points
+			return
+		}
+		j.errors, j.ratio, j.labels = s, role == roleRatio, s.Labels
+	})
+	return order
+}
+
+// book enters the requests since the last entry. A value stands for the time
+// since the one before, at most five minutes of it. A missing share of errors
+// is none: many systems have no series for what never failed.
+func (s *burnState) book(j *joined) {
+	bad := map[int64]float64{}
+	for _, p := range j.errors.Points {
+		bad[p.T] = p.V
+	}
+	for _, p := range j.requests {
+		if !finite(p.V) || p.V < 0 || p.T <= s.lastT {
+			continue
+		}
+		seconds := 15.0
+		if s.lastT > 0 {
+			seconds = min(float64(p.T-s.lastT)/1000, 300)
+		}
+		s.lastT = p.T
+		all := p.V * seconds
+		e := bad[p.T]
+		if !finite(e) {
+			e = 0
+		}
+		if j.ratio {
+			e *= all
+		} else {
+			e *= seconds
+		}
+		s.ledger.Add(p.T, max(0, min(e, all)), all)
+	}
+}
+
+func (d *burnRate) anomaly(j *joined, burn slo.Burn, at time.Time) event.Anomaly {
+	name := j.labels.Get(event.LabelName)
+	allowed := 1 - j.objective.Target
+	a := event.Anomaly{
+		Series: event.SeriesHash(j.key), Entity: j.labels.Entity(), Signal: name, Class: event.ClassSymptom,
+		Severity: burn.Window.Severity, Observed: burn.Ratio, Expected: &event.Interval{Low: 0, High: allowed}, Unit: "1",
+		TailProb: burn.TailProb, Labels: j.labels.Map(), Evidence: []event.EvidenceRef{promQL(j.labels, at)},
+	}
+	left := "budget of the period is spent"
+	if burn.Remaining > 0 {
+		left = fmt.Sprintf("%.0f %% of the budget left, gone in %s at this rate", 100*burn.Remaining, span(burn.Exhausted.Seconds()))
+	}
+	a.Summary = fmt.Sprintf("%.3g %% of requests fail; SLO %s %g: burn %.1fx (%s) %.1fx (%s); %s", 100*burn.Ratio, j.objective.Name,
+		j.objective.Target, burn.Long, short(burn.Window.Long), burn.Short, short(burn.Window.Short), left)
+	a.Explanation = fmt.Sprintf("burn of at least %gx over %s and over %s; at most %.3g %% may fail", burn.Window.Burn, short(burn.Window.Long), short(burn.Window.Short), 100*allowed)
+	a.Onset = at.Add(-burn.Window.Short)
+	if burn.Short > 2*burn.Window.Burn {
+		// A fast burn reached the short window's mean long before it was full.
+		a.Onset = at.Add(-time.Duration(float64(burn.Window.Short) * 2 * burn.Window.Burn / burn.Short / 2))
+	}
+	if a.Labels == nil {
+		a.Labels = map[string]string{}
+	}
+	a.Labels["slo"] = j.objective.Name
+	return a
+}
+
+// short writes a window as people do: 5m, 1h, 3d.
+func short(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour && d%(24*time.Hour) == 0:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
+}
