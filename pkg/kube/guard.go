@@ -171,4 +171,3 @@ func readOnly(method, path string, upgrade bool) string {
 	}
 	return "the subresource " + r.subresource + " is not allowed"
 }
-
