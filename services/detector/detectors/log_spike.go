@@ -1,0 +1,196 @@
+package detectors
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+	"github.com/oncall-copilot/oncall/pkg/stat"
+	"github.com/oncall-copilot/oncall/services/detector"
+)
+
+// LogSpikeConfig is the `detector.log_spike:` section of the configuration file.
+type LogSpikeConfig struct {
+	// P is the tail probability of a minute's count below which it is odd.
+	// Default: 1e-6: there are thousands of templates, each tested each minute.
+	P float64 `yaml:"p"`
+	// MinLines is the least number of lines in a minute. Default: 10.
+	MinLines float64 `yaml:"min_lines"`
+	// MinRatio is the least multiple of the expected count. Default: 3.
+	MinRatio float64 `yaml:"min_ratio"`
+	// WarmUp is how long a workload is only learnt from. Default: 30m.
+	WarmUp time.Duration `yaml:"warm_up"`
+}
+
+// Validate checks the ranges.
+func (c LogSpikeConfig) Validate() error {
+	return errors.Join(
+		between("p", c.P, 1e-18, 1e-2, 1e-6),
+		between("min_lines", c.MinLines, 1, 1e6, 10),
+		between("min_ratio", c.MinRatio, 1, 1e6, 3),
+		between("warm_up", c.WarmUp.Minutes(), 5, 24*60, 30),
+	)
+}
+
+func init() {
+	detector.Builtin.Register(detector.Define(
+		detector.Meta{Name: "log_spike", Input: detector.Logs, Class: event.ClassCause, Hold: 3 * time.Minute,
+			Doc: "A log statement of a workload that comes far oftener than it used to (gamma-Poisson by template and minute)."},
+		LogSpikeConfig{P: 1e-6, MinLines: 10, MinRatio: 3, WarmUp: 30 * time.Minute},
+		func(c LogSpikeConfig, _ detector.Settings) (detector.Detector, error) {
+			return &logSpike{cfg: c, sources: newLogSources(), rows: map[uint64]*logRate{}}, nil
+		}))
+}
+
+type logSpike struct {
+	cfg     LogSpikeConfig
+	sources logSources
+	rows    map[uint64]*logRate
+	tested  int64
+}
+
+// logRate is the habit of one template of one workload.
+type logRate struct {
+	source   uint64
+	template uint64
+	level    logpattern.Level
+	rate     stat.GammaPoisson // lines in a minute in which the workload logs at all
+	slot     int64             // the minute that is being counted
+	n        float64
+	minutes  int64 // of the source, when the last minute was closed
+	onset    int64
+	sample   string
+	last     int64
+}
+
+const (
+	logHorizon  = 24 * 60 // minutes
+	maxLogRates = 50_000
+)
+
+// Tested is detector.Tester's.
+func (d *logSpike) Tested() int64 {
+	n := d.tested
+	d.tested = 0
+	return n
+}
+
+// Observe is detector.Detector's.
+func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
+	for _, s := range d.sources.fold(b) {
+		r, ok := d.rows[s.key]
+		src := d.sources.rows[s.source]
+		if !ok {
+			if len(d.rows) >= maxLogRates {
+				continue
+			}
+			r = &logRate{source: s.source, template: s.template, slot: src.slot, minutes: src.minutes}
+			// Before it was first seen it was there no time in each minute.
+			r.rate.N = float64(min(max(0, src.minutes-1), logHorizon))
+			d.rows[s.key] = r
+		}
+		d.close(r, src)
+		r.n += s.count
+		r.level, r.sample, r.last = max(r.level, s.level), clip(s.sample, 1000), src.last
+		d.tested++
+		if a, ok := d.judge(s, r, src, b.Watermark); ok {
+			found = append(found, a)
+		}
+	}
+	d.forget(b.Watermark.UnixMilli())
+	return found
+}
+
+// close learns the minutes that are over. Only minutes in which the workload
+// logged count: silence may be a gap in what we see.
+func (d *logSpike) close(r *logRate, src *logSource) {
+	if src.slot <= r.slot {
+		return
+	}
+	r.rate.Add(min(r.n, r.rate.High(1e-3)+1), logHorizon)
+	for range min(src.minutes-r.minutes-1, logHorizon) {
+		r.rate.Add(0, logHorizon)
+	}
+	r.slot, r.minutes, r.n = src.slot, src.minutes, 0
+}
+
+// judge tests the minute so far: a part of a minute that is too much for a
+// whole one is odd already.
+func (d *logSpike) judge(s seen, r *logRate, src *logSource, at time.Time) (event.Anomaly, bool) {
+	mean := r.rate.Mean()
+	p := r.rate.Tail(r.n)
+	if !src.warm(d.cfg.WarmUp) || r.n < d.cfg.MinLines || r.n < d.cfg.MinRatio*mean || p > d.cfg.P {
+		if r.n >= d.cfg.MinLines {
+			r.onset = 0
+		}
+		return event.Anomaly{}, false
+	}
+	if r.onset == 0 || s.first-r.onset > 10*minute {
+		r.onset = s.first
+	}
+	a := event.Anomaly{
+		Series: event.SeriesHash(s.key), Entity: src.entity, Signal: "log:" + event.SeriesHash(s.template), Unit: "{line}/min",
+		Observed: r.n, Expected: &event.Interval{Low: 0, High: r.rate.High(1e-3)}, TailProb: p, Onset: time.UnixMilli(r.onset).UTC(),
+		Labels:   map[string]string{"template": clip(d.sources.miner.Template(s.template), 300), "level": r.level.String(), event.LabelSource: src.source},
+		Evidence: []event.EvidenceRef{d.sources.evidence(src, s.template, s.sample, at)},
+	}
+	a.Severity, a.Class = severityOfLevel(r.level)
+	a.Summary = fmt.Sprintf("%.0f lines a minute, expected about %.3g: %s", r.n, mean, clip(a.Labels["template"], 160))
+	a.Explanation = fmt.Sprintf("gamma-Poisson over %.0f minutes; tail probability %.1e, alarm below %.1e", r.rate.N, p, d.cfg.P)
+	return a, true
+}
+
+func (d *logSpike) forget(now int64) {
+	if now/minute%60 != 0 {
+		return // once an hour is enough, and needs no state
+	}
+	d.sources.forget(now)
+	for key, r := range d.rows {
+		if r.last < now-forgetAfter || d.sources.rows[r.source] == nil {
+			delete(d.rows, key)
+		}
+	}
+}
+
+// MarshalBinary writes the state.
+func (d *logSpike) MarshalBinary() ([]byte, error) {
+	w := &snapshot.Writer{}
+	d.sources.write(w)
+	w.Uint(uint64(len(d.rows)))
+	for _, key := range sortedKeys(d.rows) {
+		r := d.rows[key]
+		w.Fixed(key)
+		w.Fixed(r.source)
+		w.Fixed(r.template)
+		w.Uint(uint64(r.level))
+		r.rate.Write(w)
+		w.Int(r.slot)
+		w.Float(r.n)
+		w.Int(r.minutes)
+		w.Int(r.onset)
+		w.String(r.sample)
+		w.Int(r.last)
+	}
+	return w.Data(), nil
+}
+
+// UnmarshalBinary reads it back.
+func (d *logSpike) UnmarshalBinary(b []byte) error {
+	r := snapshot.NewReader(b)
+	d.sources.read(r)
+	d.rows = map[uint64]*logRate{}
+	for range r.Len() {
+		key := r.Fixed()
+		l := &logRate{source: r.Fixed(), template: r.Fixed(), level: logpattern.Level(r.Uint())}
+		l.rate.Read(r)
+		l.slot, l.n, l.minutes, l.onset, l.sample, l.last = r.Int(), r.Float(), r.Int(), r.Int(), r.String(), r.Int()
+		if r.Err() != nil {
+			return r.Err()
+		}
+		d.rows[key] = l
+	}
+	return r.Close()
+}
