@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
 
@@ -156,4 +158,14 @@ func asks(list, name string) bool {
 		}
 	}
 	return false
+}
+
+// NewFold makes the fold of one partition outside the service: for replays,
+// backtests and tests.
+func NewFold(in Input, partition int, cfg Config, policies *policy.Store, reg prometheus.Registerer) (bus.Fold, error) {
+	s, err := newService(cfg, service.Env{Policies: policies, Metrics: reg}, &Builtin)
+	if err != nil {
+		return nil, err
+	}
+	return s.fold(in, partition)
 }
