@@ -1,0 +1,116 @@
+// Package correlator groups anomalies into incidents, scores them, and ranks
+// what may have caused them.
+//
+// It is one fold over the ANOMALIES stream, in event time: it reads no clock,
+// does no I/O, and gives the same incidents for the same stream however often
+// and by whomever it is folded.
+package correlator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/owner"
+	"github.com/oncall-copilot/oncall/pkg/service"
+)
+
+// Config is the `correlator:` section of the configuration file.
+type Config struct {
+	// Groups are the detector groups whose watermarks are waited for. Default:
+	// metrics, logs and events.
+	Groups []string `yaml:"groups"`
+}
+
+// DefaultConfig is the configuration of a user who writes nothing.
+func DefaultConfig() Config { return Config{Groups: []string{"metrics", "logs", "events"}} }
+
+// Spec is the service.
+var Spec = service.Define("correlator", DefaultConfig, New)
+
+// groupName is the consumer group of the fold.
+const groupName = "correlator"
+
+// New makes the service.
+func New(cfg Config, env service.Env) (service.Runner, error) {
+	if _, err := newFold(cfg, env); err != nil {
+		return nil, err
+	}
+	return &runner{cfg: cfg, env: env}, nil
+}
+
+func newFold(cfg Config, env service.Env) (*fold, error) {
+	p, err := LoadPolicy(env.Policies)
+	if err != nil {
+		return nil, err
+	}
+	o, err := owner.Load(env.Policies)
+	if err != nil {
+		return nil, err
+	}
+	return &fold{
+		policy: p, policyHash: env.Policies.Hash(), owners: o, cluster: env.Cluster, groups: cfg.Groups, scorers: Scorers(), State: newState(),
+	}, nil
+}
+
+type runner struct {
+	cfg Config
+	env service.Env
+}
+
+// Run folds until ctx is done. Of several correlators one folds and the others
+// stand by.
+func (r *runner) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return r.env.Bus.RunGroup(ctx, bus.Group{
+			Name: groupName, Stream: event.Anomalies, Partitions: 1,
+			Filters: func(int) []string { return event.Anomalies.Subjects },
+			// The policy is not part of the hash: what an incident is does not
+			// start anew because an owner changed. Each revision says by which
+			// policies it was judged.
+			ConfigHash: fmt.Sprintf("v%d", stateVersion),
+			New:        func(int) (bus.Fold, error) { return newFold(r.cfg, r.env) },
+		})
+	})
+	g.Go(func() error { return r.remember(ctx) })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// remember keeps the present state of every incident in a bucket, for those
+// who ask for one by its id.
+func (r *runner) remember(ctx context.Context) error {
+	kv, err := r.env.Bus.KV(ctx, bus.BucketIncident)
+	if err != nil {
+		return err
+	}
+	c := bus.ConsumerConfig{Durable: "incident-state"}
+	return r.env.Bus.ConsumeAny(ctx, event.Incidents, event.Incidents.Subjects, c, func(ctx context.Context, m bus.Message) error {
+		inc, ok := m.Data.(event.Incident)
+		if !ok {
+			return nil
+		}
+		raw, _, err := kv.Get(ctx, inc.ID)
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return err
+		}
+		var old event.Incident
+		if raw != nil && json.Unmarshal(raw, &old) == nil && old.Revision >= inc.Revision {
+			return nil
+		}
+		b, err := json.Marshal(inc)
+		if err != nil {
+			return bus.Reject(err)
+		}
+		_, err = kv.Put(ctx, inc.ID, b)
+		return err
+	})
+}
