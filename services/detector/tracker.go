@@ -212,3 +212,38 @@ func (t *tracker) read(r *snapshot.Reader) {
 		t.open[trackKey{tr.anomaly.Detector, tr.anomaly.Series}] = tr
 	}
 }
+
+// Life gives the observations of one detector in one partition a life, in the
+// way the service does it: for detectors that run elsewhere. Its state can be
+// written and read.
+type Life struct {
+	t    *tracker
+	info Info
+	hash string
+}
+
+// NewLife makes a Life for a detector's name, hold and class, and the hash of
+// its configuration.
+func NewLife(info Info, hash string) *Life { return &Life{newTracker(), info, hash} }
+
+// Step folds what was found in the window that b frames and returns the
+// events to publish. Why an observation was left out is given to drop.
+func (l *Life) Step(b event.Batch, found []event.Anomaly, drop func(reason string)) []event.Outgoing {
+	return l.t.step(b, []observed{{info: l.info, hash: l.hash, anomalies: found}}, drop)
+}
+
+// MarshalBinary writes the open anomalies.
+func (l *Life) MarshalBinary() ([]byte, error) {
+	w := &snapshot.Writer{}
+	if err := l.t.write(w); err != nil {
+		return nil, err
+	}
+	return w.Data(), nil
+}
+
+// UnmarshalBinary reads them back.
+func (l *Life) UnmarshalBinary(b []byte) error {
+	r := snapshot.NewReader(b)
+	l.t.read(r)
+	return r.Close()
+}
