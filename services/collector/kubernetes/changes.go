@@ -1,0 +1,270 @@
+package kubernetes
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/kube"
+)
+
+// change tells a change; text in it is redacted here.
+func (w *world) change(c event.Change) {
+	c.Summary = w.redact(c.Summary)
+	for i := range c.Fields {
+		c.Fields[i].From, c.Fields[i].To = w.redact(c.Fields[i].From), w.redact(c.Fields[i].To)
+	}
+	c.Time = c.Time.UTC()
+	w.changes = append(w.changes, c)
+}
+
+// Annotations that number the templates of a workload.
+const (
+	revisionDeployment = "deployment.kubernetes.io/revision"
+	revisionRollout    = "rollout.argoproj.io/revision"
+)
+
+func (w *world) takeReplicaSet(o *appsv1.ReplicaSet, tell bool) {
+	owner, ok := kube.Controller(o.Namespace, o.OwnerReferences)
+	if !ok {
+		return
+	}
+	n, err := strconv.ParseInt(cmp.Or(o.Annotations[revisionDeployment], o.Annotations[revisionRollout]), 10, 64)
+	if err != nil {
+		return
+	}
+	w.takeRevision(owner, &revision{name: o.Name, number: n, created: o.CreationTimestamp.UTC(), edit: w.editOf(o)}, func() *kube.Template {
+		return kube.TemplateOf(&o.Spec.Template)
+	}, tell)
+}
+
+func (w *world) takeControllerRevision(o *appsv1.ControllerRevision, tell bool) {
+	owner, ok := kube.Controller(o.Namespace, o.OwnerReferences)
+	if !ok {
+		return
+	}
+	w.takeRevision(owner, &revision{name: o.Name, number: o.Revision, created: o.CreationTimestamp.UTC(), edit: w.editOf(o)}, func() *kube.Template {
+		var data struct {
+			Spec struct {
+				Template corev1.PodTemplateSpec `json:"template"`
+			} `json:"spec"`
+		}
+		// A template that cannot be read is one of which nothing is known.
+		_ = json.NewDecoder(bytes.NewReader(o.Data.Raw)).Decode(&data)
+		return kube.TemplateOf(&data.Spec.Template)
+	}, tell)
+}
+
+// keptTemplates is how many templates of a workload are kept: the present one,
+// and the one it is compared with.
+const keptTemplates = 2
+
+func (w *world) takeRevision(owner kube.Ref, r *revision, template func() *kube.Template, tell bool) {
+	all := w.revisions[owner]
+	if i := slices.IndexFunc(all, func(o *revision) bool { return o.name == r.name }); i >= 0 {
+		if all[i].number == r.number {
+			return // only its replicas changed
+		}
+		all = slices.Delete(all, i, i+1) // rolled back to: it has a new number
+	}
+	at, _ := slices.BinarySearchFunc(all, r.number, func(o *revision, n int64) int { return cmp.Compare(o.number, n) })
+	all = slices.Insert(all, at, r)
+	w.revisions[owner] = all
+	if !w.started || at >= len(all)-keptTemplates {
+		r.template = template()
+	}
+	if w.started {
+		w.prune(owner)
+	}
+	if len(w.revisions[owner]) == 1 || at == len(all)-1 {
+		w.dirty[owner] = true
+	}
+	if tell {
+		w.tellRollouts(owner)
+	} else if w.started {
+		w.told[owner] = max(w.told[owner], r.number)
+	}
+}
+
+// prune lets go of templates that nothing will be compared with.
+func (w *world) prune(owner kube.Ref) {
+	all := w.revisions[owner]
+	for i := range all[:max(0, len(all)-keptTemplates)] {
+		all[i].template = nil
+	}
+}
+
+// horizon is how far back things are told at a start.
+func (w *world) horizon() time.Time { return w.firstAt.Add(-w.cfg.History) }
+
+// tellRollouts tells the revisions of a workload that were not told before.
+func (w *world) tellRollouts(owner kube.Ref) {
+	all := w.revisions[owner]
+	for i, r := range all {
+		if r.number <= w.told[owner] {
+			continue
+		}
+		w.told[owner] = r.number
+		var before *kube.Template
+		at := r.created
+		if i > 0 {
+			before = all[i-1].template
+			if !at.After(all[i-1].created) {
+				at = w.now() // an old one again: rolled back, now
+			}
+		}
+		w.rollout(owner, r, before, i == 0, at)
+	}
+}
+
+func (w *world) rollout(owner kube.Ref, r *revision, before *kube.Template, first bool, at time.Time) {
+	c := event.Change{
+		Kind: event.Rollout, Entity: owner.Entity(), Time: at, Revision: strconv.FormatInt(r.number, 10),
+	}
+	switch {
+	case first:
+		images := r.template.Images()
+		c.Summary = "first rollout"
+		for _, name := range slices.Sorted(maps.Keys(images)) {
+			c.Summary += ", image " + images[name]
+			c.Fields = append(c.Fields, event.FieldChange{Path: "containers[" + name + "].image", To: images[name]})
+		}
+	case before == nil || r.template == nil:
+		c.Summary = "pod template changed"
+	default:
+		c.Fields = before.Diff(r.template)
+		c.Summary = cmp.Or(kube.Summary(c.Fields), "pod template changed")
+	}
+	w.change(c)
+}
+
+func (w *world) dropRevision(owner kube.Ref, name string) {
+	left := slices.DeleteFunc(w.revisions[owner], func(r *revision) bool { return r.name == name })
+	if len(left) == 0 {
+		delete(w.revisions, owner)
+		delete(w.told, owner)
+		return
+	}
+	w.revisions[owner] = left
+}
+
+func (w *world) takeWorkload(o metav1.Object, kind string, desired, ready int, scalable, tell bool) {
+	ref := kube.Ref{Namespace: o.GetNamespace(), Kind: kind, Name: o.GetName()}
+	old := w.workloads[ref]
+	next := &workload{ref: ref, labels: w.ownership(o), desired: desired, ready: ready, scalable: scalable, generation: o.GetGeneration()}
+	w.workloads[ref] = next
+	if old == nil || old.desired != desired || old.ready != ready || !maps.Equal(old.labels, next.labels) {
+		w.dirty[ref] = true
+	}
+	if tell && scalable && old != nil && old.desired != desired {
+		w.scaled(ref, old.desired, desired, next.generation, w.editOf(o))
+	}
+}
+
+func (w *world) scaled(ref kube.Ref, from, to int, generation int64, e edit) {
+	w.change(event.Change{
+		Kind: event.Scale, Entity: ref.Entity(), Time: w.when(e), Actor: e.actor, Revision: "g" + strconv.FormatInt(generation, 10),
+		Summary: fmt.Sprintf("replicas %d -> %d", from, to),
+		Fields:  []event.FieldChange{{Path: "spec.replicas", From: strconv.Itoa(from), To: strconv.Itoa(to)}},
+	})
+}
+
+func (w *world) dropWorkload(ref kube.Ref) {
+	if _, ok := w.workloads[ref]; ok {
+		delete(w.workloads, ref)
+		w.dirty[ref] = true
+	}
+}
+
+// ownership are those labels and annotations that say whose a workload is.
+func (w *world) ownership(o metav1.Object) map[string]string {
+	out := map[string]string{}
+	for _, k := range w.cfg.OwnershipLabels {
+		if v, ok := o.GetAnnotations()[k]; ok {
+			out[k] = v
+		}
+		if v, ok := o.GetLabels()[k]; ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func (w *world) takeConfig(o *corev1.ConfigMap, tell bool) {
+	key := o.Namespace + "/" + o.Name
+	next := config{o.Data[hashKey], w.editOf(o)}
+	old, known := w.configs[key]
+	w.configs[key] = next
+	if tell && known && old.hash != next.hash {
+		w.configured(o.Namespace, o.Name, old.hash, next)
+	}
+}
+
+// configured tells the workloads that read a ConfigMap of its change.
+func (w *world) configured(namespace, name, from string, c config) {
+	for owner := range w.revisions {
+		if owner.Namespace != namespace || !slices.Contains(w.reads(owner), name) {
+			continue
+		}
+		w.dirty[owner] = true
+		at := w.when(c.edit)
+		w.change(event.Change{
+			Kind: event.ConfigEdit, Entity: owner.Entity(), Time: at, Actor: c.edit.actor,
+			// An edit back to what was is another edit, hence the time.
+			Revision: fmt.Sprintf("%s-%s-%d", name, c.hash, at.Unix()),
+			Summary:  fmt.Sprintf("ConfigMap %s changed (hash %s -> %s)", name, from, c.hash),
+			Fields:   []event.FieldChange{{Path: "configMap[" + name + "]", From: from, To: c.hash}},
+		})
+	}
+}
+
+// reads are the ConfigMaps that the present pods of a workload read.
+func (w *world) reads(owner kube.Ref) []string {
+	all := w.revisions[owner]
+	if len(all) == 0 || all[len(all)-1].template == nil {
+		return nil
+	}
+	return all[len(all)-1].template.ConfigMaps
+}
+
+// autoscaler is an autoscaler's bounds.
+type autoscaler struct {
+	least, most int
+	target      kube.Ref
+}
+
+func (a autoscaler) String() string { return fmt.Sprintf("%d-%d", a.least, a.most) }
+
+func (w *world) takeAutoscaler(o *autoscalingv2.HorizontalPodAutoscaler, tell bool) {
+	key := o.Namespace + "/" + o.Name
+	next := &autoscaler{
+		least: int(deref(o.Spec.MinReplicas, 1)), most: int(o.Spec.MaxReplicas),
+		target: kube.Ref{Namespace: o.Namespace, Kind: o.Spec.ScaleTargetRef.Kind, Name: o.Spec.ScaleTargetRef.Name},
+	}
+	old := w.autoscalers[key]
+	w.autoscalers[key] = next
+	if tell && old != nil && old.String() != next.String() {
+		w.rebounded(o.Namespace, o.Name, old.String(), next, w.editOf(o))
+	}
+}
+
+func (w *world) rebounded(namespace, name, from string, a *autoscaler, e edit) {
+	at := w.when(e)
+	w.change(event.Change{
+		Kind: event.Autoscale, Entity: a.target.Entity(), Time: at, Actor: e.actor,
+		Revision: fmt.Sprintf("%s-%s-%d", name, a, at.Unix()),
+		Summary:  fmt.Sprintf("autoscaler %s: bounds %s -> %s replicas", name, from, a),
+		Fields:   []event.FieldChange{{Path: "horizontalPodAutoscaler[" + name + "].bounds", From: from, To: a.String()}},
+	})
+}
