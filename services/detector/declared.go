@@ -152,7 +152,9 @@ func (d *declared) judge(row *declaredRow, p event.Point) (prob float64, normal 
 		}
 		z := row.scale.Z(p.V - expected)
 		prob, sigma := row.cal.Prob(z), row.scale.Sigma()
-		row.cal.Add(z)
+		if row.scale.N >= 30 {
+			row.cal.Add(z)
+		}
 		row.scale.Add(p.V-expected, 2000)
 		normal = event.Interval{Low: expected - 3*sigma, High: expected + 3*sigma}
 		if earned && prob <= 1e-3 && math.Abs(p.V-expected) > c.MinChange*math.Abs(expected) {

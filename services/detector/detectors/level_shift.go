@@ -122,7 +122,10 @@ func (d *levelShift) Observe(b event.Batch) (found []event.Anomaly) {
 			// stays for hours is the new normal.
 			horizon := st.count(12*time.Hour, 500)
 			st.usual.Add(p.V, horizon)
-			st.cal.Add(st.drift.M)
+			// Before there is a scale, a distance says nothing.
+			if st.usual.N >= 30 {
+				st.cal.Add(st.drift.M)
+			}
 			limit := threshold(d.cfg.FalsePerDay, &st.step)
 			if odd = p.T-st.first >= d.cfg.WarmUp.Milliseconds() && st.usual.N > 3*window && prob <= limit &&
 				abs(st.drift.M) > 2 && abs(st.recent.M-level) > d.cfg.MinChange*abs(level); !odd {

@@ -100,7 +100,9 @@ func (d *seasonal) Observe(b event.Batch) (found []event.Anomaly) {
 			st.mean.Add(p.V-expected, st.count(5*time.Minute, 3))
 			z := st.scale.Z(st.mean.M)
 			prob, sigma := st.cal.Prob(z), st.scale.Sigma()
-			st.cal.Add(z)
+			if st.scale.N >= 30 {
+				st.cal.Add(z)
+			}
 			st.scale.Add(st.mean.M, st.count(24*time.Hour, 500))
 			st.season.Add(p.T, p.V)
 			limit := threshold(d.cfg.FalsePerDay, &st.step)

@@ -176,10 +176,16 @@ func (s *spikeState) look(x float64) (prob float64, view string, low, high float
 	if s.habit.M >= 0 && low < 0 && x >= 0 {
 		low = 0
 	}
-	s.innovCal.Add(ze)
-	s.farCal.Add(zq)
-	s.innov.Add(e, innovHorizon)
-	s.far.Add(q, innovHorizon)
+	if s.seen >= nearHorizon {
+		s.innov.Add(e, innovHorizon)
+		s.far.Add(q, innovHorizon)
+	}
+	// A distance is no distance before there is a scale to measure it by, and
+	// one such would spoil the tail for thousands of samples.
+	if s.seen >= 4*nearHorizon {
+		s.innovCal.Add(ze)
+		s.farCal.Add(zq)
+	}
 	s.habit.Add(x, habitHorizon)
 	s.near.Add(x, nearHorizon)
 	s.seen++
