@@ -1,0 +1,222 @@
+package rule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// Input is what rules look at: one entity with everything known about it.
+type Input struct {
+	Entity    event.Entity
+	Anomalies []event.Anomaly
+	Changes   []event.Change
+	// Evidence are the look-ups by name: pods, object, events, logs, node. A
+	// look-up that failed, or was not made, is empty to a rule.
+	Evidence map[string]event.Evidence
+	// Context is the kubectl context to print in commands; "" leaves it out.
+	Context string
+}
+
+// Match is one rule that holds.
+type Match struct {
+	Finding event.Finding
+	Tags    []string
+	// Evidence names the look-ups that the rule read.
+	Evidence []string
+}
+
+// Eval returns the findings of the rules that hold, in the order of the rules.
+// A rule that fails on the evidence (a field that is not there) does not hold;
+// only a done context is an error.
+func (e *Engine) Eval(ctx context.Context, in Input) ([]Match, error) {
+	vars, err := variables(in)
+	if err != nil {
+		return nil, err
+	}
+	var out []Match
+	for i := range e.rules {
+		r := &e.rules[i]
+		if len(r.Kinds) > 0 && !slices.Contains(r.Kinds, in.Entity.Kind) || !r.answerable(in) {
+			continue
+		}
+		v, _, err := r.when.ContextEval(ctx, vars)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil || v.Value() != true {
+			continue
+		}
+		m, ok := r.match(ctx, in, vars)
+		if ok {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// answerable says whether at least one look-up that the rule needs has an
+// answer.
+func (r *Rule) answerable(in Input) bool {
+	return len(r.Needs) == 0 || slices.ContainsFunc(r.Needs, func(n string) bool {
+		e, ok := in.Evidence[n]
+		return ok && e.Failed == ""
+	})
+}
+
+func variables(in Input) (map[string]any, error) {
+	vars := map[string]any{
+		"entity":    map[string]string{"namespace": in.Entity.Namespace, "kind": in.Entity.Kind, "name": in.Entity.Name},
+		"anomalies": []any{}, "changes": []any{}, "pods": []any{}, "events": []any{}, "logs": []string{},
+		"object": map[string]any{}, "node": map[string]any{},
+	}
+	for name, v := range map[string]any{"anomalies": in.Anomalies, "changes": in.Changes} {
+		plain, err := jsonValue(v)
+		if err != nil {
+			return nil, fmt.Errorf("rules: %s: %w", name, err)
+		}
+		if plain != nil {
+			vars[name] = plain
+		}
+	}
+	for name, e := range in.Evidence {
+		if e.Failed != "" {
+			continue
+		}
+		switch name {
+		case "logs":
+			vars["logs"] = append([]string{}, e.Excerpt...)
+		case "pods", "events":
+			if items, ok := e.Values["items"].([]any); ok {
+				vars[name] = items
+			}
+		case "object", "node":
+			if o, ok := e.Values["object"].(map[string]any); ok {
+				vars[name] = o
+			}
+		}
+	}
+	return vars, nil
+}
+
+// jsonValue is a value as JSON would carry it, so that rules see the field
+// names of the published schemas.
+func jsonValue(v any) (any, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var out any
+	return out, json.Unmarshal(b, &out)
+}
+
+func (r *Rule) match(ctx context.Context, in Input, vars map[string]any) (Match, bool) {
+	values := map[string]string{"namespace": in.Entity.Namespace, "kind": strings.ToLower(in.Entity.Kind), "name": in.Entity.Name, "entity": in.Entity.String()}
+	for _, name := range sortedKeys(r.values) {
+		v, _, err := r.values[name].ContextEval(ctx, vars)
+		if err != nil {
+			return Match{}, false // the condition held on other evidence than the text needs
+		}
+		values[name] = text(v.Value())
+	}
+	f := event.Finding{
+		ID: event.FindingID(r.ID, in.Entity), Rule: r.ID, Entity: in.Entity, Urgency: r.Urgency, Severity: r.Severity, Confidence: r.Confidence,
+		Cause: r.Cause, Title: fill(r.Title, values, plain), Detail: fill(r.Detail, values, plain), Since: since(in),
+	}
+	for _, c := range r.Checks {
+		f.Checks = append(f.Checks, event.Check{Why: fill(c.Why, values, plain), Command: command(c.Command, values, in.Context)})
+	}
+	for _, c := range r.Rollback {
+		f.Rollback = append(f.Rollback, event.Check{Why: fill(c.Why, values, plain), Command: command(c.Command, values, in.Context)})
+	}
+	return Match{Finding: f, Tags: r.Tags, Evidence: r.Needs}, true
+}
+
+func since(in Input) time.Time {
+	var t time.Time
+	for _, a := range in.Anomalies {
+		if t.IsZero() || a.Onset.Before(t) {
+			t = a.Onset
+		}
+	}
+	return t
+}
+
+var (
+	placeholder  = regexp.MustCompile(`\{\{(\w+)\}\}`)
+	builtinNames = []string{"namespace", "kind", "name", "entity"}
+)
+
+func fill(template string, values map[string]string, quote func(string) string) string {
+	return placeholder.ReplaceAllStringFunc(template, func(p string) string { return quote(values[p[2:len(p)-2]]) })
+}
+
+func plain(s string) string { return s }
+
+// command fills a command's template: every value is quoted for the shell,
+// since names and messages are written by whoever may write to the cluster.
+func command(template string, values map[string]string, kubeContext string) string {
+	c := fill(template, values, Quote)
+	if kubeContext != "" {
+		c = strings.ReplaceAll(c, "kubectl ", "kubectl --context "+Quote(kubeContext)+" ")
+	}
+	return c
+}
+
+var safeWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// Quote makes s one word of a POSIX shell.
+func Quote(s string) string {
+	if safeWord.MatchString(s) && !strings.HasPrefix(s, "-") {
+		return s
+	}
+	// A newline in a name would end the command that is copied.
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// maxValue bounds what one value adds to a text.
+const maxValue = 300
+
+func text(v any) string {
+	var s string
+	switch v := v.(type) {
+	case string:
+		s = v
+	case float64:
+		s = strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64)
+	case int64:
+		s = strconv.FormatInt(v, 10)
+	default:
+		s = fmt.Sprint(v)
+	}
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxValue {
+		s = strings.ToValidUTF8(s[:maxValue], "") + "…"
+	}
+	return s
+}
+
+func sortedKeys(m map[string]cel.Program) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
