@@ -1,0 +1,312 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// Format is how something is written.
+type Format string
+
+// The formats of -o.
+const (
+	Table Format = "table" // for people at a terminal
+	JSON  Format = "json"
+	YAML  Format = "yaml"
+	MD    Format = "markdown"
+)
+
+// Formats lists the formats, for error messages.
+const Formats = "table, json, yaml or markdown"
+
+// Options say how a terminal is written to.
+type Options struct {
+	Color bool
+	Width int // columns; 0 means 100
+}
+
+// Value writes any value as JSON or YAML.
+func Value(w io.Writer, f Format, v any) error {
+	if f == JSON {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	// Through JSON, so that both formats have the same field names.
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var n any
+	if err := json.Unmarshal(b, &n); err != nil {
+		return err
+	}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	defer func() { _ = enc.Close() }()
+	return enc.Encode(n)
+}
+
+// Report writes a report in any format.
+func Report(w io.Writer, f Format, r event.Report, o Options) error {
+	switch f {
+	case JSON, YAML:
+		return Value(w, f, r)
+	case MD:
+		return reportMarkdown(w, r)
+	}
+	return reportTerminal(w, r, o)
+}
+
+// paint colours text when colours are on.
+func (o Options) paint(code, s string) string {
+	if !o.Color {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+const (
+	bold   = "1"
+	dim    = "2"
+	red    = "31;1"
+	yellow = "33;1"
+	green  = "32;1"
+)
+
+// PriorityColor is the colour of a priority or state.
+func PriorityColor(p event.Priority, s event.IncidentState) string {
+	switch {
+	case s == event.Resolved:
+		return green
+	case p == event.P1:
+		return red
+	case p == event.P2, p == event.P3:
+		return yellow
+	}
+	return dim
+}
+
+func reportTerminal(w io.Writer, r event.Report, o Options) error {
+	width := o.Width
+	if width <= 0 {
+		width = 100
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	head := Plain(r.Headline)
+	if r.State == event.Resolved {
+		head = "RESOLVED " + head
+	}
+	line("%s", o.paint(PriorityColor(r.Priority, r.State), head))
+	if r.TLDR != "" {
+		wrap(&b, Plain(r.TLDR), width, "")
+	}
+	if len(r.Causes) == 0 {
+		line("%s no cause stands out", o.paint(bold, "Likely:"))
+	}
+	for i, c := range r.Causes {
+		label := "Likely:"
+		if i > 0 {
+			label = "   or: "
+		}
+		line("%s %s (%s)%s", o.paint(bold, label), Plain(c.Text), c.Confidence, refs(c.Evidence))
+	}
+	for _, f := range r.Findings {
+		line(" + %s: %s%s", Plain(f.Entity.String()), Plain(f.Title), refs(f.Evidence))
+		if f.Detail != "" {
+			wrap(&b, Plain(f.Detail), width, "   ")
+		}
+	}
+	if len(r.Checked) > 0 {
+		line(" - checked, normal: %s", Plain(strings.Join(r.Checked, ", ")))
+	}
+	for _, u := range r.Unknown {
+		line(" ? %s", Plain(u))
+	}
+	commands(&b, o.paint(bold, "Next checks")+" (read only)", r.Checks)
+	if r.State == event.Open {
+		commands(&b, o.paint(bold, "Rollback")+" (needs a human)", r.Rollback)
+	}
+	if len(r.Alerts) > 0 {
+		line("Also firing: %s", Plain(strings.Join(r.Alerts, ", ")))
+	}
+	for _, rb := range r.Runbooks {
+		line("Runbook: %s (%s)", Plain(rb.Title), Plain(rb.Path))
+	}
+	for _, l := range r.Links {
+		line("%s: %s", Plain(l.Title), Plain(l.URL))
+	}
+	if len(r.Evidence) > 0 {
+		line("%s", o.paint(bold, "Evidence"))
+		for _, e := range r.Evidence {
+			line("  %s", o.paint(dim, clip(fmt.Sprintf("%s %s: %s", Plain(e.ID), Plain(e.Source), Plain(e.Query)), width-2)))
+			for _, x := range e.Excerpt[:min(2, len(e.Excerpt))] {
+				line("     %s", clip(Plain(x), width-5))
+			}
+			if e.Failed != "" {
+				line("     not answered: %s", Plain(e.Failed))
+			}
+		}
+	}
+	if len(r.Timeline) > 0 {
+		line("%s", o.paint(bold, "Timeline"))
+		for _, t := range r.Timeline {
+			line("  %s  %s", t.Time.UTC().Format("15:04:05"), clip(Plain(entry(t)), width-12))
+		}
+	}
+	if r.Status != "" {
+		line("%s", o.paint(bold, "Status draft"))
+		wrap(&b, Plain(r.Status), width, "  ")
+	}
+	line("%s", o.paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", r.Incident, r.Revision, r.Score, event.ShortID(r.Incident))))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func entry(t event.TimelineEntry) string {
+	if t.Entity.IsZero() {
+		return t.What
+	}
+	return t.Entity.String() + "  " + t.What
+}
+
+func refs(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return " [" + Plain(strings.Join(ids, ", ")) + "]"
+}
+
+func commands(b *strings.Builder, title string, cs []event.Check) {
+	if len(cs) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "%s\n", title)
+	for _, c := range cs {
+		fmt.Fprintf(b, "  %s  # %s\n", Plain(c.Command), Plain(c.Why))
+	}
+}
+
+// wrap breaks text at spaces.
+func wrap(b *strings.Builder, s string, width int, indent string) {
+	col := 0
+	for _, word := range strings.Fields(s) {
+		n := len([]rune(word))
+		if col > 0 && col+1+n > width-len(indent) {
+			b.WriteByte('\n')
+			col = 0
+		}
+		if col == 0 {
+			b.WriteString(indent)
+		} else {
+			b.WriteByte(' ')
+			col++
+		}
+		b.WriteString(word)
+		col += n
+	}
+	if col > 0 {
+		b.WriteByte('\n')
+	}
+}
+
+// clip cuts text to a number of columns.
+func clip(s string, n int) string {
+	r := []rune(s)
+	if n < 2 || len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+func reportMarkdown(w io.Writer, r event.Report) error {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("# %s\n", Markdown(r.Headline))
+	if r.TLDR != "" {
+		p("%s\n", Markdown(r.TLDR))
+	}
+	p("| | |\n|---|---|\n| state | %s |\n| priority | %s |\n| owner | %s (%s) |\n| since | %s |", r.State, r.Priority, orNone(Markdown(r.Owner.Team)), Markdown(r.Owner.Rule), r.Onset.UTC().Format(time.RFC3339))
+	if r.ResolvedAt != nil {
+		p("| resolved | %s |", r.ResolvedAt.UTC().Format(time.RFC3339))
+	}
+	p("\n## Likely causes\n")
+	if len(r.Causes) == 0 {
+		p("No cause stands out.")
+	}
+	for i, c := range r.Causes {
+		p("%d. %s (%s)%s", i+1, Markdown(c.Text), c.Confidence, Markdown(refs(c.Evidence)))
+	}
+	if len(r.Findings) > 0 {
+		p("\n## Findings\n")
+		for _, f := range r.Findings {
+			p("- **%s**: %s%s", Markdown(f.Entity.String()), Markdown(f.Title), Markdown(refs(f.Evidence)))
+			if f.Detail != "" {
+				p("  %s", Markdown(f.Detail))
+			}
+		}
+	}
+	mdCommands(&b, "Next checks (read only)", r.Checks)
+	mdCommands(&b, "Rollback (needs a human)", r.Rollback)
+	if len(r.Evidence) > 0 {
+		p("\n## Evidence\n")
+		for _, e := range r.Evidence {
+			p("- %s, %s: %s", Markdown(e.ID), Markdown(e.Source), Code(e.Query))
+			for _, x := range e.Excerpt[:min(5, len(e.Excerpt))] {
+				p("  - %s", Code(clip(x, 300)))
+			}
+			if e.Failed != "" {
+				p("  - not answered: %s", Markdown(e.Failed))
+			}
+		}
+	}
+	if len(r.Timeline) > 0 {
+		p("\n## Timeline (UTC)\n")
+		for _, t := range r.Timeline {
+			p("- %s %s", t.Time.UTC().Format("15:04:05"), Markdown(entry(t)))
+		}
+	}
+	if len(r.Unknown) > 0 {
+		p("\n## Not known\n")
+		for _, u := range r.Unknown {
+			p("- %s", Markdown(u))
+		}
+	}
+	if r.Status != "" {
+		p("\n## Status draft\n\n%s", Markdown(r.Status))
+	}
+	for i, l := range r.Links {
+		if i == 0 {
+			p("\n## Links\n")
+		}
+		p("- [%s](%s)", Markdown(l.Title), strings.NewReplacer("(", "%28", ")", "%29", " ", "%20", "<", "%3C", ">", "%3E").Replace(Plain(l.URL)))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func mdCommands(b *strings.Builder, title string, cs []event.Check) {
+	if len(cs) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## %s\n\n", title)
+	for _, c := range cs {
+		fmt.Fprintf(b, "- %s: %s\n", Markdown(c.Why), Code(c.Command))
+	}
+}
