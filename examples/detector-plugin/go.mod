@@ -50,4 +50,8 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
+// In a workspace every module's whole graph counts, and an old genproto there
+// holds packages that are modules of their own today.
+exclude google.golang.org/genproto v0.0.0-20230410155749-daa745c078e1
+
 replace github.com/oncall-copilot/oncall => ../..
