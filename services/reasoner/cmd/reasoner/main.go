@@ -1,0 +1,11 @@
+// Command reasoner reads incidents.> and writes reports.>.
+package main
+
+import (
+	"os"
+
+	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/services/reasoner"
+)
+
+func main() { os.Exit(service.Main(os.Args[1:], reasoner.Spec)) }
