@@ -75,7 +75,7 @@ func content(line string, depth int) (string, Level) {
 	if !found {
 		// No timestamp: a level as the first word is all of a header.
 		if word, after, ok := firstWord(s); ok {
-			if l := levelOf(strings.Trim(word, "[]():|")); l != Unknown && (word == strings.ToUpper(word) || strings.ContainsAny(word, "[]():")) {
+			if l := levelOf(strings.Trim(word, "[]():|")); l != Unknown && (word == strings.ToUpper(word) || strings.ContainsAny(word, "[]()")) {
 				return strings.TrimLeft(after, " :|-"), l
 			}
 		}
@@ -100,7 +100,7 @@ func wordLevel(s string) Level {
 		return Fatal
 	case strings.Contains(head, "ERROR"), strings.Contains(head, "Exception"), strings.HasPrefix(head, "Traceback"), strings.HasPrefix(strings.ToLower(head), "error"):
 		return Error
-	case strings.Contains(head, "WARN"):
+	case strings.Contains(head, "WARN"), strings.HasPrefix(strings.ToLower(head), "warning"):
 		return Warning
 	}
 	return Unknown

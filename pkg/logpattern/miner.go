@@ -127,6 +127,10 @@ func (m *Miner) remember(fp uint64, i int32) {
 	if len(m.byPrint) > 16*m.cfg.MaxTemplates {
 		clear(m.byPrint)
 		for j := range m.templates {
+			if j >= m.cfg.MaxTemplates { // a coarse class is found by its id
+				m.byPrint[m.templates[j].id] = int32(j)
+				continue
+			}
 			m.byPrint[fingerprint(m.templates[j].tokens)] = int32(j)
 		}
 	}

@@ -152,8 +152,9 @@ func (d *forecast) full(s event.Series, st *trendState, last event.Point, at tim
 		return event.Anomaly{}, false
 	}
 	robust, ok := stat.TheilSen(st.ring.T, st.ring.V)
-	// A line that one jump has bent is no trend.
-	if !ok || robust < line.Slope/3 || robust > line.Slope*3 {
+	recent, also := stat.TheilSen(st.ring.T[2*n/3:], st.ring.V[2*n/3:])
+	// A line that one jump has bent is no trend, nor is one that has ended.
+	if !ok || !also || robust < line.Slope/3 || robust > line.Slope*3 || recent < line.Slope/3 {
 		return event.Anomaly{}, false
 	}
 	// Residuals of a series of use depend on each other; their number counts a

@@ -22,6 +22,8 @@ type LevelShiftConfig struct {
 	MinChange float64 `yaml:"min_change"`
 	// WarmUp is how long a series is only learnt from. Default: 1h.
 	WarmUp time.Duration `yaml:"warm_up"`
+	// Settle is how long a new level is odd before it is the usual one. Default: 1h.
+	Settle time.Duration `yaml:"settle"`
 }
 
 // Validate checks the ranges.
@@ -31,6 +33,7 @@ func (c LevelShiftConfig) Validate() error {
 		between("false_per_day", c.FalsePerDay, 1e-6, 100, 0.02),
 		between("min_change", c.MinChange, 0, 100, 0.2),
 		between("warm_up", c.WarmUp.Minutes(), 10, 7*24*60, 60),
+		between("settle", c.Settle.Minutes(), 5, 7*24*60, 60),
 	)
 }
 
@@ -38,7 +41,7 @@ func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{Name: "level_shift", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
 			Doc: "A series that left its usual level and stays away from it, however noisy it is."},
-		LevelShiftConfig{Window: 10 * time.Minute, FalsePerDay: 0.02, MinChange: 0.2, WarmUp: time.Hour},
+		LevelShiftConfig{Window: 10 * time.Minute, FalsePerDay: 0.02, MinChange: 0.2, WarmUp: time.Hour, Settle: time.Hour},
 		func(c LevelShiftConfig, _ detector.Settings) (detector.Detector, error) {
 			return &levelShift{cfg: c, table: newTable[shiftState]()}, nil
 		}))
@@ -65,6 +68,7 @@ type shiftState struct {
 	upT    int64
 	down   float64
 	downT  int64
+	odd    int64 // since when it is
 }
 
 // Write writes the state.
@@ -79,6 +83,7 @@ func (s *shiftState) Write(w *snapshot.Writer) {
 	w.Int(s.upT)
 	w.Float(s.down)
 	w.Int(s.downT)
+	w.Int(s.odd)
 }
 
 // Read reads the state.
@@ -89,7 +94,7 @@ func (s *shiftState) Read(r *snapshot.Reader) {
 	s.drift.Read(r)
 	s.recent.Read(r)
 	s.cal.Read(r)
-	s.up, s.upT, s.down, s.downT = r.Float(), r.Int(), r.Float(), r.Int()
+	s.up, s.upT, s.down, s.downT, s.odd = r.Float(), r.Int(), r.Float(), r.Int(), r.Int()
 }
 
 // slack is the distance in sigmas that a CUSUM forgives at each sample.
@@ -118,17 +123,24 @@ func (d *levelShift) Observe(b event.Batch) (found []event.Anomaly) {
 			st.recent.Add(p.V, window)
 			prob := st.cal.Prob(st.drift.M)
 			level, sigma := st.usual.M, st.usual.Sigma()
-			// A level that is far off is learnt more slowly, but it is learnt: what
-			// stays for hours is the new normal.
-			horizon := st.count(12*time.Hour, 500)
-			st.usual.Add(p.V, horizon)
-			// Before there is a scale, a distance says nothing.
-			if st.usual.N >= 30 {
+			st.usual.Add(p.V, st.count(12*time.Hour, 500))
+			// Before there is a scale a distance says nothing, and what is odd is no
+			// example of what is normal.
+			if st.usual.N >= 30 && st.odd == 0 {
 				st.cal.Add(st.drift.M)
 			}
 			limit := threshold(d.cfg.FalsePerDay, &st.step)
 			if odd = p.T-st.first >= d.cfg.WarmUp.Milliseconds() && st.usual.N > 3*window && prob <= limit &&
 				abs(st.drift.M) > 2 && abs(st.recent.M-level) > d.cfg.MinChange*abs(level); !odd {
+				st.odd = 0
+				continue
+			}
+			if st.odd == 0 {
+				st.odd = p.T
+			}
+			if p.T-st.odd >= d.cfg.Settle.Milliseconds() {
+				// What has stayed for so long is the new normal.
+				st.usual.M, st.drift, st.up, st.down, st.odd, odd = st.recent.M, stat.Mean{}, 0, 0, 0, false
 				continue
 			}
 			a = observation(s, b.Watermark)

@@ -187,6 +187,11 @@ func (s *spikeState) look(x float64) (prob float64, view string, low, high float
 		s.farCal.Add(zq)
 	}
 	s.habit.Add(x, habitHorizon)
+	// One wild sample must not make the next one look wild: the mean of the last
+	// few follows at most six sigmas at a time.
+	if sigma := s.innov.Sigma(); s.seen >= 4*nearHorizon && sigma > 0 {
+		x = max(s.near.M-6*sigma, min(s.near.M+6*sigma, x))
+	}
 	s.near.Add(x, nearHorizon)
 	s.seen++
 	return prob, view, low, high
