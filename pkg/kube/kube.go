@@ -250,7 +250,11 @@ func (c *Client) REST(gv schema.GroupVersion) (rest.Interface, error) {
 
 // Get reads a path of the API as JSON into into.
 func (c *Client) Get(ctx context.Context, path string, params url.Values, into any) error {
-	body, err := c.request(ctx, path, params).Do(ctx).Raw()
+	res := c.request(path, params).Do(ctx)
+	if err := res.Error(); err != nil { // with the API's own message, which Raw leaves out
+		return err
+	}
+	body, err := res.Raw()
 	if err != nil {
 		return err
 	}
@@ -262,7 +266,7 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values, into a
 
 // Log reads the end of a container's log, at most limit bytes of it.
 func (c *Client) Log(ctx context.Context, namespace, pod string, params url.Values, limit int64) ([]byte, error) {
-	r, err := c.request(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+pod+"/log", params).SetHeader("Accept", "*/*").Stream(ctx)
+	r, err := c.request("/api/v1/namespaces/"+namespace+"/pods/"+pod+"/log", params).SetHeader("Accept", "*/*").Stream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +274,7 @@ func (c *Client) Log(ctx context.Context, namespace, pod string, params url.Valu
 	return io.ReadAll(io.LimitReader(r, limit))
 }
 
-func (c *Client) request(_ context.Context, path string, params url.Values) *rest.Request {
+func (c *Client) request(path string, params url.Values) *rest.Request {
 	r := c.raw.Get().AbsPath(path).Timeout(c.timeout)
 	for k, vs := range params {
 		for _, v := range vs {
