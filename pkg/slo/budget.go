@@ -43,7 +43,7 @@ func (l *Ledger) Add(ms int64, bad, all float64) {
 }
 
 func (c *counts) add(unit int64, bad, all float64, size int) {
-	if len(c.all) == 0 || unit-c.at > int64(size) {
+	if len(c.all) == 0 || c.at < unit-int64(size) {
 		c.bad, c.all, c.at = append(c.bad[:0], 0), append(c.all[:0], 0), unit
 	}
 	for c.at < unit {
