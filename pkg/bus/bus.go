@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,13 +40,14 @@ type Bus struct {
 	cfg     Config
 	set     Settings
 	metrics *metrics
+	folded  *sync.Map // group/partition to the last sequence folded here
 }
 
 // Connect connects, and makes streams and buckets when the configuration says
 // so. A server that is not there yet is waited for until ctx is done.
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
-	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics)}
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics), folded: &sync.Map{}}
 	opts, err := b.options()
 	if err != nil {
 		return nil, err
@@ -177,6 +179,39 @@ func (b *Bus) WithSource(source string) *Bus {
 	return &c
 }
 
+// Folded is the position in its stream up to which a partition of a group has
+// been folded by this process; 0 before the first message.
+func (b *Bus) Folded(group string, partition int) uint64 {
+	v, _ := b.folded.Load(partitionKey{group, partition})
+	n, _ := v.(uint64)
+	return n
+}
+
+type partitionKey struct {
+	group     string
+	partition int
+}
+
+// Last is the position of the last message of a stream.
+func (b *Bus) Last(ctx context.Context, s *event.Stream) (uint64, error) {
+	st, err := b.js.Stream(ctx, s.Name)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	return st.CachedInfo().State.LastSeq, nil
+}
+
+// Idle says whether a durable consumer has nothing waiting and nothing under
+// way.
+func (b *Bus) Idle(ctx context.Context, s *event.Stream, durable string) (bool, error) {
+	c, err := b.js.Consumer(ctx, s.Name, durable)
+	if err != nil {
+		return false, fmt.Errorf("consumer %s of %s: %w", durable, s.Name, err)
+	}
+	info := c.CachedInfo()
+	return info.NumPending == 0 && info.NumAckPending == 0, nil
+}
+
 // sleep waits, and returns false when ctx is done first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -214,6 +249,15 @@ func (b *Bus) read(ctx context.Context, s *event.Stream, o ReadOptions, h func(M
 	if !o.Follow && (last == 0 || o.StartSeq > last) {
 		return nil
 	}
+	return b.each(ctx, s, o, last, func(raw jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		m, perr := parse(s.Name, natsMsg(raw), meta.Sequence.Stream, meta.Timestamp)
+		return h(m, perr)
+	})
+}
+
+// each calls h with the messages that the options name, up to last unless it
+// follows.
+func (b *Bus) each(ctx context.Context, s *event.Stream, o ReadOptions, last uint64, h func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	cons, err := b.js.OrderedConsumer(ctx, s.Name, orderedConfig(o))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.Name, err)
@@ -248,8 +292,7 @@ func (b *Bus) read(ctx context.Context, s *event.Stream, o ReadOptions, h func(M
 		if !o.Follow && meta.Sequence.Stream > last {
 			return nil
 		}
-		m, perr := parse(s.Name, natsMsg(raw), meta.Sequence.Stream, meta.Timestamp)
-		if err := h(m, perr); err != nil {
+		if err := h(raw, meta); err != nil {
 			return err
 		}
 		if !o.Follow && (meta.Sequence.Stream >= last || meta.NumPending == 0) {
@@ -280,4 +323,24 @@ func orderedConfig(o ReadOptions) jetstream.OrderedConsumerConfig {
 
 func natsMsg(m jetstream.Msg) *nats.Msg {
 	return &nats.Msg{Subject: m.Subject(), Header: m.Headers(), Data: m.Data()}
+}
+
+// Raw is a message as the server holds it.
+type Raw struct {
+	Sequence uint64
+	Received time.Time
+	Subject  string
+	Header   map[string][]string
+	Payload  []byte
+}
+
+// ReadRaw is [Bus.Read] of a whole stream without decoding, for recordings.
+func (b *Bus) ReadRaw(ctx context.Context, s *event.Stream, h func(Raw) error) error {
+	last, err := b.Last(ctx, s)
+	if err != nil || last == 0 {
+		return err
+	}
+	return b.each(ctx, s, ReadOptions{}, last, func(raw jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		return h(Raw{meta.Sequence.Stream, meta.Timestamp, raw.Subject(), raw.Headers(), raw.Data()})
+	})
 }

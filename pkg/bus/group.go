@@ -312,6 +312,7 @@ func (r *groupRunner) fold(ctx context.Context, p *partition) error {
 			if err := r.apply(ctx, p, i); err != nil {
 				return err
 			}
+			r.bus.folded.Store(partitionKey{r.g.Name, p.n}, p.seq)
 			if p.seq-p.saved >= uint64(r.g.CheckpointMessages) {
 				if err := r.save(ctx, p); err != nil {
 					return err

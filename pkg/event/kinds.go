@@ -329,3 +329,10 @@ func short(digest string) string { return digest[:min(16, len(digest))] }
 
 // NotifyFilter is the subject filter of one channel's share of the work queue.
 func NotifyFilter(channel string) string { return "notify." + Token(channel) + ".*" }
+
+// ReportsOf and DecisionsOf are the subject filters of everything about one
+// incident.
+func ReportsOf(incident string) string { return "reports." + Token(incident) + ".drafted" }
+
+// DecisionsOf is the filter of the decisions about one incident.
+func DecisionsOf(incident string) string { return "decisions.*.*.*." + Token(incident) }

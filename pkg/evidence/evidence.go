@@ -10,6 +10,7 @@ package evidence
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -65,4 +66,13 @@ func (q Query) Hash() string {
 // The error is for a query that is itself wrong, and for a done context.
 type Retriever interface {
 	Retrieve(ctx context.Context, q Query) (event.Evidence, error)
+}
+
+// ParseQuery reads a query as it travels on the bus, and checks it.
+func ParseQuery(body []byte) (Query, error) {
+	var q Query
+	if err := json.Unmarshal(body, &q); err != nil {
+		return q, fmt.Errorf("query: %w", err)
+	}
+	return q, q.Check()
 }

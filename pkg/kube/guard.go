@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -92,20 +93,20 @@ func describe(path string, req *http.Request) string {
 // countedBody reports how much was read when it is closed.
 type countedBody struct {
 	io.ReadCloser
-	n    int64
+	n    atomic.Int64 // a watch is closed while it is read
 	once sync.Once
 	done func(int64)
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
+	b.n.Add(int64(n))
 	return n, err
 }
 
 func (b *countedBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.once.Do(func() { b.done(b.n) })
+	b.once.Do(func() { b.done(b.n.Load()) })
 	return err
 }
 

@@ -110,10 +110,7 @@ func (p *Process) Run(ctx context.Context, specs ...Spec) error {
 	}
 	var all []named
 	for _, s := range specs {
-		r, err := s.New(p.Config.Section(s.Name), Env{
-			Bus: p.Bus.WithSource("//" + p.Config.Cluster + "/" + s.Name), Log: p.Log, Metrics: p.Metrics,
-			Tracer: p.Tracing.Tracer(), Health: p.Health, Policies: p.Policies, Cluster: p.Config.Cluster,
-		})
+		r, err := s.New(p.Config.Section(s.Name), p.Env(s.Name))
 		if err != nil {
 			return err
 		}
@@ -238,4 +235,12 @@ func Version() string {
 		return info.Main.Version
 	}
 	return "devel"
+}
+
+// Env is what a service of this process gets.
+func (p *Process) Env(name string) Env {
+	return Env{
+		Bus: p.Bus.WithSource("//" + p.Config.Cluster + "/" + name), Log: p.Log, Metrics: p.Metrics,
+		Tracer: p.Tracing.Tracer(), Health: p.Health, Policies: p.Policies, Cluster: p.Config.Cluster,
+	}
 }

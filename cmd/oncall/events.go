@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/schemas"
+)
+
+func newEvents(o *options) *cobra.Command {
+	var schema string
+	c := &cobra.Command{
+		Use: "events", Short: "List the kinds of events on the bus: type, subject, stream, schema.",
+		Example: "  oncall events\n  oncall events --schema anomaly/v1.json",
+		RunE: func(*cobra.Command, []string) error {
+			if schema != "" {
+				b, err := schemas.Read(schema)
+				if err != nil {
+					return fmt.Errorf("schema %s: %w", schema, err)
+				}
+				_, err = o.out.Write(b)
+				return err
+			}
+			type row struct {
+				Type    string `json:"type"`
+				Subject string `json:"subject"`
+				Stream  string `json:"stream"`
+				Schema  string `json:"schema"`
+				Doc     string `json:"doc"`
+			}
+			var list []row
+			var rows [][]string
+			for _, k := range event.Kinds() {
+				list = append(list, row{k.Type, k.Address, k.Stream.Name, event.SchemaURL(k.Schema), k.Doc})
+				rows = append(rows, []string{k.Type, k.Address, k.Stream.Name, k.Schema})
+			}
+			if o.format() == render.JSON || o.format() == render.YAML {
+				return render.Value(o.out, o.format(), list)
+			}
+			table(o.out, []string{"type", "subject", "stream", "schema"}, rows)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&schema, "schema", "", "print one schema `file` instead")
+	return c
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oncall-copilot/oncall/internal/pipeline"
+	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
+	"github.com/oncall-copilot/oncall/pkg/obs"
+	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/services/notifier/channels/terminal"
+)
+
+// options are the flags that every command has.
+type options struct {
+	config string
+	output string
+	data   string
+	nats   string
+	out    io.Writer
+}
+
+func newRoot() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use: "oncall", Short: "An on-call engineer's first twenty minutes, done by a machine that only reads.",
+		SilenceErrors: true, SilenceUsage: true, Version: service.Version(),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			o.out = cmd.OutOrStdout()
+			if !slices.Contains([]string{"table", "json", "yaml", "markdown"}, o.output) {
+				return &service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, render.Formats)}
+			}
+			return nil
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return hint(&service.UsageError{Err: err}, service.ExitUsage, "%s --help", cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&o.config, "config", os.Getenv("ONCALL_CONFIG"), "configuration `file`; also ONCALL_CONFIG")
+	f.StringVarP(&o.output, "output", "o", "table", "`format`: table, json, yaml or markdown")
+	f.StringVar(&o.data, "data", defaultData(), "`directory` of the embedded bus")
+	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
+	root.AddCommand(
+		newUp(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newConfig(o), newVersion(o), newDetector(o),
+	)
+	return root
+}
+
+// exactArgs is cobra's, as a usage error.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return hint(&service.UsageError{Err: fmt.Errorf("%s takes %s", cmd.CommandPath(), what)}, service.ExitUsage, "%s --help", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func defaultData() string {
+	if d := os.Getenv("ONCALL_DATA_DIR"); d != "" {
+		return d
+	}
+	if d := os.Getenv("XDG_STATE_HOME"); d != "" {
+		return filepath.Join(d, "oncall")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "oncall")
+	}
+	return "oncall-data"
+}
+
+func (o *options) format() render.Format { return render.Format(o.output) }
+
+func (o *options) terminal() render.Options { return terminal.Options(o.out, "") }
+
+// load reads the configuration file, or the defaults.
+func (o *options) load() (*service.Config, error) {
+	cfg, err := service.Load(o.config, service.Names, pipeline.Services...)
+	if err != nil {
+		return nil, err
+	}
+	if o.nats != "" {
+		cfg.Bus.URL = o.nats
+	}
+	cfg.Obs.LogFormat, cfg.Obs.LogLevel = "text", "warn"
+	return cfg, nil
+}
+
+// open connects to the bus of a running pipeline, or opens the data directory
+// of one that does not run.
+func (o *options) open(ctx context.Context) (*pipeline.Host, error) {
+	cfg, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Obs.Listen = ""
+	if cfg.Bus.URL != "" {
+		cfg.Bus.ManageStreams = false
+	} else if _, err := os.Stat(o.data); errors.Is(err, os.ErrNotExist) {
+		return nil, hint(fmt.Errorf("nothing has been recorded in %s yet", o.data), service.ExitUsage, "start oncall up, or name its bus with --nats or its directory with --data")
+	}
+	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Data: o.data, Log: obs.NewLogger(os.Stderr, cfg.Obs)})
+	if errors.Is(err, embedded.ErrInUse) {
+		return nil, hint(err, service.ExitUsage, "start it with: oncall up --listen 127.0.0.1:4222, and add --nats nats://127.0.0.1:4222 here")
+	}
+	return h, err
+}
+
+// table writes rows in columns.
+func table(w io.Writer, head []string, rows [][]string) {
+	width := make([]int, len(head))
+	for _, r := range append([][]string{head}, rows...) {
+		for i, c := range r {
+			width[i] = max(width[i], len([]rune(render.Plain(c))))
+		}
+	}
+	for n, r := range append([][]string{head}, rows...) {
+		var b strings.Builder
+		for i, c := range r {
+			c = render.Plain(c)
+			if n == 0 {
+				c = strings.ToUpper(c)
+			}
+			b.WriteString(c)
+			if i < len(r)-1 {
+				b.WriteString(strings.Repeat(" ", width[i]-len([]rune(c))+2))
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}

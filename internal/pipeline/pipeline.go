@@ -1,0 +1,97 @@
+// Package pipeline runs the services in one process: for `oncall up`, the
+// demo, replays and tests, on an embedded bus or an outside one.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
+	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/services/collector"
+	_ "github.com/oncall-copilot/oncall/services/collector/sources" // every source that we ship
+	"github.com/oncall-copilot/oncall/services/correlator"
+	"github.com/oncall-copilot/oncall/services/detector"
+	_ "github.com/oncall-copilot/oncall/services/detector/detectors" // every detector that we ship
+	"github.com/oncall-copilot/oncall/services/notifier"
+	_ "github.com/oncall-copilot/oncall/services/notifier/channels" // every channel that we ship
+	"github.com/oncall-copilot/oncall/services/reasoner"
+)
+
+// Services are the five, in the order the data flows.
+var Services = []service.Spec{collector.Spec, detector.Spec, correlator.Spec, reasoner.Spec, notifier.Spec}
+
+// Options say where the bus of a process is.
+type Options struct {
+	Data     string // directory of the embedded bus; "" makes a temporary one
+	Listen   string // loopback address of the embedded bus, for other programs; "" for none
+	MaxBytes int64  // of the embedded bus; 0 means 2 GiB
+	Log      *slog.Logger
+}
+
+// Host is a process that can run services.
+type Host struct {
+	*service.Process
+	server *embedded.Server
+	remove string // temporary directory
+}
+
+// Open starts the embedded bus, unless the configuration names servers, and
+// opens the process on it.
+func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
+	h := &Host{}
+	so := service.Options{Name: "oncall", Log: o.Log}
+	if cfg.Bus.URL == "" {
+		if o.Data == "" {
+			dir, err := os.MkdirTemp("", "oncall-")
+			if err != nil {
+				return nil, fmt.Errorf("temporary data directory: %w", err)
+			}
+			o.Data, h.remove = dir, dir
+		}
+		if o.MaxBytes == 0 {
+			o.MaxBytes = 2 << 30
+		}
+		s, err := embedded.Start(embedded.Config{Dir: o.Data, Listen: o.Listen, MaxBytes: o.MaxBytes, Log: o.Log})
+		if err != nil {
+			return nil, errors.Join(err, h.clean())
+		}
+		h.server, so.InProcess = s, s
+		cfg.Bus.MaxBytes = o.MaxBytes * 9 / 10 // headroom for the server's own
+	}
+	p, err := service.Open(ctx, cfg, so)
+	if err != nil {
+		return nil, errors.Join(err, h.stop())
+	}
+	h.Process = p
+	return h, nil
+}
+
+// Address is where the embedded bus listens; "" when it does not.
+func (h *Host) Address() string {
+	if h.server == nil || h.server.Addr() == nil {
+		return ""
+	}
+	return h.server.ClientURL()
+}
+
+// Close ends the process and its bus.
+func (h *Host) Close() error { return errors.Join(h.Process.Close(), h.stop()) }
+
+func (h *Host) stop() error {
+	var err error
+	if h.server != nil {
+		err = h.server.Close()
+	}
+	return errors.Join(err, h.clean())
+}
+
+func (h *Host) clean() error {
+	if h.remove == "" {
+		return nil
+	}
+	return os.RemoveAll(h.remove)
+}
