@@ -33,8 +33,8 @@ func DefaultConfig() Config { return Config{Groups: []string{"metrics", "logs", 
 // Spec is the service.
 var Spec = service.Define("correlator", DefaultConfig, New)
 
-// groupName is the consumer group of the fold.
-const groupName = "correlator"
+// GroupName is the consumer group of the fold.
+const GroupName = "correlator"
 
 // New makes the service.
 func New(cfg Config, env service.Env) (service.Runner, error) {
@@ -69,7 +69,7 @@ func (r *runner) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return r.env.Bus.RunGroup(ctx, bus.Group{
-			Name: groupName, Stream: event.Anomalies, Partitions: 1,
+			Name: GroupName, Stream: event.Anomalies, Partitions: 1,
 			Filters: func(int) []string { return event.Anomalies.Subjects },
 			// The policy is not part of the hash: what an incident is does not
 			// start anew because an owner changed. Each revision says by which

@@ -1,0 +1,39 @@
+# Thin names over go commands; `make help` lists them.
+GO ?= go
+
+.PHONY: help up test race bench lint generate dist fuzz
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: ## watch the cluster of the current kubeconfig context
+	$(GO) run ./cmd/oncall up $(ARGS)
+
+test: ## everything that needs no server build
+	$(GO) test ./...
+	$(GO) test work
+
+race: ## what is concurrent, under the race detector
+	$(GO) test -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...
+
+bench: ## the benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./services/...
+
+lint: ## formatting, vet, and golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	cd tools && GOWORK=off $(GO) tool golangci-lint run --config ../.golangci.yml ../...
+
+generate: ## contracts and docs from the table of kinds
+	$(GO) generate ./schemas
+
+fuzz: ## every fuzz target for a few seconds
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 5s $$p || exit 1; done; done
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+dist: ## static binaries with checksums
+	@mkdir -p dist
+	@for t in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
+		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags "-s -w -X github.com/oncall-copilot/oncall/pkg/service.version=$(VERSION)" \
+			-o dist/oncall-$${t%/*}-$${t#*/} ./cmd/oncall || exit 1; done
+	@cd dist && sha256sum oncall-* > SHA256SUMS && cat SHA256SUMS
