@@ -4,5 +4,6 @@ package sources
 
 import (
 	_ "github.com/oncall-copilot/oncall/services/collector/kubernetes"
+	_ "github.com/oncall-copilot/oncall/services/collector/loki"
 	_ "github.com/oncall-copilot/oncall/services/collector/prometheus"
 )
