@@ -18,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
 	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
+	"github.com/oncall-copilot/oncall/services/collector/loki"
 	"github.com/oncall-copilot/oncall/services/collector/prometheus"
 	"github.com/oncall-copilot/oncall/services/notifier"
 	"github.com/oncall-copilot/oncall/services/reasoner"
@@ -25,10 +26,11 @@ import (
 
 // upFlags are the flags of `oncall up`.
 type upFlags struct {
-	prometheus, kubeconfig, context string
-	listen, metrics, mode, cluster  string
-	step                            time.Duration
-	verbose                         bool
+	prometheus, loki               string
+	kubeconfig, context            string
+	listen, metrics, mode, cluster string
+	step                           time.Duration
+	verbose                        bool
 }
 
 func newUp(o *options) *cobra.Command {
@@ -46,6 +48,7 @@ to the channels of the configuration file.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), o, f, cmd.ErrOrStderr()) },
 	}
 	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir")
+	c.Flags().StringVar(&f.loki, "loki", "", "`URL` of Loki")
 	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
 	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
 	c.Flags().StringVar(&f.cluster, "cluster", "", "`name` of the cluster in reports; default: the context's")
@@ -120,6 +123,14 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 		}
 		say("prometheus: %s", f.prometheus)
 	}
+	if f.loki != "" {
+		l := loki.Config{}
+		l.URL = f.loki
+		if err := addSource(&c, "loki", &l); err != nil {
+			return stop, err
+		}
+		say("loki: %s", f.loki)
+	}
 	kc := kube.DefaultConfig()
 	kc.Kubeconfig, kc.Context = f.kubeconfig, f.context
 	if configured && f.kubeconfig == "" && f.context == "" {
@@ -151,39 +162,55 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 		return stop, err
 	}
 	say("kubernetes: %s", cfg.Cluster)
-	if f.prometheus != "" {
-		return stop, nil
+	return stop, f.discover(ctx, &c, client, kc, &stops, say)
+}
+
+// discover finds the sources that no flag names, by the labels of their
+// Services, and forwards a local port to each.
+func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kube.Client, kc kube.Config, stops *[]func(), say func(string, ...any)) error {
+	wanted := map[string]bool{"prometheus": f.prometheus == "", "loki": f.loki == "" && f.prometheus == ""}
+	if !wanted["prometheus"] && !wanted["loki"] {
+		return nil
 	}
 	found, err := kube.Discover(ctx, client)
 	if err != nil {
-		return stop, hint(fmt.Errorf("look for Prometheus: %w", err), service.ExitUnreachable, "name it: oncall up --prometheus URL")
+		return hint(fmt.Errorf("look for Prometheus: %w", err), service.ExitUnreachable, "name it: oncall up --prometheus URL")
 	}
 	fw, err := kube.NewForwarder(kc, kube.Settings{Service: "cli"})
 	if err != nil {
-		return stop, err
+		return err
 	}
-	seen := map[string]bool{}
 	for _, s := range found {
-		if seen[s.Source] || s.Source != "prometheus" {
+		if !wanted[s.Source] {
 			continue
 		}
-		seen[s.Source] = true
+		wanted[s.Source] = false
 		local, end, err := fw.PortForward(ctx, s.Namespace, s.Service, s.Port)
 		if err != nil {
-			return stop, hint(err, service.ExitUnreachable, "name it: oncall up --prometheus URL")
+			return hint(err, service.ExitUnreachable, "name it: oncall up --%s URL", s.Source)
 		}
-		stops = append(stops, end)
-		p := prometheus.Config{Step: f.step}
-		p.URL = s.Scheme + "://" + local + s.Path
-		if err := addSource(&c, "prometheus", &p); err != nil {
-			return stop, err
+		*stops = append(*stops, end)
+		address := s.Scheme + "://" + local + s.Path
+		if s.Source == "prometheus" {
+			p := prometheus.Config{Step: f.step}
+			p.URL = address
+			err = addSource(c, "prometheus", &p)
+		} else {
+			l := loki.Config{}
+			l.URL = address
+			err = addSource(c, "loki", &l)
+		}
+		if err != nil {
+			return err
 		}
 		say("%s: %s/%s (%s), forwarded to %s", s.Source, s.Namespace, s.Service, s.Why, local)
 	}
-	if !seen["prometheus"] {
-		say("prometheus: none found by its labels; Kubernetes only. Name it with --prometheus URL")
+	for _, source := range []string{"prometheus", "loki"} {
+		if wanted[source] {
+			say("%s: none found by its labels; name it with --%s URL", source, source)
+		}
 	}
-	return stop, nil
+	return nil
 }
 
 // filled is implemented by every source's configuration.
