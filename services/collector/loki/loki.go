@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -351,7 +352,7 @@ func (s *Source) batches(streams []stream, start, end time.Time) []event.LogBatc
 			groups[p] = append(groups[p], l)
 		}
 	}
-	rate := int(min(1000, 1+total/max(1, s.cfg.BytesPerDay*int64(s.cfg.Window)/int64(24*time.Hour))))
+	rate := sampleRate(total, s.cfg.BytesPerDay, end.Sub(start))
 	places := make([]place, 0, len(groups))
 	for p := range groups {
 		places = append(places, p)
@@ -384,6 +385,13 @@ func (s *Source) batches(streams []stream, start, end time.Time) []event.LogBatc
 		}
 	}
 	return out
+}
+
+// sampleRate is how many lines each kept line stands for, so that a window
+// stays within its share of a day's budget; at most 1000.
+func sampleRate(bytes, perDay int64, window time.Duration) int {
+	share := float64(perDay) * window.Hours() / 24
+	return int(min(1000, max(1, math.Ceil(float64(bytes)/share))))
 }
 
 // fill moves lines into a batch until it is full, and returns the rest.
