@@ -271,14 +271,13 @@ func (b *Bus) each(ctx context.Context, s *event.Stream, o ReadOptions, last uin
 			return nil
 		}
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes))
+	it, err := pull(cons, pullMessages)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.Name, err)
 	}
-	stop := context.AfterFunc(ctx, it.Stop)
-	defer func() { stop(); it.Stop() }()
+	defer it.Stop()
 	for {
-		raw, err := it.Next()
+		raw, err := it.Next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()

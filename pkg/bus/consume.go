@@ -55,8 +55,26 @@ func Consume[T any](ctx context.Context, b *Bus, k event.Kind[T], c ConsumerConf
 
 // ConsumeAny is [Consume] for every kind on the subjects of a stream that the
 // filters match.
+//
+// A consumer that is lost is made again, from where it was.
 func (b *Bus) ConsumeAny(ctx context.Context, s *event.Stream, filters []string, c ConsumerConfig, h func(context.Context, Message) error) error {
 	c.defaults()
+	for first := true; ; first = false {
+		err := b.consume(ctx, s, filters, c, h)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if api, refused := errors.AsType[*jetstream.APIError](err); first && refused && api.Code < 500 && api.Code != 404 {
+			return err // a configuration that the server will never take
+		}
+		b.set.Log.Warn("consumer interrupted, making it again", "consumer", c.Durable, "err", err)
+		if !sleep(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (b *Bus) consume(ctx context.Context, s *event.Stream, filters []string, c ConsumerConfig, h func(context.Context, Message) error) error {
 	cons, err := b.js.CreateOrUpdateConsumer(ctx, s.Name, jetstream.ConsumerConfig{
 		Durable: c.Durable, FilterSubjects: filters, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: c.AckWait, MaxAckPending: 2 * c.Workers,
@@ -67,32 +85,24 @@ func (b *Bus) ConsumeAny(ctx context.Context, s *event.Stream, filters []string,
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*c.Workers, pullBytes))
+	it, err := pull(cons, 2*c.Workers)
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}
 	for _, o := range []string{"ok", "retry", "reject"} {
 		b.metrics.handled.WithLabelValues(c.Durable, o)
 	}
-	stop := context.AfterFunc(ctx, it.Stop)
-	defer func() { stop(); it.Stop() }()
+	defer it.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, c.Workers) // as many as may run at once
 	for {
-		raw, err := it.Next()
+		raw, err := it.Next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if errors.Is(err, jetstream.ErrMsgIteratorClosed) || errors.Is(err, jetstream.ErrConsumerDeleted) {
-				return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
-			}
-			b.set.Log.Warn("consumer interrupted, going on", "consumer", c.Durable, "err", err)
-			if !sleep(ctx, 200*time.Millisecond) {
-				return ctx.Err()
-			}
-			continue
+			return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 		}
 		select {
 		case slots <- struct{}{}:

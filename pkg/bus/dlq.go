@@ -99,14 +99,13 @@ func (b *Bus) moveGivenUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	it, err := cons.Messages()
+	it, err := pull(cons, pullMessages)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, it.Stop)
-	defer func() { stop(); it.Stop() }()
+	defer it.Stop()
 	for {
-		raw, err := it.Next()
+		raw, err := it.Next(ctx)
 		if err != nil {
 			return err
 		}

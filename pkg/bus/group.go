@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -165,13 +164,13 @@ func (r *groupRunner) run(ctx context.Context, mine []int, assigned <-chan []int
 	if err != nil {
 		return nil, err
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes))
+	it, err := pull(cons, pullMessages)
 	if err != nil {
 		return nil, err
 	}
+	defer it.Stop()
 	runCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	context.AfterFunc(runCtx, it.Stop)
 	var wg sync.WaitGroup
 	for _, p := range parts {
 		wg.Go(func() {
@@ -239,9 +238,9 @@ func (r *groupRunner) fresh(n int, ck checkpoint, bad error) (Fold, error) {
 }
 
 // pump reads messages and hands each to its partition.
-func (r *groupRunner) pump(ctx context.Context, it jetstream.MessagesContext, parts map[int]*partition, cancel context.CancelCauseFunc) {
+func (r *groupRunner) pump(ctx context.Context, it *puller, parts map[int]*partition, cancel context.CancelCauseFunc) {
 	for {
-		raw, err := it.Next()
+		raw, err := it.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				cancel(fmt.Errorf("read %s: %w", r.g.Stream.Name, err))
