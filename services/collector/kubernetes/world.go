@@ -62,6 +62,7 @@ type pod struct {
 	labels                     map[string]string
 	ready, over, leaving       bool
 	evicted                    bool
+	killed                     map[string]time.Time // when containers were OOM killed last, as far as it was told
 }
 
 type tombstone struct {
@@ -362,6 +363,7 @@ func (w *world) takePod(o *corev1.Pod) {
 			p.evicted = c.Status == corev1.ConditionTrue && c.Reason == "EvictionByEvictionAPI"
 		}
 	}
+	w.takeKills(p, o)
 	if !w.started {
 		return // owners may not be there yet; start places all pods
 	}
