@@ -84,8 +84,20 @@ func (o *options) format() render.Format { return render.Format(o.output) }
 
 func (o *options) terminal() render.Options { return terminal.Options(o.out, "") }
 
-// load reads the configuration file, or the defaults.
+// load reads the configuration file, or the defaults, for a command that people
+// type: it logs to them what they need to know and no more.
 func (o *options) load() (*service.Config, error) {
+	cfg, err := o.loadService()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Obs.LogFormat, cfg.Obs.LogLevel = "text", "warn"
+	return cfg, nil
+}
+
+// loadService is load for a command that runs for long, and maybe in a pod: the
+// file's own `obs` section counts.
+func (o *options) loadService() (*service.Config, error) {
 	cfg, err := service.Load(o.config, service.Names, pipeline.Services...)
 	if err != nil {
 		return nil, err
@@ -93,7 +105,9 @@ func (o *options) load() (*service.Config, error) {
 	if o.nats != "" {
 		cfg.Bus.URL = o.nats
 	}
-	cfg.Obs.LogFormat, cfg.Obs.LogLevel = "text", "warn"
+	if o.config == "" {
+		cfg.Obs.LogFormat, cfg.Obs.LogLevel, cfg.Obs.Listen = "text", "warn", ""
+	}
 	return cfg, nil
 }
 

@@ -40,7 +40,8 @@ func newUp(o *options) *cobra.Command {
 		Long: `Watch a cluster: every service in this process, on an embedded bus.
 
 Without flags it takes the current kubeconfig context, finds Prometheus by its
-labels, forwards a local port to it, and says what it chose. It reads and
+labels, forwards a local port to it, and says what it chose. In a pod it uses
+the pod's service account and the Service's own name instead. It reads and
 never writes to the cluster. Reports are printed here; with --mode=page they go
 to the channels of the configuration file.`,
 		Example: "  oncall up\n  oncall up --prometheus http://localhost:9090 --kubeconfig ~/.kube/config",
@@ -53,7 +54,7 @@ to the channels of the configuration file.`,
 	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
 	c.Flags().StringVar(&f.cluster, "cluster", "", "`name` of the cluster in reports; default: the context's")
 	c.Flags().StringVar(&f.listen, "listen", "", "loopback `address` on which other programs reach the bus, such as 127.0.0.1:4222")
-	c.Flags().StringVar(&f.metrics, "metrics", "", "`address` of /healthz, /readyz and /metrics; default: not served")
+	c.Flags().StringVar(&f.metrics, "metrics", "", "`address` of /healthz, /readyz and /metrics; default: obs.listen of the configuration file, and without one not served")
 	c.Flags().StringVar(&f.mode, "mode", "", "shadow, enrich or page; default: as configured, and on a terminal everything is printed")
 	c.Flags().DurationVar(&f.step, "step", 0, "time between two readings of Prometheus; default 30s")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the services do")
@@ -61,11 +62,13 @@ to the channels of the configuration file.`,
 }
 
 func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
-	cfg, err := o.load()
+	cfg, err := o.loadService()
 	if err != nil {
 		return err
 	}
-	cfg.Obs.Listen = f.metrics
+	if f.metrics != "" {
+		cfg.Obs.Listen = f.metrics
+	}
 	if f.verbose {
 		cfg.Obs.LogLevel = "info"
 	}
@@ -166,7 +169,8 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 }
 
 // discover finds the sources that no flag names, by the labels of their
-// Services, and forwards a local port to each.
+// Services. Inside the cluster their names are enough; from outside it forwards
+// a local port to each.
 func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kube.Client, kc kube.Config, stops *[]func(), say func(string, ...any)) error {
 	wanted := map[string]bool{"prometheus": f.prometheus == "", "loki": f.loki == "" && f.prometheus == ""}
 	if !wanted["prometheus"] && !wanted["loki"] {
@@ -176,21 +180,26 @@ func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kub
 	if err != nil {
 		return hint(fmt.Errorf("look for Prometheus: %w", err), service.ExitUnreachable, "name it: oncall up --prometheus URL")
 	}
-	fw, err := kube.NewForwarder(kc, kube.Settings{Service: "cli"})
-	if err != nil {
-		return err
-	}
+	inside := kube.InCluster(kc)
 	for _, s := range found {
 		if !wanted[s.Source] {
 			continue
 		}
 		wanted[s.Source] = false
-		local, end, err := fw.PortForward(ctx, s.Namespace, s.Service, s.Port)
-		if err != nil {
-			return hint(err, service.ExitUnreachable, "name it: oncall up --%s URL", s.Source)
+		reach, how := s.Host(), "by its name"
+		if !inside {
+			fw, err := kube.NewForwarder(kc, kube.Settings{Service: "cli"})
+			if err != nil {
+				return err
+			}
+			local, end, err := fw.PortForward(ctx, s.Namespace, s.Service, s.Port)
+			if err != nil {
+				return hint(err, service.ExitUnreachable, "name it: oncall up --%s URL", s.Source)
+			}
+			*stops = append(*stops, end)
+			reach, how = local, "forwarded to "+local
 		}
-		*stops = append(*stops, end)
-		address := s.Scheme + "://" + local + s.Path
+		address := s.Scheme + "://" + reach + s.Path
 		if s.Source == "prometheus" {
 			p := prometheus.Config{Step: f.step}
 			p.URL = address
@@ -203,7 +212,7 @@ func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kub
 		if err != nil {
 			return err
 		}
-		say("%s: %s/%s (%s), forwarded to %s", s.Source, s.Namespace, s.Service, s.Why, local)
+		say("%s: %s/%s (%s), %s", s.Source, s.Namespace, s.Service, s.Why, how)
 	}
 	for _, source := range []string{"prometheus", "loki"} {
 		if wanted[source] {

@@ -24,6 +24,9 @@ type Found struct {
 // String is the source as it is printed for people: loki monitoring/loki:3100.
 func (f Found) String() string { return f.Flavour + " " + f.Namespace + "/" + f.Service }
 
+// Host is the Service's name and port as pods of the cluster reach it.
+func (f Found) Host() string { return f.Service + "." + f.Namespace + ".svc:" + itoa(f.Port) }
+
 // service is a Service as far as discovery looks at it.
 type service struct {
 	Metadata struct {

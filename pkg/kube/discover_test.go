@@ -55,6 +55,9 @@ func TestDiscoverKnowsTheLabelsOfTheCharts(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	if got, want := found[0].Host(), "kps-prometheus.monitoring.svc:9090"; got != want {
+		t.Errorf("pods reach it as %s, want %s", got, want)
+	}
 }
 
 // forwardServer is an API server that forwards to one address by SPDY, as one

@@ -185,13 +185,21 @@ func restConfig(cfg Config) (*rest.Config, error) {
 	return rc, nil
 }
 
+// InCluster says whether cfg means the service account of the pod that this
+// process runs in.
+func InCluster(cfg Config) bool {
+	if cfg.Kubeconfig != "" || cfg.Context != "" {
+		return false
+	}
+	_, err := rest.InClusterConfig()
+	return err == nil
+}
+
 // ContextName is the context that cfg means, for people: the name of the
 // kubeconfig's context, or "in-cluster".
 func ContextName(cfg Config) (string, error) {
-	if cfg.Kubeconfig == "" && cfg.Context == "" {
-		if _, err := rest.InClusterConfig(); err == nil {
-			return "in-cluster", nil
-		}
+	if InCluster(cfg) {
+		return "in-cluster", nil
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = cfg.Kubeconfig
