@@ -111,8 +111,11 @@ type Notification struct {
 	Revision int    `json:"revision"`
 	Channel  string `json:"channel"`
 	Route    string `json:"route"`
-	Update   string `json:"update"` // why it is sent: opened, severity, cause, updated, resolved, digest
-	Report   Report `json:"report"`
+	Update   string `json:"update"` // why it is sent: opened, severity, cause, updated, quiet, resolved, digest
+	// After is the revision that the channel was given before this one and that
+	// is to be delivered first; 0 when this is the first.
+	After  int    `json:"after,omitempty"`
+	Report Report `json:"report"`
 }
 
 // Delivery is the outcome of sending one notification.
