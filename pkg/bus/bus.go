@@ -48,13 +48,12 @@ type Bus struct {
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics), folded: &sync.Map{}}
-	opts, err := b.options()
-	if err != nil {
-		return nil, err
-	}
+	opts, adopt := b.options()
+	var err error
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		b.nc, err = nats.Connect(cfg.URL, opts...)
 		if err == nil {
+			adopt(b.nc)
 			break
 		}
 		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
@@ -104,9 +103,14 @@ func (s *Settings) defaults() {
 	}
 }
 
-func (b *Bus) options() ([]nats.Option, error) {
-	opts := []nats.Option{
-		nats.Name(b.set.Name), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(200*time.Millisecond, time.Second),
+// options are the client's, and adopt must be called with the connection made.
+func (b *Bus) options() (opts []nats.Option, adopt func(*nats.Conn)) {
+	adopt = func(*nats.Conn) {}
+	opts = []nats.Option{
+		nats.Name(b.set.Name), nats.MaxReconnects(-1),
+		// A refused key is no reason to give up for ever: while keys are rotated,
+		// servers and clients learn of it at different times.
+		nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(200*time.Millisecond, time.Second),
 		nats.Timeout(5 * time.Second), nats.PingInterval(20 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
@@ -126,18 +130,18 @@ func (b *Bus) options() ([]nats.Option, error) {
 			b.set.Log.Warn("nats reported an error", "subject", subject, "err", err)
 		}),
 	}
+	if b.set.Name != "" {
+		opts = append(opts, nats.CustomInboxPrefix(Inbox(b.set.Name)))
+	}
 	if b.set.InProcess != nil {
-		return append(opts, nats.InProcessServer(b.set.InProcess)), nil
+		return append(opts, nats.InProcessServer(b.set.InProcess)), adopt
 	}
 	switch {
 	case b.cfg.Credentials != "":
 		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
 	case b.cfg.NKey != "":
-		o, err := nats.NkeyOptionFromSeed(b.cfg.NKey)
-		if err != nil {
-			return nil, fmt.Errorf("bus: nkey %s: %w", b.cfg.NKey, err)
-		}
-		opts = append(opts, o)
+		k := newNKeyFile(b.cfg.NKey)
+		opts, adopt = append(opts, k.option), k.conn.Store
 	}
 	if b.cfg.TLS.CA != "" {
 		opts = append(opts, nats.RootCAs(b.cfg.TLS.CA))
@@ -145,7 +149,7 @@ func (b *Bus) options() ([]nats.Option, error) {
 	if b.cfg.TLS.Cert != "" {
 		opts = append(opts, nats.ClientCert(b.cfg.TLS.Cert, b.cfg.TLS.Key))
 	}
-	return opts, nil
+	return opts, adopt
 }
 
 // Close drains what is under way and closes the connection.
