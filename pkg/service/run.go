@@ -124,7 +124,6 @@ func (p *Process) Run(ctx context.Context, specs ...Spec) error {
 			cancel(err)
 		}
 	})
-	wg.Go(func() { p.Bus.RunDeadLetters(ctx) })
 	for _, n := range all {
 		wg.Go(func() {
 			p.Health.Ready(n.name)

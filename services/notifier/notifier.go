@@ -99,6 +99,9 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { return s.digests(ctx, st) })
+	// One service of the five moves what the server has given up, so that only
+	// one needs the right to read single messages of the streams it is about.
+	g.Go(func() error { s.env.Bus.RunDeadLetters(ctx); return nil })
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
