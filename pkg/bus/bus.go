@@ -5,6 +5,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type Bus struct {
 // so. A server that is not there yet is waited for until ctx is done.
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
+	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
 	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics), folded: &sync.Map{}}
 	opts, adopt := b.options()
 	var err error

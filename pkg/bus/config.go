@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
@@ -29,6 +30,10 @@ type Config struct {
 	// MaxBytes bounds all streams together, sharing it as their own limits
 	// would. 0 leaves each its own. Default: 0.
 	MaxBytes int64 `yaml:"max_bytes"`
+	// MemberTTL is how long a member or a lease lives without a heartbeat: the
+	// time that a crash leaves its partitions alone. The same for every service.
+	// Default: 6s.
+	MemberTTL time.Duration `yaml:"member_ttl"`
 	// ManageStreams makes the streams and buckets at start. In a cluster whose
 	// services may not, only the one identity that may sets it. Default: true.
 	ManageStreams bool `yaml:"manage_streams"`
@@ -44,7 +49,9 @@ type TLSConfig struct {
 }
 
 // DefaultConfig is the configuration of a user who writes nothing.
-func DefaultConfig() Config { return Config{Replicas: 1, MaxPending: 256, ManageStreams: true} }
+func DefaultConfig() Config {
+	return Config{Replicas: 1, MaxPending: 256, MemberTTL: 6 * time.Second, ManageStreams: true}
+}
 
 // Validate checks the fields.
 func (c *Config) Validate() error {
@@ -80,6 +87,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxPending < 1 || c.MaxPending > 4096 {
 		bad("max_pending", c.MaxPending, "is not between 1 and 4096", "write 256")
+	}
+	if c.MemberTTL < time.Second || c.MemberTTL > time.Minute {
+		bad("member_ttl", c.MemberTTL, "is not between 1s and 1m", "write 6s")
 	}
 	if c.MaxBytes < 0 {
 		bad("max_bytes", c.MaxBytes, "is negative", "write 0 for no bound")

@@ -19,14 +19,14 @@ type ConsumerConfig struct {
 	Durable    string          // unique per stage; shared by its members
 	Filter     string          // subject filter; "" for the kind's own address
 	Workers    int             // messages handled at once; 0 means 1
-	AckWait    time.Duration   // 0 means 30 s; extended while a handler runs
+	AckWait    time.Duration   // 0 means 10 s; extended while a handler runs, so only a crash is waited out
 	MaxDeliver int             // 0 means 6
 	Backoff    []time.Duration // nil means 1s 5s 30s 2m 10m; the last one repeats
 }
 
 func (c *ConsumerConfig) defaults() {
 	c.Workers = max(1, c.Workers)
-	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
+	c.AckWait = cmp.Or(c.AckWait, 10*time.Second)
 	c.MaxDeliver = cmp.Or(c.MaxDeliver, 6)
 	if c.Backoff == nil {
 		c.Backoff = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
@@ -77,7 +77,9 @@ func (b *Bus) ConsumeAny(ctx context.Context, s *event.Stream, filters []string,
 func (b *Bus) consume(ctx context.Context, s *event.Stream, filters []string, c ConsumerConfig, h func(context.Context, Message) error) error {
 	cons, err := b.js.CreateOrUpdateConsumer(ctx, s.Name, jetstream.ConsumerConfig{
 		Durable: c.Durable, FilterSubjects: filters, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: c.AckWait, MaxAckPending: 2 * c.Workers,
+		// No more than are handled at once: what waits here would get no
+		// heartbeat, and come again while it waits.
+		AckWait: c.AckWait, MaxAckPending: c.Workers,
 		// One more than ours, so that it is this code that gives up, with the
 		// reason; the server's own limit is for a process that dies each time.
 		MaxDeliver: c.MaxDeliver + 1,
@@ -85,7 +87,7 @@ func (b *Bus) consume(ctx context.Context, s *event.Stream, filters []string, c 
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}
-	it, err := pull(cons, 2*c.Workers)
+	it, err := pull(cons, c.Workers)
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}

@@ -126,7 +126,7 @@ func (b *Bus) Lead(ctx context.Context, name string, f func(context.Context) err
 			if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
 				b.set.Log.Warn("lease unreadable, trying again", "lease", name, "err", err)
 			}
-			if !sleep(ctx, memberTTL/10) {
+			if !sleep(ctx, b.cfg.MemberTTL/10) {
 				return ctx.Err()
 			}
 			continue
@@ -147,7 +147,7 @@ func (b *Bus) Lead(ctx context.Context, name string, f func(context.Context) err
 
 // hold renews a lease until f ends, and says whether it was lost before.
 func (b *Bus) hold(ctx context.Context, kv KV, key string, me []byte, rev uint64, result <-chan error) (lost bool, err error) {
-	t := time.NewTicker(memberTTL / 4)
+	t := time.NewTicker(b.cfg.MemberTTL / 4)
 	defer t.Stop()
 	renewed := time.Now()
 	for {
@@ -159,7 +159,7 @@ func (b *Bus) hold(ctx context.Context, kv KV, key string, me []byte, rev uint64
 			switch {
 			case err == nil:
 				rev, renewed = next, time.Now()
-			case errors.Is(err, ErrConflict), time.Since(renewed) > memberTTL*3/4:
+			case errors.Is(err, ErrConflict), time.Since(renewed) > b.cfg.MemberTTL*3/4:
 				return ctx.Err() == nil, nil
 			}
 		}

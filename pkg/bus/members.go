@@ -18,6 +18,7 @@ type membership struct {
 	log   *slog.Logger
 	group string
 	me    string
+	ttl   time.Duration
 }
 
 func (m *membership) key(member string) string { return "group." + m.group + "." + member }
@@ -67,7 +68,7 @@ func share(group string, partitions int, members []string, me string) []int {
 // watch calls assign with this member's share whenever it changes, until ctx
 // is done. While the bus cannot say who lives, the share stays as it is.
 func (m *membership) watch(ctx context.Context, partitions int, assign func([]int)) {
-	t := time.NewTicker(memberTTL / 5)
+	t := time.NewTicker(m.ttl / 5)
 	defer t.Stop()
 	var last []int
 	for {

@@ -21,6 +21,7 @@ type metrics struct {
 	watermarkLag   *prometheus.GaugeVec
 	owned          *prometheus.GaugeVec
 	pending        *prometheus.GaugeVec
+	late           *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -37,10 +38,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		watermarkLag:   gauges("oncall_watermark_lag_seconds", "Wall clock less the oldest watermark of the partitions held here, by group.", "group"),
 		owned:          gauges("oncall_partitions_owned", "Partitions held here, by group.", "group"),
 		pending:        gauges("oncall_bus_pending_messages", "Messages of the stream not read yet, by consumer.", "consumer"),
+		late:           counters("oncall_late_total", "Observations that came after their time was over and were not folded, by group.", "group"),
 	}
 	for _, c := range []prometheus.Collector{
 		m.published, m.publishSeconds, m.duplicates, m.blocked, m.blockedSeconds, m.handled, m.deadLetters,
-		m.checkpoints, m.checkpointAge, m.watermarkLag, m.owned, m.pending,
+		m.checkpoints, m.checkpointAge, m.watermarkLag, m.owned, m.pending, m.late,
 	} {
 		// Several connections of one process share a registry only in tests and
 		// in `oncall up`; the first one's metrics then count for all.
@@ -60,4 +62,12 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 
 func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+// CountLate counts observations of a group that came too late to be folded. A
+// nil Bus counts nothing.
+func (b *Bus) CountLate(group string, n int) {
+	if b != nil {
+		b.metrics.late.WithLabelValues(group).Add(float64(n))
+	}
 }

@@ -162,6 +162,19 @@ func (b *Bus) Republish(ctx context.Context, subject string, headers map[string]
 	return fmt.Errorf("publish %s: %w", subject, err)
 }
 
+// RepublishAll is [Bus.Republish] of many messages, in order, without waiting
+// for each: for replays. It returns when all are stored.
+func (b *Bus) RepublishAll(ctx context.Context, recorded []Raw) error {
+	msgs := make([]*nats.Msg, len(recorded))
+	for i, r := range recorded {
+		msgs[i] = &nats.Msg{Subject: r.Subject, Header: nats.Header(r.Header), Data: r.Payload}
+	}
+	if n, err := b.send(ctx, msgs); n < len(msgs) {
+		return fmt.Errorf("publish %s: %w", msgs[n].Subject, err)
+	}
+	return nil
+}
+
 var w3c = propagation.TraceContext{}
 
 // traceparent is the W3C header of the span in ctx; "" when it is not sampled.

@@ -26,10 +26,6 @@ const (
 	storeSnapshots    = "snapshots"
 )
 
-// memberTTL is how long a member or lease lives without a heartbeat: the time
-// a crash leaves its partitions alone.
-const memberTTL = 10 * time.Second
-
 // EnsureStreams makes every stream and bucket of the table of kinds, or brings
 // them up to date. It never deletes one.
 func (b *Bus) EnsureStreams(ctx context.Context) error {
@@ -58,7 +54,7 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 		}
 	}
 	for _, kv := range []jetstream.KeyValueConfig{
-		{Bucket: bucketMembers, TTL: memberTTL, Storage: jetstream.MemoryStorage, MaxBytes: 8 << 20},
+		{Bucket: bucketMembers, TTL: b.cfg.MemberTTL, Storage: jetstream.MemoryStorage, MaxBytes: 8 << 20},
 		{Bucket: bucketCheckpoints, History: 2, MaxBytes: int64(float64(2<<30) * share)},
 		{Bucket: BucketCollector, History: 2, MaxBytes: int64(float64(256<<20) * share)},
 		{Bucket: BucketIncident, History: 5, MaxBytes: int64(float64(gib) * share), Compression: true},

@@ -102,4 +102,6 @@ type Watermark struct {
 	// is what a page budget has to be divided by.
 	HypothesesTested int64       `json:"hypotheses_tested"`
 	Blind            []Blindness `json:"blind,omitempty"`
+	// Signals are those of the tick: the groups of which watermarks come.
+	Signals []string `json:"signals,omitempty"`
 }

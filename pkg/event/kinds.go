@@ -106,7 +106,11 @@ var (
 		Address: "telemetry.alerts.{partition}.{namespace}",
 		Params:  func(a Alert) []string { return []string{entityPartition(a.Entity()), a.Entity().Namespace} },
 		ID: func(a Alert) string {
-			return fmt.Sprintf("al:%s:%s:%s:%d:%t", a.Source, a.Fingerprint, a.Status, a.Time().UnixMilli(), a.Silenced)
+			id := fmt.Sprintf("al:%s:%s:%s:%d:%t", a.Source, a.Fingerprint, a.Status, a.Time().UnixMilli(), a.Silenced)
+			if a.Toggled > 1 {
+				id += ":" + strconv.Itoa(a.Toggled) // silenced again: not a repeat of the first time
+			}
+			return id
 		},
 		Time:  Alert.Time,
 		About: func(a Alert) string { return a.Entity().String() },

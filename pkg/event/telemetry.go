@@ -84,6 +84,10 @@ type Tick struct {
 	// Blind names the sources that could not be read up to Watermark, with
 	// since when. Absence of their data means nothing either.
 	Blind []Blindness `json:"blind,omitempty"`
+	// Signals are the telemetry streams that get ticks, by the word in their
+	// subjects: metrics, logs, events. A reader that joins them waits for these
+	// and for no other.
+	Signals []string `json:"signals,omitempty"`
 }
 
 // Blindness is a source that cannot be read.
@@ -256,13 +260,23 @@ type Alert struct {
 	Fingerprint  string            `json:"fingerprint"`
 	Source       string            `json:"oncallSource,omitempty"`   // configured name of the Alertmanager
 	Silenced     bool              `json:"oncallSilenced,omitempty"` // silenced, inhibited or muted there
+	// Toggled is how often it was silenced, or let go again, since it began.
+	Toggled int `json:"oncallToggled,omitempty"`
+	// Object is what the labels speak of, as the collector's entities.yaml reads
+	// them; zero for an alert that names nothing of Kubernetes.
+	Object Entity `json:"oncallEntity,omitzero"`
 }
 
 // Firing says whether the alert has not been resolved.
 func (a Alert) Firing() bool { return a.Status != "resolved" }
 
 // Entity is what the alert's labels speak of.
-func (a Alert) Entity() Entity { return LabelsOf(a.Labels).Entity() }
+func (a Alert) Entity() Entity {
+	if !a.Object.IsZero() {
+		return a.Object
+	}
+	return LabelsOf(a.Labels).Entity()
+}
 
 // Time is when the alert entered its present state.
 func (a Alert) Time() time.Time {

@@ -11,24 +11,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/owner"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
 
 // Config is the `correlator:` section of the configuration file.
 type Config struct {
-	// Groups are the detector groups whose watermarks are waited for. Default:
-	// metrics, logs and events.
+	// Groups are the detector groups whose watermarks are waited for when the
+	// watermarks themselves do not say which there are. Default: metrics, logs
+	// and events.
 	Groups []string `yaml:"groups"`
+	// Grace is how far, in event time, one group may be behind another before it
+	// is no longer waited for. Incidents are the same in every run over the same
+	// telemetry as long as no group is further behind. Default: 2m.
+	Grace time.Duration `yaml:"grace"`
+}
+
+// Validate checks the fields.
+func (c *Config) Validate() error {
+	if c.Grace < 10*time.Second || c.Grace > 30*24*time.Hour {
+		return &policy.FieldError{Path: "grace", Value: c.Grace, Problem: "is not between 10s and 720h", Fix: "write 2m"}
+	}
+	return nil
 }
 
 // DefaultConfig is the configuration of a user who writes nothing.
-func DefaultConfig() Config { return Config{Groups: []string{"metrics", "logs", "events"}} }
+func DefaultConfig() Config {
+	return Config{Groups: []string{"metrics", "logs", "events"}, Grace: 2 * time.Minute}
+}
 
 // Spec is the service.
 var Spec = service.Define("correlator", DefaultConfig, New)
@@ -54,7 +71,8 @@ func newFold(cfg Config, env service.Env) (*fold, error) {
 		return nil, err
 	}
 	return &fold{
-		policy: p, policyHash: env.Policies.Hash(), owners: o, cluster: env.Cluster, groups: cfg.Groups, scorers: Scorers(), State: newState(),
+		policy: p, policyHash: env.Policies.Hash(), owners: o, cluster: env.Cluster, groups: cfg.Groups, grace: cfg.Grace, scorers: Scorers(), State: newState(),
+		late: func() { env.Bus.CountLate(GroupName, 1) },
 	}, nil
 }
 

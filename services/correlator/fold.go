@@ -17,10 +17,6 @@ import (
 // the outcome independent of how the partitions' watermarks interleave.
 const grid = 5 * time.Second
 
-// grace is how long, in event time, an expected group that has said nothing,
-// or has fallen silent, is waited for.
-const grace = 2 * time.Minute
-
 // fold is the correlator: one deterministic state machine over the ANOMALIES
 // stream. Inputs wait until every group's watermark has passed them, and are
 // then folded in an order of their own: by time, kind and id.
@@ -30,7 +26,9 @@ type fold struct {
 	owners     owner.Policy
 	cluster    string
 	groups     []string
+	grace      time.Duration
 	scorers    []Scorer
+	late       func() // told of an observation that came too late; may be nil
 
 	State state
 }
@@ -38,9 +36,11 @@ type fold struct {
 // state is all that a fold knows; it is what a checkpoint holds.
 type state struct {
 	Version    int                        `json:"version"`
-	Watermarks map[string]time.Time       `json:"watermarks"` // by group/partition
-	First      time.Time                  `json:"first"`      // watermark ever seen
-	Released   time.Time                  `json:"released"`   // grid time judged last
+	Watermarks map[string]time.Time       `json:"watermarks"`        // by group/partition
+	Signals    []string                   `json:"signals,omitempty"` // groups that watermarks come of, as the last one says
+	Marks      []mark                     `json:"marks,omitempty"`   // what watermarks say beside their time, until it is judged
+	First      time.Time                  `json:"first"`             // watermark ever seen
+	Released   time.Time                  `json:"released"`          // grid time judged last
 	Pending    []input                    `json:"pending"`
 	Topology   *topology                  `json:"topology"`
 	Changes    []event.Change             `json:"changes"` // of the last hours, oldest first
@@ -49,6 +49,15 @@ type state struct {
 	ByAnomaly  map[string]string          `json:"by_anomaly"` // key to incident
 	Blind      map[string]event.Blindness `json:"blind"`
 	Tests      testCount                  `json:"tests"`
+}
+
+// mark is what a watermark says that holds from its time on.
+type mark struct {
+	Time      time.Time         `json:"time"`
+	Group     string            `json:"group"`
+	Partition int               `json:"partition"`
+	Tests     int64             `json:"tests,omitempty"`
+	Blind     []event.Blindness `json:"blind,omitempty"`
 }
 
 // testCount counts hypotheses, for the page budget.
@@ -95,34 +104,80 @@ func (f *fold) Apply(m bus.Message) ([]event.Outgoing, error) {
 	switch v := m.Data.(type) {
 	case event.Anomaly:
 		v.Foreign = v.Foreign && !slices.Contains(f.policy.TrustedDetectors, v.Detector)
+		if f.repeats(v) {
+			return nil, nil
+		}
 		s.Pending = append(s.Pending, input{Time: v.WindowEnd.UTC(), ID: m.ID, Anomaly: &v})
 	case event.Change:
-		s.Pending = append(s.Pending, input{Time: v.Time.UTC(), ID: m.ID, Change: &v})
+		s.Pending = append(s.Pending, input{Time: f.heard(v.Time, v.Entity), ID: m.ID, Change: &v})
 	case event.Topology:
-		s.Pending = append(s.Pending, input{Time: v.Time.UTC(), ID: m.ID, Topology: &v})
+		s.Pending = append(s.Pending, input{Time: f.heard(v.Time, v.Entity), ID: m.ID, Topology: &v})
 	case event.Watermark:
 		return f.watermark(v), nil
 	}
 	return nil, nil
 }
 
+// heard is when a change or a topology counts: at its own time, or, when it
+// was learnt of later, as soon as it was. What its own partition has passed
+// decides and not what has been judged so far, which depends on how the other
+// partitions are doing.
+func (f *fold) heard(t time.Time, e event.Entity) time.Time {
+	return maxTime(t.UTC(), f.State.Watermarks[key("events", event.PartitionOf(e))])
+}
+
+// repeats says whether an observation was folded before: a detector that
+// begins again from an old checkpoint says everything again, and the server
+// knows the ids for an hour only. An observation always comes before the
+// watermark of its window, so one that is older than what has been judged, by
+// more than groups are waited for, is a repeat or of no use any more.
+func (f *fold) repeats(a event.Anomaly) bool {
+	s := &f.State
+	if inc := s.Incidents[s.ByAnomaly[a.Key]]; inc != nil {
+		known, ok := inc.Anomalies[a.Key]
+		if ok && !a.WindowEnd.After(known.WindowEnd) {
+			return true
+		}
+	}
+	if s.Released.IsZero() || a.Foreign || a.WindowEnd.After(s.Released.Add(-f.grace)) {
+		return false
+	}
+	if f.late != nil {
+		f.late()
+	}
+	return true
+}
+
+func key(group string, partition int) string { return fmt.Sprintf("%s/%02d", group, partition) }
+
 // watermark takes in a watermark and judges every grid time that it completes.
 func (f *fold) watermark(w event.Watermark) []event.Outgoing {
 	s := &f.State
-	key := fmt.Sprintf("%s/%02d", w.Group, w.Partition)
-	if !w.Time.After(s.Watermarks[key]) {
+	k := key(w.Group, w.Partition)
+	old, seen := s.Watermarks[k]
+	if seen && !w.Time.After(old) {
 		return nil // a repeat
 	}
-	s.Watermarks[key] = w.Time.UTC()
-	if s.First.IsZero() {
+	if !seen && s.Released.IsZero() && (s.First.IsZero() || w.Time.Before(s.First)) {
 		s.First = w.Time.UTC()
-		s.Released = w.Time.UTC().Add(-f.policy.Lookback).Truncate(grid)
-		s.Tests.Since = w.Time.UTC()
 	}
-	s.Tests.Count += w.HypothesesTested
-	f.see(w)
+	if w.Signals != nil {
+		s.Signals = w.Signals
+	}
+	s.Watermarks[k] = w.Time.UTC()
+	if w.Partition == 0 || w.HypothesesTested > 0 {
+		s.Marks = append(s.Marks, mark{w.Time.UTC(), w.Group, w.Partition, w.HypothesesTested, w.Blind})
+	}
+	limit := f.complete()
+	if limit.IsZero() {
+		return nil
+	}
+	if s.Released.IsZero() {
+		s.Released = s.First.Add(-f.policy.Lookback).Truncate(grid)
+		s.Tests.Since = s.First
+	}
 	var out []event.Outgoing
-	for limit := f.complete(); ; {
+	for {
 		next := s.Released.Add(grid)
 		if next.After(limit) {
 			return out
@@ -146,47 +201,80 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// complete is the time up to which every group has spoken. A partition that
-// has been silent for the grace, in event time, is not waited for.
+// unheard is how long, in event time, a group is waited for that was never
+// heard of and that nobody says there is.
+const unheard = 2 * time.Minute
+
+// complete is the time up to which every group has spoken; zero while one of
+// them has not begun. Within a group every partition is waited for, since a
+// partition that is behind is being taken over. A group that is behind another
+// by more than the grace is not: a slow log store must not hold back a page.
 func (f *fold) complete() time.Time {
 	s := &f.State
+	groups := f.groups
+	if s.Signals != nil {
+		groups = s.Signals
+	}
 	newest := time.Time{}
 	for _, w := range s.Watermarks {
 		newest = maxTime(newest, w)
 	}
 	limit := newest
-	for _, g := range f.groups {
+	for _, g := range groups {
+		low := newest
+		seen := 0
 		for p := range event.Partitions {
-			w, seen := s.Watermarks[fmt.Sprintf("%s/%02d", g, p)]
-			if !seen {
-				w = s.First
+			if w, ok := s.Watermarks[key(g, p)]; ok {
+				seen++
+				if w.Before(low) {
+					low = w
+				}
 			}
-			if w.Before(newest.Add(-grace)) {
-				continue
+		}
+		patience := f.grace
+		if seen < event.Partitions {
+			low = time.Time{}
+			if seen == 0 && s.Signals == nil {
+				patience = unheard
 			}
-			if w.Before(limit) {
-				limit = w
-			}
+		}
+		if newest.Sub(maxTime(low, s.First)) > patience {
+			continue
+		}
+		if low.Before(limit) {
+			limit = low
 		}
 	}
 	return limit
 }
 
-// see notes which sources are blind. A later watermark of the same group that
-// does not name a source says that it can be read again.
-func (f *fold) see(w event.Watermark) {
-	if w.Partition != 0 {
-		return // every partition carries the same
-	}
+// pass lets what watermarks said up to now take effect. Which sources are
+// blind is what the first partition's say; every partition carries the same.
+// A later watermark of the same group that does not name a source says that
+// it can be read again.
+func (f *fold) pass(now time.Time) {
 	s := &f.State
-	for key := range s.Blind {
-		if group, source, _ := strings.Cut(key, "/"); group == w.Group && !slices.ContainsFunc(w.Blind, func(b event.Blindness) bool { return b.Source == source }) {
-			delete(s.Blind, key)
+	slices.SortStableFunc(s.Marks, func(a, b mark) int {
+		return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.Group, b.Group), cmp.Compare(a.Partition, b.Partition))
+	})
+	n := 0
+	for n < len(s.Marks) && !s.Marks[n].Time.After(now) {
+		w := s.Marks[n]
+		n++
+		s.Tests.Count += w.Tests
+		if w.Partition != 0 {
+			continue
+		}
+		for k := range s.Blind {
+			if group, source, _ := strings.Cut(k, "/"); group == w.Group && !slices.ContainsFunc(w.Blind, func(b event.Blindness) bool { return b.Source == source }) {
+				delete(s.Blind, k)
+			}
+		}
+		for _, b := range w.Blind {
+			s.Blind[w.Group+"/"+b.Source] = b
 		}
 	}
-	for _, b := range w.Blind {
-		s.Blind[w.Group+"/"+b.Source] = b
-	}
+	s.Marks = slices.Delete(s.Marks, 0, n)
 }
 
 // idle says that no timer runs.
@@ -201,12 +289,18 @@ func (f *fold) earliest() (time.Time, bool) {
 			t = i.Time
 		}
 	}
+	for _, m := range f.State.Marks {
+		if len(m.Blind) > 0 && (t.IsZero() || m.Time.Before(t)) {
+			t = m.Time
+		}
+	}
 	return t, !t.IsZero()
 }
 
 // judge folds what happened up to a grid time, then lets timers run.
 func (f *fold) judge(now time.Time) []event.Outgoing {
 	s := &f.State
+	f.pass(now)
 	var due, later []input
 	for _, i := range s.Pending {
 		if i.Time.After(now) {

@@ -38,7 +38,7 @@ func newTestFold(t testing.TB) *fold {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fold{policy: p, policyHash: s.Hash(), owners: o, cluster: "test", groups: []string{"metrics", "events"}, scorers: Scorers(), State: newState()}
+	return &fold{policy: p, policyHash: s.Hash(), owners: o, cluster: "test", groups: []string{"metrics", "events"}, grace: 2 * time.Minute, scorers: Scorers(), State: newState()}
 }
 
 // story is a stream of messages in event time.

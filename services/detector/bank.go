@@ -52,6 +52,9 @@ func newBank(group Input, partition int, members []member, m *metrics) (*bank, e
 func (b *bank) drop(reason string, n int) {
 	if n > 0 {
 		b.metrics.dropped.WithLabelValues(string(b.group), reason).Add(float64(n))
+		if reason == "late" && b.metrics.late != nil {
+			b.metrics.late(string(b.group), n)
+		}
 	}
 }
 
@@ -76,7 +79,7 @@ func (b *bank) window(m bus.Message, t event.Tick, context []event.Outgoing, own
 	b.metrics.tested.WithLabelValues(string(b.group)).Add(float64(tested))
 	b.watermark = t.Watermark.UnixMilli()
 	return append(append(out, published...), event.WatermarkPassed.Out(event.Watermark{
-		Group: string(b.group), Partition: b.partition, Time: batch.Watermark, HypothesesTested: tested, Blind: t.Blind,
+		Group: string(b.group), Partition: b.partition, Time: batch.Watermark, HypothesesTested: tested, Blind: t.Blind, Signals: t.Signals,
 	}))
 }
 

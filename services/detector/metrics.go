@@ -11,6 +11,7 @@ type metrics struct {
 	anomalies *prometheus.CounterVec // by detector
 	panics    *prometheus.CounterVec // by detector
 	tested    *prometheus.CounterVec // by group
+	late      func(group string, n int)
 }
 
 func newMetrics(reg prometheus.Registerer, infos []Info) *metrics {

@@ -46,6 +46,7 @@ func newService(cfg Config, env service.Env, reg *Registry) (*Service, error) {
 		infos = append(infos, d)
 	}
 	s := &Service{env: env, cfg: cfg, members: map[Input][]member{}, metrics: newMetrics(env.Metrics, infos)}
+	s.metrics.late = env.Bus.CountLate
 	for _, i := range infos {
 		if !cfg.enabled(i.Name) {
 			continue

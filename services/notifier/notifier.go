@@ -86,8 +86,7 @@ func (s *Service) Run(ctx context.Context) error {
 		o := s.channels[name]
 		g.Go(func() error {
 			c := bus.ConsumerConfig{
-				Durable: "notifier-" + name, Filter: event.NotifyFilter(name),
-				AckWait: s.cfg.Timeout + 10*time.Second, MaxDeliver: 12,
+				Durable: "notifier-" + name, Filter: event.NotifyFilter(name), MaxDeliver: 12,
 			}
 			return bus.Consume(ctx, s.env.Bus, event.NotificationQueued, c,
 				func(ctx context.Context, e event.Event[event.Notification]) error {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -74,7 +73,7 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := bus.ConsumerConfig{Durable: "reasoner", Workers: 4, AckWait: s.reasoner.cfg.Deadline + 10*time.Second}
+	c := bus.ConsumerConfig{Durable: "reasoner", Workers: 4}
 	err = s.env.Bus.ConsumeAny(ctx, event.Incidents, event.Incidents.Subjects, c, func(ctx context.Context, m bus.Message) error {
 		inc, ok := m.Data.(event.Incident)
 		if !ok {
