@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help up test race bench lint generate dist fuzz
+.PHONY: help up test race compat bench lint fmt generate dist fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -15,6 +15,9 @@ test: ## everything that needs no server build
 race: ## what is concurrent, under the race detector
 	$(GO) test -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...
 
+compat: ## our codecs against the reference ones, in modules that do not ship
+	@for m in test/compat/*/go.mod; do (cd "$$(dirname $$m)" && GOWORK=off $(GO) test ./...) || exit 1; done
+
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./services/...
 
@@ -22,6 +25,9 @@ lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	GOWORK=off $(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+fmt: ## format everything as lint wants it
+	GOWORK=off $(GO) tool -modfile=tools/go.mod golangci-lint fmt ./...
 
 generate: ## contracts and docs from the table of kinds
 	$(GO) generate ./schemas
