@@ -1,0 +1,407 @@
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Shop is the business that runs in a simulated cluster: workloads whose ready
+// pods serve requests and write log lines, as far as Prometheus and Loki can
+// tell. Its methods are safe for concurrent use.
+type Shop struct {
+	Namespace string
+	Addr      string // host:port of /metrics and /fault
+
+	cluster *Cluster
+	loki    *Server
+	tenant  string
+	now     func() time.Time
+
+	mu    sync.Mutex
+	work  map[string]*workload
+	pods  map[string]*pod // by name
+	extra []line          // still to be pushed
+	lines int             // written so far, which makes them differ
+}
+
+type workload struct {
+	rate    float64 // requests a second and pod
+	errors  float64 // share that fails, 0 to 1
+	latency float64 // seconds
+}
+
+type pod struct {
+	workload string
+	node     string
+	good     float64
+	bad      float64
+	slow     [len(buckets) + 1]float64 // cumulative
+	sum      float64
+	last     time.Time
+	gone     bool
+}
+
+// buckets are the bounds of the latency histogram, in seconds.
+var buckets = [...]float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5}
+
+type line struct{ pod, workload, text string }
+
+// ShopConfig says what a shop consists of.
+type ShopConfig struct {
+	Cluster   *Cluster
+	Loki      *Server // nil: no logs
+	Tenant    string  // X-Scope-OrgID of the logs
+	Namespace string  // default: shop
+	Workloads []string
+}
+
+// StartShop deploys the workloads with two pods each, and serves their metrics
+// and writes their logs until the bed is closed.
+func (b *Bed) StartShop(ctx context.Context, cfg ShopConfig) (*Shop, error) {
+	if cfg.Namespace == "" {
+		cfg.Namespace = "shop"
+	}
+	s := &Shop{
+		Namespace: cfg.Namespace, cluster: cfg.Cluster, loki: cfg.Loki, tenant: cfg.Tenant, now: time.Now,
+		work: map[string]*workload{}, pods: map[string]*pod{},
+	}
+	manifests := fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", cfg.Namespace)
+	for _, w := range cfg.Workloads {
+		s.work[w] = &workload{rate: 20, latency: 0.08}
+		manifests += Deployment{Namespace: cfg.Namespace, Name: w}.YAML()
+	}
+	if err := cfg.Cluster.Apply(ctx, manifests); err != nil {
+		return nil, err
+	}
+	for _, w := range cfg.Workloads {
+		if err := cfg.Cluster.WaitReady(ctx, cfg.Namespace, w); err != nil {
+			return nil, err
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("POST /fault", s.fault)
+	addr, err := b.Serve(mux)
+	if err != nil {
+		return nil, err
+	}
+	s.Addr = addr
+	run, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		s.run(run)
+		close(done)
+	}()
+	b.OnClose(func() { cancel(); <-done })
+	return s, nil
+}
+
+// Fail makes a share of a workload's requests fail, and take so long.
+func (s *Shop) Fail(workload string, errors float64, latency time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.work[workload]
+	w.errors = errors
+	if latency > 0 {
+		w.latency = latency.Seconds()
+	}
+}
+
+// Log has a pod of a workload write lines.
+func (s *Shop) Log(workload string, lines ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, p := range s.pods {
+		if p.workload == workload && !p.gone {
+			for _, l := range lines {
+				s.extra = append(s.extra, line{name, workload, l})
+			}
+			return
+		}
+	}
+}
+
+// Scrape is the Prometheus job that reads the shop.
+func (s *Shop) Scrape() Scrape { return Scrape{Job: "shop", Targets: []string{s.Addr}, Honor: true} }
+
+func (s *Shop) run(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		// A cluster that is going away is the end of the test, not of the world:
+		// the next turn tries again.
+		_ = s.follow(ctx)
+		_ = s.push(ctx, s.write())
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// follow takes over which pods are ready.
+func (s *Shop) follow(ctx context.Context) error {
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name              string
+				Labels            map[string]string
+				DeletionTimestamp *time.Time
+			}
+			Spec   struct{ NodeName string }
+			Status struct {
+				Conditions []struct{ Type, Status string }
+			}
+		}
+	}
+	if err := s.cluster.Get(ctx, "/api/v1/namespaces/"+s.Namespace+"/pods", &list); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	there := map[string]bool{}
+	for _, i := range list.Items {
+		ready := slices.ContainsFunc(i.Status.Conditions, func(c struct{ Type, Status string }) bool { return c.Type == "Ready" && c.Status == "True" })
+		w := i.Metadata.Labels["app"]
+		if !ready || s.work[w] == nil || i.Metadata.DeletionTimestamp != nil {
+			continue
+		}
+		there[i.Metadata.Name] = true
+		if p, ok := s.pods[i.Metadata.Name]; !ok {
+			s.pods[i.Metadata.Name] = &pod{workload: w, node: i.Spec.NodeName, last: now}
+		} else if p.gone {
+			p.gone, p.last = false, now
+		}
+	}
+	for name, p := range s.pods {
+		s.advance(p, now)
+		p.gone = !there[name]
+	}
+	return nil
+}
+
+// advance lets time pass for a pod's counters.
+func (s *Shop) advance(p *pod, now time.Time) {
+	if p.gone {
+		return
+	}
+	w := s.work[p.workload]
+	n := w.rate * now.Sub(p.last).Seconds()
+	p.last = now
+	p.bad += n * w.errors
+	p.good += n * (1 - w.errors)
+	p.sum += n * w.latency
+	for i := range p.slow {
+		if i == len(buckets) || w.latency <= buckets[i] {
+			p.slow[i] += n
+		}
+	}
+}
+
+func (s *Shop) metrics(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	var b bytes.Buffer
+	b.WriteString("# TYPE http_requests_total counter\n# TYPE http_request_duration_seconds histogram\n")
+	for name, p := range s.pods {
+		if p.gone {
+			continue
+		}
+		s.advance(p, now)
+		id := fmt.Sprintf("namespace=%q,pod=%q", s.Namespace, name)
+		fmt.Fprintf(&b, "http_requests_total{%s,code=\"200\"} %g\n", id, p.good)
+		fmt.Fprintf(&b, "http_requests_total{%s,code=\"500\"} %g\n", id, p.bad)
+		for i, n := range p.slow {
+			le := "+Inf"
+			if i < len(buckets) {
+				le = strconv.FormatFloat(buckets[i], 'g', -1, 64)
+			}
+			fmt.Fprintf(&b, "http_request_duration_seconds_bucket{%s,le=%q} %g\n", id, le, n)
+		}
+		fmt.Fprintf(&b, "http_request_duration_seconds_sum{%s} %g\n", id, p.sum)
+		fmt.Fprintf(&b, "http_request_duration_seconds_count{%s} %g\n", id, p.slow[len(buckets)])
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	_, _ = w.Write(b.Bytes())
+}
+
+// fault is /fault?workload=web&errors=0.3&latency=2s&log=TEXT&lines=50, for
+// people with curl.
+func (s *Shop) fault(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	name := q.Get("workload")
+	if s.work[name] == nil {
+		http.Error(w, fmt.Sprintf("workload: %q is not in the shop", name), http.StatusBadRequest)
+		return
+	}
+	if text := q.Get("log"); text != "" {
+		n, err := strconv.Atoi(q.Get("lines"))
+		if err != nil || n < 1 {
+			n = 50
+		}
+		s.Log(name, slices.Repeat([]string{text}, n)...)
+		return
+	}
+	ratio, err := strconv.ParseFloat(q.Get("errors"), 64)
+	if err != nil || ratio < 0 || ratio > 1 {
+		http.Error(w, "errors: is not a share between 0 and 1", http.StatusBadRequest)
+		return
+	}
+	latency, err := time.ParseDuration(q.Get("latency"))
+	if err != nil && q.Get("latency") != "" {
+		http.Error(w, "latency: is not a duration such as 2s", http.StatusBadRequest)
+		return
+	}
+	s.Fail(name, ratio, latency)
+}
+
+// write is what the pods log in a second.
+func (s *Shop) write() []line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.extra
+	s.extra = nil
+	if s.loki == nil {
+		return nil
+	}
+	for name, p := range s.pods {
+		if p.gone {
+			continue
+		}
+		for range 2 {
+			s.lines++
+			out = append(out, line{name, p.workload, fmt.Sprintf("level=info msg=\"request served\" path=/items/%d status=200 took=%dms", s.lines%997, 40+s.lines%60)})
+		}
+		if s.work[p.workload].errors > 0 {
+			s.lines++
+			out = append(out, line{name, p.workload, fmt.Sprintf("level=error msg=\"request not served\" path=/items/%d status=500 err=\"dial tcp: connection refused\"", s.lines%997)})
+		}
+	}
+	return out
+}
+
+func (s *Shop) push(ctx context.Context, lines []line) error {
+	if s.loki == nil || len(lines) == 0 {
+		return nil
+	}
+	type stream struct {
+		Stream map[string]string `json:"stream"`
+		Values [][2]string       `json:"values"`
+	}
+	streams := map[string]*stream{}
+	now := s.now().UnixNano()
+	for i, l := range lines {
+		st := streams[l.pod]
+		if st == nil {
+			st = &stream{Stream: map[string]string{"namespace": s.Namespace, "pod": l.pod, "app": l.workload, "container": "app"}}
+			streams[l.pod] = st
+		}
+		st.Values = append(st.Values, [2]string{strconv.FormatInt(now+int64(i), 10), l.text})
+	}
+	var body struct {
+		Streams []*stream `json:"streams"`
+	}
+	for _, st := range streams {
+		body.Streams = append(body.Streams, st)
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.loki.URL+"/loki/api/v1/push", bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if s.tenant != "" {
+		req.Header.Set("X-Scope-OrgID", s.tenant)
+	}
+	res, err := s.loki.Client.Do(req)
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close()
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("push to Loki: %s", res.Status)
+	}
+	return nil
+}
+
+// Deployment is a workload of a simulated cluster.
+type Deployment struct {
+	Namespace, Name string
+	Replicas        int    // 0: 2
+	Version         string // of the image; default: v1
+	Fault           string // "", oom, crashloop, imagepull or unready: see stages.yaml
+	CPU             string // request; default: 100m
+	Memory          string // limit; default: 256Mi
+}
+
+// YAML is its manifest.
+func (d Deployment) YAML() string {
+	if d.Replicas == 0 {
+		d.Replicas = 2
+	}
+	for p, v := range map[*string]string{&d.Version: "v1", &d.CPU: "100m", &d.Memory: "256Mi"} {
+		if *p == "" {
+			*p = v
+		}
+	}
+	labels := fmt.Sprintf("app: %s", d.Name)
+	if d.Fault != "" {
+		labels += ", fault: " + d.Fault
+	}
+	return fmt.Sprintf(strings.TrimLeft(`
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: %[2]s
+  namespace: %[1]s
+  labels: {app: %[2]s, team: %[2]s-team}
+spec:
+  replicas: %[3]d
+  selector: {matchLabels: {app: %[2]s}}
+  template:
+    metadata: {labels: {%[4]s}}
+    spec:
+      automountServiceAccountToken: false
+      containers:
+      - name: app
+        image: registry.example/%[1]s/%[2]s:%[5]s
+        resources: {requests: {cpu: %[6]q, memory: 64Mi}, limits: {memory: %[7]q}}
+`, "\n"), d.Namespace, d.Name, d.Replicas, labels, d.Version, d.CPU, d.Memory)
+}
+
+// Deploy applies a deployment.
+func (c *Cluster) Deploy(ctx context.Context, d Deployment) error { return c.Apply(ctx, d.YAML()) }
+
+// WaitReady waits until all pods of a deployment's present version are ready.
+func (c *Cluster) WaitReady(ctx context.Context, namespace, name string) error {
+	return c.Wait(ctx, fmt.Sprintf("deployment %s/%s ready", namespace, name), func(ctx context.Context) (bool, error) {
+		var d struct {
+			Metadata struct{ Generation int64 }
+			Spec     struct{ Replicas int }
+			Status   struct {
+				ObservedGeneration                       int64
+				UpdatedReplicas, ReadyReplicas, Replicas int
+			}
+		}
+		if err := c.Get(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, &d); err != nil {
+			return false, err
+		}
+		st := d.Status
+		return st.ObservedGeneration == d.Metadata.Generation && st.UpdatedReplicas == d.Spec.Replicas && st.ReadyReplicas == d.Spec.Replicas && st.Replicas == d.Spec.Replicas, nil
+	})
+}
