@@ -116,7 +116,7 @@ func (c *Collector) collect(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { c.tick(ctx) })
+	wg.Go(func() { c.tick(ctx, kv) })
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -128,7 +128,7 @@ func (c *Collector) read(ctx context.Context, kv bus.KV, s Source) error {
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("source %s: cursor: %w", s.Name(), err)
 	}
-	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error { return c.store(ctx, kv, key, s.Name(), e) })
+	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error { return c.store(ctx, kv, s.Name(), e) })
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("source %s: %w", s.Name(), err)
 	}
@@ -138,34 +138,33 @@ func (c *Collector) read(ctx context.Context, kv bus.KV, s Source) error {
 // maxRun bounds how many events are published before any is waited for.
 const maxRun = 256
 
-// store publishes an emission, then its cursor, then lets the ticks go on: a
-// crash in between repeats events, whose ids are the same, and loses none.
-func (c *Collector) store(ctx context.Context, kv bus.KV, key, source string, e Emission) error {
+// store publishes an emission and lets the ticks go on; its cursor is stored
+// after the tick that covers it. A crash in between repeats events and ticks,
+// whose ids are the same, and loses none.
+func (c *Collector) store(ctx context.Context, kv bus.KV, source string, e Emission) error {
 	for from := 0; from < len(e.Events); from += maxRun {
 		if err := c.env.Bus.Publish(ctx, e.Events[from:min(from+maxRun, len(e.Events))]...); err != nil {
 			return err
 		}
 	}
-	for e.Cursor != nil {
-		if _, err := kv.Put(ctx, key, e.Cursor); err == nil {
-			break
-		} else if ctx.Err() != nil {
-			return ctx.Err()
-		} else {
-			// The events are stored; a cursor that lags costs only repeats.
-			c.env.Log.Warn("cursor not stored, reading may repeat after a restart", "source", source, "err", err)
-			break
-		}
-	}
 	c.batches.WithLabelValues(source, e.Stream.Name).Add(float64(len(e.Events)))
 	c.skipped.WithLabelValues(source).Add(float64(e.Skipped))
 	c.observe(source, e)
-	c.progress.record(source, e, c.now())
+	if cursor := c.progress.record(source, e, c.now()); cursor != nil {
+		c.keep(ctx, kv, position{source, cursor})
+	}
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// keep stores a cursor. One that lags costs only repeats.
+func (c *Collector) keep(ctx context.Context, kv bus.KV, p position) {
+	if _, err := kv.Put(ctx, event.Token(p.source), p.cursor); err != nil && ctx.Err() == nil {
+		c.env.Log.Warn("cursor not stored, reading may repeat after a restart", "source", p.source, "err", err)
+	}
 }
 
 func (c *Collector) observe(source string, e Emission) {
@@ -183,25 +182,22 @@ func (c *Collector) observe(source string, e Emission) {
 }
 
 // tick writes watermarks into the streams as they move.
-func (c *Collector) tick(ctx context.Context) {
+func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
-		for s, tick := range c.progress.due(c.now()) {
-			out := make([]event.Outgoing, 0, event.Partitions)
-			for p := range event.Partitions {
-				tick.Partition = p
-				o := tickKind(s).Out(tick)
-				o.Barrier = p == 0 // after the data; among themselves they need no order
-				out = append(out, o)
-			}
-			if err := c.env.Bus.Publish(ctx, out...); err != nil {
-				if ctx.Err() == nil {
-					c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
+		for s, ticks := range c.progress.due(c.now()) {
+			for _, tick := range ticks {
+				if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
+					if ctx.Err() == nil {
+						c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
+					}
+					break
 				}
-				continue
+				for _, p := range c.progress.done(s, tick) {
+					c.keep(ctx, kv, p)
+				}
 			}
-			c.progress.done(s, tick)
 		}
 		select {
 		case <-ctx.Done():
@@ -210,6 +206,18 @@ func (c *Collector) tick(ctx context.Context) {
 		case <-c.kick:
 		}
 	}
+}
+
+// everywhere is a tick for every partition of a stream.
+func everywhere(s *event.Stream, tick event.Tick) []event.Outgoing {
+	out := make([]event.Outgoing, 0, event.Partitions)
+	for p := range event.Partitions {
+		tick.Partition = p
+		o := tickKind(s).Out(tick)
+		o.Barrier = p == 0 // after the data; among themselves they need no order
+		out = append(out, o)
+	}
+	return out
 }
 
 func tickKind(s *event.Stream) event.Kind[event.Tick] {

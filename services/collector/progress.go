@@ -26,14 +26,29 @@ type progress struct {
 type streamProgress struct {
 	sources map[string]*sourceProgress
 	ticked  time.Time
-	skipped int
 }
 
 type sourceProgress struct {
 	closed time.Time
-	blind  *event.Blindness
+	// closings are what the source has closed and no tick has passed yet, oldest
+	// first.
+	closings []closing
+	blind    *event.Blindness
 	// unheard is since when, by the wall clock, nothing was closed.
 	unheard time.Time
+}
+
+// closing is one step or window that a source has closed.
+type closing struct {
+	at      time.Time
+	cursor  []byte // may be stored once the tick is
+	skipped int    // steps or windows given up before it
+}
+
+// position is a cursor that may be stored.
+type position struct {
+	source string
+	cursor []byte
 }
 
 func newProgress(patience time.Duration, now time.Time) *progress {
@@ -62,41 +77,114 @@ func (p *progress) source(s *event.Stream, name string) *sourceProgress {
 	return src
 }
 
-// record takes in what an emission says of its source.
-func (p *progress) record(source string, e Emission, now time.Time) {
+// record takes in what an emission says of its source. It returns the cursor
+// when it may be stored at once, because no tick is to come for it.
+func (p *progress) record(source string, e Emission, now time.Time) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	src := p.source(e.Stream, source)
-	p.streams[e.Stream].skipped += e.Skipped
 	src.blind = e.Blind
 	if e.Closed.After(src.closed) {
 		src.closed, src.unheard = e.Closed, now
+		src.closings = append(src.closings, closing{e.Closed, e.Cursor, e.Skipped})
+		return nil
 	}
+	if n := len(src.closings); n > 0 {
+		last := &src.closings[n-1]
+		last.skipped += e.Skipped
+		if e.Cursor != nil {
+			last.cursor = e.Cursor
+		}
+		return nil
+	}
+	return e.Cursor
 }
 
-// due returns the tick of each stream that can be ticked further now; the
-// partition is left to the caller.
-func (p *progress) due(now time.Time) map[*event.Stream]event.Tick {
+// due returns the ticks that each stream can be given now, oldest first; the
+// partition is left to the caller. There is one for everything that a source
+// has closed, however many of them are due at once: a fold sees the same
+// windows whether it follows or catches up.
+func (p *progress) due(now time.Time) map[*event.Stream][]event.Tick {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := map[*event.Stream]event.Tick{}
+	out := map[*event.Stream][]event.Tick{}
+	var signals []string
+	for s := range p.streams {
+		signals = append(signals, signal(s))
+	}
+	slices.Sort(signals)
 	for s, st := range p.streams {
 		w, blind := p.watermark(st, now)
 		if w.IsZero() || !w.After(st.ticked) {
 			continue
 		}
-		out[s] = event.Tick{Watermark: w.UTC(), Skipped: st.skipped, Blind: blind}
+		at := map[time.Time]int{w.UTC(): 0} // to steps skipped
+		for _, src := range st.sources {
+			for _, c := range src.closings {
+				t := c.at.UTC()
+				switch {
+				case t.After(w):
+				case t.After(st.ticked):
+					at[t] += c.skipped
+				default:
+					at[w.UTC()] += c.skipped
+				}
+			}
+		}
+		for _, t := range slices.SortedFunc(maps.Keys(at), time.Time.Compare) {
+			out[s] = append(out[s], event.Tick{Watermark: t, Skipped: at[t], Blind: until(blind, t), Signals: signals})
+		}
 	}
 	return out
 }
 
-// ticked notes that a stream's tick is stored.
-func (p *progress) done(s *event.Stream, t event.Tick) {
+// until leaves out the sources that were read up to t and became blind after.
+func until(blind []event.Blindness, t time.Time) []event.Blindness {
+	var out []event.Blindness
+	for _, b := range blind {
+		if !b.Since.After(t) {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// signal is the word for a stream in the subjects of its ticks.
+func signal(s *event.Stream) string {
+	switch s {
+	case event.Metrics:
+		return "metrics"
+	case event.Logs:
+		return "logs"
+	}
+	return "events"
+}
+
+// done notes that a stream's tick is stored, and returns the cursors that may
+// be stored now. A cursor that went ahead of its tick would lose the tick to a
+// crash in between.
+func (p *progress) done(s *event.Stream, t event.Tick) []position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st := p.streams[s]
 	st.ticked = t.Watermark
-	st.skipped -= t.Skipped
+	var out []position
+	for _, name := range slices.Sorted(maps.Keys(st.sources)) {
+		src := st.sources[name]
+		var cursor []byte
+		n := 0
+		for n < len(src.closings) && !src.closings[n].at.After(t.Watermark) {
+			if c := src.closings[n].cursor; c != nil {
+				cursor = c
+			}
+			n++
+		}
+		src.closings = slices.Delete(src.closings, 0, n)
+		if cursor != nil {
+			out = append(out, position{name, cursor})
+		}
+	}
+	return out
 }
 
 func (p *progress) watermark(st *streamProgress, now time.Time) (time.Time, []event.Blindness) {
