@@ -48,13 +48,28 @@ type Manifest struct {
 	Incident string    `json:"incident,omitempty"` // id, when it was made for one
 	Start    time.Time `json:"start"`              // of the telemetry
 	End      time.Time `json:"end"`
-	// State is cold when the folds start empty, so that a replay equals every
-	// other replay but not the live run; warm when state/ holds checkpoints.
-	State    string            `json:"state"`
+	// State is what the folds knew at Start.
+	State    State             `json:"state"`
 	MadeBy   string            `json:"made_by"` // program and version
 	Sources  map[string]string `json:"sources,omitempty"`
 	Messages map[string]int    `json:"messages,omitempty"` // per stream
 }
+
+// State says what the folds of the recorded run knew when the recording
+// begins, and so what a replay can equal.
+type State string
+
+// The states.
+const (
+	// Complete: nothing. The recording begins where the run began, so that a
+	// replay equals the recorded run.
+	Complete State = "complete"
+	// Cold: something that is not recorded. A replay equals every other replay,
+	// but not the recorded run.
+	Cold State = "cold"
+	// Warm: what state/ holds.
+	Warm State = "warm"
+)
 
 // Edge is one call relation.
 type Edge struct {
@@ -140,9 +155,12 @@ func OpenFS(fsys fs.FS, name string) (*Bundle, error) {
 	return bundle, nil
 }
 
-// Has says whether the bundle holds a file.
+// Has says whether the bundle holds a file, packed or not.
 func (b *Bundle) Has(name string) bool {
 	_, err := fs.Stat(b.fsys, name)
+	if err != nil {
+		_, err = fs.Stat(b.fsys, name+".zst")
+	}
 	return err == nil
 }
 
@@ -225,6 +243,22 @@ func Pack(w io.Writer, dir string) error {
 	})
 	if err := errors.Join(err, tw.Close(), enc.Close()); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	return nil
+}
+
+// WriteFile writes a file of a bundle's folder with f.
+func WriteFile(dir, name string, f func(io.Writer) error) error {
+	p := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	w, err := os.Create(p)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := errors.Join(f(w), w.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }

@@ -220,11 +220,20 @@ func WriteMetrics(w io.Writer, m *Metrics) error {
 	return out.Flush()
 }
 
+// escape writes a label value as OpenMetrics wants it: three escapes, and any
+// other character as it is.
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
 func compact(ls event.Labels) string {
 	if len(ls) == 0 {
 		return ""
 	}
-	return strings.ReplaceAll(ls.String(), `", `, `",`)
+	var b strings.Builder
+	for i, l := range ls {
+		b.WriteByte("{,"[min(i, 1)])
+		b.WriteString(l.Name + `="` + escape.Replace(l.Value) + `"`)
+	}
+	return b.String() + "}"
 }
 
 func formatValue(v float64) string {
