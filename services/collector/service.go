@@ -24,10 +24,10 @@ import (
 type Config struct {
 	// Patience is how long a source that cannot be read holds its stream back
 	// before the stream goes on without it. Default: 1m.
-	Patience time.Duration
+	Patience time.Duration `yaml:"patience"`
 	// RedactionKey is a file with the install key of pseudonyms. Default: a key
 	// made at the first start and kept on the bus.
-	RedactionKey string
+	RedactionKey string `yaml:"redaction_key"`
 
 	configured []configured
 }
@@ -50,6 +50,21 @@ func (c *Config) Add(kind string, cfg any) error {
 	}
 	c.configured = append(c.configured, configured{info, cfg})
 	return nil
+}
+
+// Each calls f with every configured source: its kind and its configuration.
+func (c *Config) Each(f func(kind string, cfg any)) {
+	for _, s := range c.configured {
+		f(s.info.Name, s.cfg)
+	}
+}
+
+// Edit puts what f returns in place of each source's configuration, for
+// commands that read otherwise than a service does.
+func (c *Config) Edit(f func(kind string, cfg any) any) {
+	for i, s := range c.configured {
+		c.configured[i].cfg = f(s.info.Name, s.cfg)
+	}
 }
 
 // Sources is how many sources are configured.
