@@ -17,6 +17,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
+	"github.com/oncall-copilot/oncall/services/collector/alertmanager"
 	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
 	"github.com/oncall-copilot/oncall/services/collector/loki"
 	"github.com/oncall-copilot/oncall/services/collector/prometheus"
@@ -26,7 +27,7 @@ import (
 
 // upFlags are the flags of `oncall up`.
 type upFlags struct {
-	prometheus, loki               string
+	prometheus, loki, alertmanager string
 	kubeconfig, context            string
 	listen, metrics, mode, cluster string
 	step                           time.Duration
@@ -39,8 +40,9 @@ func newUp(o *options) *cobra.Command {
 		Use: "up", Short: "Watch a cluster: every service in this process, on an embedded bus.",
 		Long: `Watch a cluster: every service in this process, on an embedded bus.
 
-Without flags it takes the current kubeconfig context, finds Prometheus by its
-labels, forwards a local port to it, and says what it chose. In a pod it uses
+Without flags it takes the current kubeconfig context, finds Prometheus, Loki
+and Alertmanager by their labels, forwards local ports to them, and says what
+it chose. In a pod it uses
 the pod's service account and the Service's own name instead. It reads and
 never writes to the cluster. Reports are printed here; with --mode=page they go
 to the channels of the configuration file.`,
@@ -50,6 +52,7 @@ to the channels of the configuration file.`,
 	}
 	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir")
 	c.Flags().StringVar(&f.loki, "loki", "", "`URL` of Loki")
+	c.Flags().StringVar(&f.alertmanager, "alertmanager", "", "`URL` of Alertmanager, whose alerts are read")
 	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
 	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
 	c.Flags().StringVar(&f.cluster, "cluster", "", "`name` of the cluster in reports; default: the context's")
@@ -134,6 +137,14 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 		}
 		say("loki: %s", f.loki)
 	}
+	if f.alertmanager != "" {
+		a := alertmanager.Config{}
+		a.URL = f.alertmanager
+		if err := addSource(&c, "alertmanager", &a); err != nil {
+			return stop, err
+		}
+		say("alertmanager: %s", f.alertmanager)
+	}
 	kc := kube.DefaultConfig()
 	kc.Kubeconfig, kc.Context = f.kubeconfig, f.context
 	if configured && f.kubeconfig == "" && f.context == "" {
@@ -172,8 +183,8 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 // Services. Inside the cluster their names are enough; from outside it forwards
 // a local port to each.
 func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kube.Client, kc kube.Config, stops *[]func(), say func(string, ...any)) error {
-	wanted := map[string]bool{"prometheus": f.prometheus == "", "loki": f.loki == "" && f.prometheus == ""}
-	if !wanted["prometheus"] && !wanted["loki"] {
+	wanted := map[string]bool{"prometheus": f.prometheus == "", "loki": f.loki == "" && f.prometheus == "", "alertmanager": f.alertmanager == "" && f.prometheus == ""}
+	if !wanted["prometheus"] && !wanted["loki"] && !wanted["alertmanager"] {
 		return nil
 	}
 	found, err := kube.Discover(ctx, client)
@@ -200,21 +211,26 @@ func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kub
 			reach, how = local, "forwarded to "+local
 		}
 		address := s.Scheme + "://" + reach + s.Path
-		if s.Source == "prometheus" {
+		switch s.Source {
+		case "prometheus":
 			p := prometheus.Config{Step: f.step}
 			p.URL = address
-			err = addSource(c, "prometheus", &p)
-		} else {
+			err = addSource(c, s.Source, &p)
+		case "loki":
 			l := loki.Config{}
 			l.URL = address
-			err = addSource(c, "loki", &l)
+			err = addSource(c, s.Source, &l)
+		case "alertmanager":
+			a := alertmanager.Config{}
+			a.URL = address
+			err = addSource(c, s.Source, &a)
 		}
 		if err != nil {
 			return err
 		}
 		say("%s: %s/%s (%s), %s", s.Source, s.Namespace, s.Service, s.Why, how)
 	}
-	for _, source := range []string{"prometheus", "loki"} {
+	for _, source := range []string{"prometheus", "loki", "alertmanager"} {
 		if wanted[source] {
 			say("%s: none found by its labels; name it with --%s URL", source, source)
 		}

@@ -91,12 +91,12 @@ func (c *Config) Validate(path string) error {
 		if s == "" && field == "external_url" {
 			continue
 		}
-		u, err := url.Parse(s)
-		switch {
-		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-			bad(field, strconv.Quote(s), "is not an http or https URL", "write http://prometheus:9090")
-		case u.User != nil:
-			bad(field, u.Redacted(), "holds a password", "use http.basic_auth with password_file")
+		if err := CheckURL(s); err != nil {
+			shown, fix := strconv.Quote(s), "write http://prometheus:9090"
+			if u, perr := url.Parse(s); perr == nil && u.User != nil {
+				shown, fix = u.Redacted(), "use http.basic_auth with password_file"
+			}
+			bad(field, shown, err.Error(), fix)
 		}
 	}
 	if c.Timeout < 0 || c.Timeout > 5*time.Minute {
@@ -105,10 +105,8 @@ func (c *Config) Validate(path string) error {
 	if c.MaxQPS < 0 {
 		bad("max_query_qps", c.MaxQPS, "is negative", "write 20")
 	}
-	if c.ExtraMatchers != "" {
-		if _, err := event.ParseLabels("{" + strings.NewReplacer("=~", "=", "!=", "=", "!~", "=").Replace(c.ExtraMatchers) + "}"); err != nil {
-			bad("extra_matchers", c.ExtraMatchers, "is not a list of matchers", `write cluster="eu-1", env="prod"`)
-		}
+	if _, err := ParseMatchers(c.ExtraMatchers); err != nil {
+		bad("extra_matchers", c.ExtraMatchers, "is not a list of matchers: "+err.Error(), `write cluster="eu-1", env="prod"`)
 	}
 	if err := c.HTTP.Validate(); err != nil {
 		bad("http", nil, err.Error(), "")

@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -50,11 +49,13 @@ type Env struct {
 	Metrics  prometheus.Registerer
 	Health   *obs.Health
 	Policies *policy.Store
-	Bus      *bus.Bus // for what is not an emission: audits
-	Now      func() time.Time
-	Redact   Redactor
-	Audit    func(event.Audit)
-	Cluster  string
+	// Publish stores what is not an emission: what receivers were pushed. It
+	// returns when everything is stored.
+	Publish func(ctx context.Context, events ...event.Outgoing) error
+	Now     func() time.Time
+	Redact  Redactor
+	Audit   func(event.Audit)
+	Cluster string
 }
 
 // Redactor takes secrets and personal data out of text before it leaves the

@@ -1,18 +1,21 @@
-package prometheus
+// Package entities reads from the labels of a source what they speak of, by
+// policies/entities.yaml: every source has its own names for a namespace, a pod
+// and a workload.
+package entities
 
 import (
 	"cmp"
+	"net"
 	"slices"
 	"strings"
-
-	"github.com/prometheus/common/model"
+	"sync"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
 
-// Entities is policies/entities.yaml: which labels of the sources name what.
-type Entities struct {
+// Map is policies/entities.yaml: which labels of the sources name what.
+type Map struct {
 	// Namespace, Pod, Node, Container, PVC and Workload are the labels that hold
 	// each, best first.
 	Namespace []string `yaml:"namespace"`
@@ -24,159 +27,150 @@ type Entities struct {
 	// WorkloadKinds are labels whose value is a workload of the kind they stand
 	// for: deployment: Deployment.
 	WorkloadKinds map[string]string `yaml:"workload_kinds"`
+	// ObjectKinds are labels whose value is another object of the kind they stand
+	// for: job_name: Job. Alerts are about these.
+	ObjectKinds map[string]string `yaml:"object_kinds"`
+	// Exporters are parts of the names of what measures others. An alert that
+	// carries the pod or job of one is not about it when it names something else.
+	Exporters []string `yaml:"exporters"`
 	// Suffixes are cut from workload names: what a mesh or an ingress appends.
 	Suffixes []string `yaml:"suffixes"`
-	// Cluster labels are dropped: one collector watches one cluster.
+	// Drop are labels that are no part of a series: one collector watches one
+	// cluster, and some labels change with every rescrape.
 	Drop []string `yaml:"drop"`
+
+	names func() map[string]bool
 }
 
 // Validate checks the fields.
-func (e *Entities) Validate() error {
-	if len(e.Namespace) == 0 || len(e.Pod) == 0 || len(e.Workload) == 0 {
+func (m *Map) Validate() error {
+	if len(m.Namespace) == 0 || len(m.Pod) == 0 || len(m.Workload) == 0 {
 		return &policy.FieldError{Problem: "names no label for namespace, pod or workload", Fix: "copy the built-in policies/entities.yaml and add to it"}
 	}
 	return nil
 }
 
-// LoadEntities reads policies/entities.yaml.
-func LoadEntities(store *policy.Store) (Entities, error) {
-	var e Entities
+// Load reads policies/entities.yaml.
+func Load(store *policy.Store) (*Map, error) {
+	m := &Map{}
 	b, _ := store.File("entities.yaml")
-	return e, policy.Decode("policies/entities.yaml", b, &e)
+	if err := policy.Decode("policies/entities.yaml", b, m); err != nil {
+		return nil, err
+	}
+	m.names = sync.OnceValue(m.collect)
+	return m, nil
 }
 
-// owners knows the workload of each pod, as kube-state-metrics tells it.
-type owners map[string]owner // by namespace/pod
-
-type owner struct{ kind, name string }
-
-// makeOwners joins the owners of pods with the owners of ReplicaSets and Jobs.
-func makeOwners(pods, replicaSets, jobs model.Vector) owners {
-	above := map[string]owner{}
-	for _, s := range replicaSets {
-		above[key(s.Metric, "ReplicaSet", "replicaset")] = owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
-	}
-	for _, s := range jobs {
-		above[key(s.Metric, "Job", "job_name")] = owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
-	}
-	out := owners{}
-	for _, s := range pods {
-		o := owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
-		if up, ok := above[string(s.Metric["namespace"])+"/"+o.kind+"/"+o.name]; ok && up.kind != "" && up.kind != "<none>" {
-			o = up
-		}
-		if o.kind != "" && o.kind != "<none>" && o.kind != "Node" {
-			out[string(s.Metric["namespace"])+"/"+string(s.Metric["pod"])] = o
-		}
-	}
-	return out
-}
-
-func key(m model.Metric, kind string, label model.LabelName) string {
-	return string(m["namespace"]) + "/" + kind + "/" + string(m[label])
-}
-
-// labels are the labels a series is published with: those that say what it is
-// about, and those of the source that tell series of one entity apart.
-func (e *Entities) labels(m model.Metric, q boundQuery, own owners) (event.Labels, bool) {
-	used := map[model.LabelName]bool{model.MetricNameLabel: true}
-	pick := func(names []string) string {
-		value := ""
-		for _, n := range names {
-			if v := string(m[model.LabelName(n)]); v != "" {
-				used[model.LabelName(n)] = true
-				value = cmp.Or(value, v)
-			}
-		}
-		return value
-	}
-	ns, pod, node := pick(e.Namespace), pick(e.Pod), pick(e.Node)
-	workload, kind := "", ""
-	for _, label := range sortedKeys(e.WorkloadKinds) {
-		if v := string(m[model.LabelName(label)]); v != "" && workload == "" {
-			workload, kind = v, e.WorkloadKinds[label]
-			used[model.LabelName(label)] = true
-		}
-	}
-	if workload == "" {
-		workload = pick(e.Workload)
-		kind = string(m["workload_kind"])
-		for _, s := range e.Suffixes {
-			workload = strings.TrimSuffix(workload, s)
-		}
-	}
-	out := map[string]string{
-		event.LabelName: q.Signal, event.LabelFamily: q.family, event.LabelUnit: q.Unit, event.LabelClass: string(q.Class),
-	}
-	switch q.Entity {
-	case "workload":
-		if workload == "" && pod != "" {
-			workload = event.WorkloadOfPod(pod)
-		}
-		if o, ok := own[ns+"/"+pod]; ok && pod != "" {
-			workload, kind = o.name, o.kind
-		}
-		if workload == "" {
-			return nil, false
-		}
-		out[event.LabelNamespace], out[event.LabelWorkload], out[event.LabelKind] = ns, workload, kind
-		pod, node = "", ""
-	case "pod":
-		if pod == "" {
-			return nil, false
-		}
-		out[event.LabelNamespace], out[event.LabelPod] = ns, pod
-		if o, ok := own[ns+"/"+pod]; ok {
-			out[event.LabelWorkload], out[event.LabelKind] = o.name, o.kind
-		}
-	case "node":
-		if node == "" {
-			return nil, false
-		}
-		out[event.LabelNode] = strings.TrimSuffix(node, ":9100")
-	case "pvc":
-		pvc := pick(e.PVC)
-		if pvc == "" {
-			return nil, false
-		}
-		out[event.LabelNamespace] = ns
-		out[event.LabelEntity] = ns + "/PersistentVolumeClaim/" + pvc
-	case "namespace":
-		if ns == "" {
-			return nil, false
-		}
-		out[event.LabelNamespace] = ns
-	}
-	if c := pick(e.Container); c != "" && q.Entity == "pod" {
-		out[event.LabelContainer] = c
-	}
-	for _, d := range e.Drop {
-		used[model.LabelName(d)] = true
-	}
-	for _, list := range [][]string{e.Namespace, e.Pod, e.Node, e.Container, e.PVC, e.Workload} {
+func (m *Map) collect() map[string]bool {
+	names := map[string]bool{event.LabelName: true, event.LabelKind: true}
+	for _, list := range [][]string{m.Namespace, m.Pod, m.Node, m.Container, m.PVC, m.Workload, m.Drop} {
 		for _, n := range list {
-			used[model.LabelName(n)] = true
+			names[n] = true
 		}
 	}
-	used["workload_kind"] = true
-	for name, v := range m {
-		if !used[name] && v != "" {
-			out[string(name)] = string(v)
-		}
+	for n := range m.WorkloadKinds {
+		names[n] = true
 	}
-	for k, v := range out {
-		if v == "" {
-			delete(out, k)
-		}
-	}
-	return event.LabelsOf(out), true
+	return names
 }
 
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
+// Names says whether a label only says what a series is about, or is dropped:
+// it tells no two series of one entity apart.
+func (m *Map) Names(label string) bool { return m.names()[label] }
+
+// Subject is what a set of labels speaks of; what they do not say is "".
+type Subject struct {
+	Namespace, Pod, Node, Container, PVC string
+	Workload, Kind                       string // the kind is "" when the labels do not say it
+}
+
+// Subject reads labels; get returns the value of one, or "".
+func (m *Map) Subject(get func(label string) string) Subject {
+	s := Subject{
+		Namespace: first(m.Namespace, get), Pod: first(m.Pod, get), Node: host(first(m.Node, get)),
+		Container: first(m.Container, get), PVC: first(m.PVC, get),
 	}
-	slices.Sort(keys)
-	return keys
+	if s.Workload, s.Kind = kindOf(m.WorkloadKinds, get); s.Workload != "" {
+		return s
+	}
+	s.Workload, s.Kind = first(m.Workload, get), get(event.LabelKind)
+	for _, suffix := range m.Suffixes {
+		s.Workload = strings.TrimSuffix(s.Workload, suffix)
+	}
+	return s
+}
+
+func first(labels []string, get func(string) string) string {
+	for _, l := range labels {
+		if v := get(l); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func kindOf(kinds map[string]string, get func(string) string) (name, kind string) {
+	labels := make([]string, 0, len(kinds))
+	for l := range kinds {
+		labels = append(labels, l)
+	}
+	slices.Sort(labels)
+	for _, l := range labels {
+		if v := get(l); v != "" {
+			return v, kinds[l]
+		}
+	}
+	return "", ""
+}
+
+// host is an instance without its port.
+func host(instance string) string {
+	if h, _, err := net.SplitHostPort(instance); err == nil {
+		return h
+	}
+	return instance
+}
+
+// Object is what an alert with these labels is about; zero when they name
+// nothing of Kubernetes. The labels of whatever measured are taken for the
+// subject only when nothing else is named.
+func (m *Map) Object(labels map[string]string) event.Entity {
+	get := func(l string) string { return labels[l] }
+	ns := first(m.Namespace, get)
+	in := func(kind, name string) event.Entity { return event.Entity{Namespace: ns, Kind: kind, Name: name} }
+	if name, kind := kindOf(m.WorkloadKinds, get); name != "" && ns != "" {
+		return in(kind, name)
+	}
+	if name, kind := kindOf(m.ObjectKinds, get); name != "" && ns != "" {
+		return in(kind, name)
+	}
+	if pvc := first(m.PVC, get); pvc != "" && ns != "" {
+		return in("PersistentVolumeClaim", pvc)
+	}
+	pod := first(m.Pod, get)
+	if pod != "" && ns != "" && !m.exporter(pod) {
+		return in("Pod", pod)
+	}
+	// An instance is the node only for what measures nodes.
+	for _, l := range m.Node {
+		if v := labels[l]; v != "" && (l != "instance" || strings.Contains(labels["job"], "node")) {
+			return event.Entity{Kind: "Node", Name: host(v)}
+		}
+	}
+	for _, l := range m.Workload {
+		if v := labels[l]; v != "" && ns != "" && !m.exporter(v) {
+			return in(cmp.Or(labels[event.LabelKind], "Workload"), v)
+		}
+	}
+	switch {
+	case pod != "" && ns != "":
+		return in("Pod", pod)
+	case ns != "":
+		return event.Entity{Kind: "Namespace", Name: ns}
+	}
+	return event.Entity{}
+}
+
+func (m *Map) exporter(name string) bool {
+	return slices.ContainsFunc(m.Exporters, func(e string) bool { return strings.Contains(name, e) })
 }

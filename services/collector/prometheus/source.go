@@ -20,6 +20,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
+	"github.com/oncall-copilot/oncall/services/collector/entities"
 )
 
 // Config is one Prometheus in the collector's section.
@@ -80,7 +81,7 @@ type Source struct {
 	env      collector.Env
 	client   *promql.Client
 	families []Family
-	entities Entities
+	entities *entities.Map
 
 	mu      sync.Mutex
 	queries []boundQuery
@@ -97,7 +98,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	entities, err := LoadEntities(env.Policies)
+	names, err := entities.Load(env.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{cfg: cfg, env: env, client: promql.New(up), families: families, entities: entities}, nil
+	return &Source{cfg: cfg, env: env, client: promql.New(up), families: families, entities: names}, nil
 }
 
 // Name is the configured name.
@@ -365,7 +366,7 @@ func (s *Source) series(q boundQuery, v model.Vector, at time.Time) []event.Seri
 	// promised: sort first.
 	slices.SortFunc(v, func(a, b *model.Sample) int { return strings.Compare(a.Metric.String(), b.Metric.String()) })
 	for _, sample := range v {
-		ls, ok := s.entities.labels(sample.Metric, q, s.owners)
+		ls, ok := labels(s.entities, sample.Metric, q, s.owners)
 		if !ok || len(q.Detectors) > 0 && ls == nil {
 			continue
 		}

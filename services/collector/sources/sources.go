@@ -3,6 +3,7 @@
 package sources
 
 import (
+	_ "github.com/oncall-copilot/oncall/services/collector/alertmanager"
 	_ "github.com/oncall-copilot/oncall/services/collector/kubernetes"
 	_ "github.com/oncall-copilot/oncall/services/collector/loki"
 	_ "github.com/oncall-copilot/oncall/services/collector/prometheus"

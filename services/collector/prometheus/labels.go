@@ -1,0 +1,92 @@
+package prometheus
+
+import (
+	"github.com/prometheus/common/model"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/services/collector/entities"
+)
+
+// owners knows the workload of each pod, as kube-state-metrics tells it.
+type owners map[string]owner // by namespace/pod
+
+type owner struct{ kind, name string }
+
+// makeOwners joins the owners of pods with the owners of ReplicaSets and Jobs.
+func makeOwners(pods, replicaSets, jobs model.Vector) owners {
+	above := map[string]owner{}
+	for _, s := range replicaSets {
+		above[key(s.Metric, "ReplicaSet", "replicaset")] = owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
+	}
+	for _, s := range jobs {
+		above[key(s.Metric, "Job", "job_name")] = owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
+	}
+	out := owners{}
+	for _, s := range pods {
+		o := owner{string(s.Metric["owner_kind"]), string(s.Metric["owner_name"])}
+		if up, ok := above[string(s.Metric["namespace"])+"/"+o.kind+"/"+o.name]; ok && up.kind != "" && up.kind != "<none>" {
+			o = up
+		}
+		if o.kind != "" && o.kind != "<none>" && o.kind != "Node" {
+			out[string(s.Metric["namespace"])+"/"+string(s.Metric["pod"])] = o
+		}
+	}
+	return out
+}
+
+func key(m model.Metric, kind string, label model.LabelName) string {
+	return string(m["namespace"]) + "/" + kind + "/" + string(m[label])
+}
+
+// labels are the labels a series is published with: those that say what it is
+// about, and those of the source that tell series of one entity apart. It
+// returns false for a series that does not name an entity of the query's kind.
+func labels(e *entities.Map, m model.Metric, q boundQuery, own owners) (event.Labels, bool) {
+	s := e.Subject(func(l string) string { return string(m[model.LabelName(l)]) })
+	out := map[string]string{
+		event.LabelName: q.Signal, event.LabelFamily: q.family, event.LabelUnit: q.Unit, event.LabelClass: string(q.Class),
+	}
+	o, owned := own[s.Namespace+"/"+s.Pod]
+	owned = owned && s.Pod != ""
+	missing := false
+	switch q.Entity {
+	case "workload":
+		if s.Workload == "" && s.Pod != "" {
+			s.Workload = event.WorkloadOfPod(s.Pod)
+		}
+		if owned {
+			s.Workload, s.Kind = o.name, o.kind
+		}
+		missing = s.Workload == ""
+		out[event.LabelNamespace], out[event.LabelWorkload], out[event.LabelKind] = s.Namespace, s.Workload, s.Kind
+	case "pod":
+		missing = s.Pod == ""
+		out[event.LabelNamespace], out[event.LabelPod], out[event.LabelContainer] = s.Namespace, s.Pod, s.Container
+		if owned {
+			out[event.LabelWorkload], out[event.LabelKind] = o.name, o.kind
+		}
+	case "node":
+		missing = s.Node == ""
+		out[event.LabelNode] = s.Node
+	case "pvc":
+		missing = s.PVC == ""
+		out[event.LabelNamespace], out[event.LabelEntity] = s.Namespace, s.Namespace+"/PersistentVolumeClaim/"+s.PVC
+	case "namespace":
+		missing = s.Namespace == ""
+		out[event.LabelNamespace] = s.Namespace
+	}
+	if missing {
+		return nil, false
+	}
+	for name, v := range m {
+		if !e.Names(string(name)) {
+			out[string(name)] = string(v)
+		}
+	}
+	for k, v := range out {
+		if v == "" {
+			delete(out, k)
+		}
+	}
+	return event.LabelsOf(out), true
+}
