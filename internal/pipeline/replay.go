@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,55 +12,126 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/correlator"
 	"github.com/oncall-copilot/oncall/services/detector"
 	"github.com/oncall-copilot/oncall/services/notifier"
 	"github.com/oncall-copilot/oncall/services/reasoner"
 )
 
-// Replay feeds a bundle's recorded telemetry to detector, correlator, reasoner
-// and notifier on a bus of its own, and returns when nothing is left to do.
-// Look-ups are answered from the bundle. The services read no clock, so that
-// it takes as long as the work and not as long as the incident.
+// From says from where on a replay computes again.
+type From string
+
+// What a replay can begin with.
+const (
+	// FromSources reads metrics.om, logs.jsonl, events.jsonl and objects.jsonl
+	// through the code of the collector's sources.
+	FromSources From = "sources"
+	// FromTelemetry feeds the recorded telemetry streams to the detectors.
+	FromTelemetry From = "telemetry"
+	// FromAnomalies feeds the recorded ANOMALIES stream to the correlator, in the
+	// order in which it was recorded.
+	FromAnomalies From = "anomalies"
+)
+
+// Replay feeds a bundle to the services on a bus of its own, and returns when
+// nothing is left to do. Look-ups are answered from the bundle. The services
+// read no clock, so that it takes as long as the work and not as long as the
+// incident.
 type Replay struct {
 	Host   *Host
 	Bundle *bundle.Bundle
-	// Progress is told how many of the messages have been fed; may be nil.
-	Progress func(done, total int)
+	// From is where to begin; "": with the telemetry streams if the bundle has
+	// them, else with the sources.
+	From From
+	// Workers is how many detectors share the partitions; 0 means 1.
+	Workers int
+	// Pace says how long after the beginning an event time is fed; nil: at once.
+	Pace func(time.Time) time.Duration
+	// Clock is told the event time up to which has been fed, from 0 to 1 of all;
+	// may be nil.
+	Clock func(at time.Time, done float64)
+
+	workers []*Host
 }
 
 // telemetry are the streams that a replay feeds.
 var telemetry = []*event.Stream{event.Metrics, event.Logs, event.KubeEvents}
 
+// start resolves From, and says when the bundle has nothing to begin with.
+func (r *Replay) start() error {
+	has := func(ss ...*event.Stream) bool {
+		return slices.ContainsFunc(ss, func(s *event.Stream) bool { return slices.Contains(r.Bundle.Streams(), s.Name) })
+	}
+	name := r.Bundle.Manifest.Name
+	switch {
+	case r.From == "" && has(telemetry...):
+		r.From = FromTelemetry
+	case r.From == "":
+		r.From = FromSources
+	}
+	switch {
+	case r.From == FromTelemetry && !has(telemetry...):
+		return fmt.Errorf("bundle %s holds no telemetry in streams/; replay it from %s", name, FromSources)
+	case r.From == FromAnomalies && !has(event.Anomalies):
+		return fmt.Errorf("bundle %s holds no streams/%s; replay it from %s", name, event.Anomalies.Name, FromTelemetry)
+	case r.From == FromSources && !slices.ContainsFunc([]string{"metrics.om", "logs.jsonl", "events.jsonl", "objects.jsonl"}, r.Bundle.Has):
+		return fmt.Errorf("bundle %s holds none of metrics.om, logs.jsonl, events.jsonl and objects.jsonl", name)
+	case !slices.Contains([]From{FromSources, FromTelemetry, FromAnomalies}, r.From):
+		return fmt.Errorf("cannot replay from %q: write %s, %s or %s", r.From, FromSources, FromTelemetry, FromAnomalies)
+	}
+	return nil
+}
+
 // Run replays the bundle.
 func (r *Replay) Run(ctx context.Context) error {
-	records, err := r.records()
-	if err != nil {
+	if err := r.start(); err != nil {
 		return err
-	}
-	if len(records) == 0 {
-		return fmt.Errorf("bundle %s holds no recorded telemetry in streams/", r.Bundle.Manifest.Name)
 	}
 	answers, err := r.evidence()
 	if err != nil {
 		return err
 	}
+	// What is late in a live run is noise in a replay: every revision gets its
+	// report, so that which there are does not depend on speed.
+	rc := r.Host.Config.Section(reasoner.Spec.Name).(reasoner.Config)
+	rc.EveryRevision = true
+	r.Host.Config.SetSection(reasoner.Spec.Name, rc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	done := make(chan error, 2) // the services and the look-ups
-	go func() {
-		err := r.Host.Run(ctx, detector.Spec, correlator.Spec, reasoner.Spec, notifier.Spec)
+	run := []func(context.Context) error{
+		func(ctx context.Context) error { return r.Host.Run(ctx, r.services()...) },
+		func(ctx context.Context) error {
+			return r.Host.Bus.Serve(ctx, event.QuerySubject, "replay", func(ctx context.Context, body []byte) (any, error) {
+				return answer(ctx, answers, body)
+			})
+		},
+	}
+	r.workers = []*Host{r.Host}
+	for range r.Workers - 1 {
+		w, err := r.Host.Worker(ctx)
 		if err != nil {
-			cancel(err)
+			return err
 		}
-		done <- err
-	}()
-	go func() {
-		done <- r.Host.Bus.Serve(ctx, event.QuerySubject, "replay", func(ctx context.Context, body []byte) (any, error) {
-			return answer(ctx, answers, body)
-		})
-	}()
-	err = r.feed(ctx, records)
+		defer func() { _ = w.Close() }()
+		r.workers = append(r.workers, w)
+		run = append(run, func(ctx context.Context) error { return w.Run(ctx, detector.Spec) })
+	}
+	done := make(chan error, len(run)) // each ends once
+	for _, f := range run {
+		go func() {
+			err := f(ctx)
+			if err != nil {
+				cancel(err)
+			}
+			done <- err
+		}()
+	}
+	if r.From == FromSources {
+		err = r.collect(ctx)
+	} else {
+		err = r.feed(ctx)
+	}
 	if err == nil {
 		err = r.settle(ctx)
 	}
@@ -67,7 +139,11 @@ func (r *Replay) Run(ctx context.Context) error {
 		err = cause
 	}
 	cancel(nil)
-	return errors.Join(err, clean(<-done), clean(<-done))
+	errs := []error{err}
+	for range run {
+		errs = append(errs, clean(<-done))
+	}
+	return errors.Join(errs...)
 }
 
 func clean(err error) error {
@@ -77,52 +153,133 @@ func clean(err error) error {
 	return err
 }
 
-// records are the recorded messages of all telemetry streams, in the order in
-// which the server stored them.
-func (r *Replay) records() ([]bundle.Record, error) {
-	var out []bundle.Record
-	for _, s := range telemetry {
+func (r *Replay) services() []service.Spec {
+	if r.From == FromAnomalies {
+		return []service.Spec{correlator.Spec, reasoner.Spec, notifier.Spec}
+	}
+	return []service.Spec{detector.Spec, correlator.Spec, reasoner.Spec, notifier.Spec}
+}
+
+// timed is a recorded message with the event time at which it is due.
+type timed struct {
+	bus.Raw
+	due time.Time
+}
+
+// records are the recorded messages of the streams to feed, merged by event
+// time. Streams share no order; within one it is that of the recording.
+func (r *Replay) records() ([]timed, error) {
+	feed := telemetry
+	if r.From == FromAnomalies {
+		feed = []*event.Stream{event.Anomalies}
+	}
+	var out []timed
+	for _, s := range feed {
 		if !slices.Contains(r.Bundle.Streams(), s.Name) {
 			continue
 		}
+		var stream []timed
 		for rec, err := range r.Bundle.Records(s.Name) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, rec)
+			stream = append(stream, timed{Raw: bus.Raw{Sequence: rec.Sequence, Received: rec.Received, Subject: rec.Subject, Header: rec.Header, Payload: rec.Payload}})
 		}
+		// A message is due with the watermark that closes over it.
+		var due time.Time
+		for i, m := range slices.Backward(stream) {
+			if at, ok := watermark(m.Raw); ok && (due.IsZero() || at.Before(due)) {
+				due = at
+			}
+			stream[i].due = due
+		}
+		out = append(out, stream...)
 	}
-	slices.SortStableFunc(out, func(a, b bundle.Record) int { return a.Received.Compare(b.Received) })
+	slices.SortStableFunc(out, func(a, b timed) int { return a.due.Compare(b.due) })
 	return out, nil
+}
+
+// watermark is the event time that a tick or a watermark closes.
+func watermark(m bus.Raw) (time.Time, bool) {
+	typ := first(m.Header["ce-type"])
+	switch typ {
+	case event.MetricsTick.Type, event.LogsTick.Type, event.EventsTick.Type, event.WatermarkPassed.Type:
+		at, err := time.Parse(time.RFC3339Nano, first(m.Header["ce-time"]))
+		return at, err == nil
+	}
+	return time.Time{}, false
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 func (r *Replay) evidence() (*evidence.Recorded, error) {
 	var all []event.Evidence
-	if slices.Contains(r.Bundle.Streams(), event.Evidences.Name) {
-		for rec, err := range r.Bundle.Records(event.Evidences.Name) {
-			if err != nil {
-				return nil, err
-			}
-			e, err := event.EvidenceFound.Decode(event.Attributes{}, rec.Payload)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, e.Data)
+	for e, err := range r.Bundle.Evidence() {
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, e)
 	}
 	return evidence.NewRecorded(all), nil
 }
 
-func (r *Replay) feed(ctx context.Context, records []bundle.Record) error {
-	for i, rec := range records {
-		if err := r.Host.Bus.Republish(ctx, rec.Subject, rec.Header, rec.Payload); err != nil {
+// maxRun is how many recorded messages are under way at once.
+const maxRun = 256
+
+func (r *Replay) feed(ctx context.Context) error {
+	records, err := r.records()
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 {
+		return fmt.Errorf("bundle %s: the streams to replay are empty", r.Bundle.Manifest.Name)
+	}
+	began := time.Now()
+	for i := 0; i < len(records); {
+		n := i + 1
+		for n < len(records) && n-i < maxRun && records[n].due.Equal(records[i].due) {
+			n++
+		}
+		if err := r.wait(ctx, began, records[i].due); err != nil {
 			return err
 		}
-		if r.Progress != nil && (i%200 == 0 || i == len(records)-1) {
-			r.Progress(i+1, len(records))
+		run := make([]bus.Raw, 0, n-i)
+		for _, m := range records[i:n] {
+			run = append(run, m.Raw)
+		}
+		if err := r.Host.Bus.RepublishAll(ctx, run); err != nil {
+			return err
+		}
+		i = n
+		if r.Clock != nil {
+			r.Clock(records[i-1].due, float64(i)/float64(len(records)))
 		}
 	}
 	return nil
+}
+
+// wait holds an event time back until it is due.
+func (r *Replay) wait(ctx context.Context, began, at time.Time) error {
+	if r.Pace == nil {
+		return nil
+	}
+	left := r.Pace(at) - time.Since(began)
+	if left <= 0 {
+		return nil
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
 }
 
 // settle waits until every service has done what there is to do.
@@ -152,20 +309,49 @@ func (r *Replay) settle(ctx context.Context) error {
 var groups = map[string]*event.Stream{"metrics": event.Metrics, "logs": event.Logs, "events": event.KubeEvents}
 
 func (r *Replay) settled(ctx context.Context) (bool, error) {
-	b := r.Host.Bus
-	for group, s := range groups {
-		end, err := b.Last(ctx, s)
-		if err != nil {
-			return false, err
-		}
-		behind := uint64(0)
-		for p := range event.Partitions {
-			behind = max(behind, b.Folded(group, p))
-		}
-		if behind < end {
-			return false, nil
+	if r.From != FromAnomalies {
+		for group, s := range groups {
+			if ok, err := r.folded(ctx, group, s); !ok || err != nil {
+				return false, err
+			}
 		}
 	}
+	return r.Host.settled(ctx)
+}
+
+// folded says whether the workers have folded all of a stream, to the end of
+// every partition. The cheap question, whether any is at its end, comes first.
+func (r *Replay) folded(ctx context.Context, group string, s *event.Stream) (bool, error) {
+	folded := func(p int) uint64 {
+		seq := uint64(0)
+		for _, w := range r.workers {
+			seq = max(seq, w.Bus.Folded(group, p))
+		}
+		return seq
+	}
+	last, err := r.Host.Bus.Last(ctx, s)
+	if err != nil || !slices.ContainsFunc(partitions(), func(p int) bool { return folded(p) >= last }) {
+		return false, err
+	}
+	ends, err := r.Host.Bus.Ends(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(partitions(), func(p int) bool { return folded(p) < ends[p] }), nil
+}
+
+func partitions() []int {
+	out := make([]int, event.Partitions)
+	for p := range out {
+		out[p] = p
+	}
+	return out
+}
+
+// settled says whether correlator, reasoner and notifier have nothing left to
+// do.
+func (h *Host) settled(ctx context.Context) (bool, error) {
+	b := h.Bus
 	end, err := b.Last(ctx, event.Anomalies)
 	if err != nil || b.Folded(correlator.GroupName, 0) < end {
 		return false, err
@@ -176,7 +362,7 @@ func (r *Replay) settled(ctx context.Context) (bool, error) {
 			return false, nil //nolint:nilerr // a consumer that is not there yet has not begun
 		}
 	}
-	cfg, _ := r.Host.Config.Section(notifier.Spec.Name).(notifier.Config)
+	cfg, _ := h.Config.Section(notifier.Spec.Name).(notifier.Config)
 	for name := range cfg.Channels {
 		idle, err := b.Idle(ctx, event.Notify, "notifier-"+name)
 		if err != nil || !idle {
@@ -194,31 +380,9 @@ func answer(ctx context.Context, from evidence.Retriever, body []byte) (any, err
 	return from.Retrieve(ctx, q)
 }
 
-// Record writes what the bus holds into a bundle's folder: telemetry and
-// evidence for an exact replay, incidents and reports for a reader.
-func Record(ctx context.Context, b *bus.Bus, dir string, m bundle.Manifest) (bundle.Manifest, error) {
-	m.Messages = map[string]int{}
-	m.State = "cold"
-	for _, s := range []*event.Stream{event.Metrics, event.Logs, event.KubeEvents, event.Evidences, event.Anomalies, event.Incidents, event.Reports} {
-		w, err := bundle.Create(dir, "streams/"+s.Name+".jsonl.zst")
-		if err != nil {
-			return m, err
-		}
-		err = b.ReadRaw(ctx, s, func(rec bus.Raw) error {
-			if slices.Contains(telemetry, s) {
-				if m.Start.IsZero() || rec.Received.Before(m.Start) {
-					m.Start = rec.Received.UTC()
-				}
-				if rec.Received.After(m.End) {
-					m.End = rec.Received.UTC()
-				}
-			}
-			return w.Write(bundle.Record{Sequence: rec.Sequence, Received: rec.Received, Subject: rec.Subject, Header: rec.Header, Payload: rec.Payload})
-		})
-		if err := errors.Join(err, w.Close()); err != nil {
-			return m, err
-		}
-		m.Messages[s.Name] = w.Len()
+// Linear paces event time at a multiple of its own speed, from start on.
+func Linear(start time.Time, speed float64) func(time.Time) time.Duration {
+	return func(at time.Time) time.Duration {
+		return time.Duration(float64(at.Sub(start)) / cmp.Or(speed, 1))
 	}
-	return m, bundle.WriteManifest(dir, m)
 }

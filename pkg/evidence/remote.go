@@ -33,10 +33,8 @@ func (r *Remote) Retrieve(ctx context.Context, q Query) (event.Evidence, error) 
 	if err := q.Check(); err != nil {
 		return event.Evidence{}, err
 	}
-	askCtx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	var e event.Evidence
-	err := r.bus.Request(askCtx, event.QuerySubject, q, &e)
+	err := r.ask(ctx, q, &e)
 	switch {
 	case err == nil:
 		return e, nil
@@ -50,4 +48,33 @@ func (r *Remote) Retrieve(ctx context.Context, q Query) (event.Evidence, error) 
 		return Failed(q, "unreachable: NATS: "+err.Error()), nil
 	}
 	return event.Evidence{}, err
+}
+
+// ask asks until somebody answers. A collector that is being restarted is
+// waited for; a question whose answer was lost with it is asked once more.
+func (r *Remote) ask(ctx context.Context, q Query, e *event.Evidence) error {
+	for attempt := 1; ; attempt++ {
+		askCtx, cancel := context.WithTimeout(ctx, r.timeout)
+		err := r.bus.Request(askCtx, event.QuerySubject, q, e)
+		for errors.Is(err, nats.ErrNoResponders) && pause(askCtx) {
+			err = r.bus.Request(askCtx, event.QuerySubject, q, e)
+		}
+		lost := errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+		cancel()
+		if !lost || attempt == 2 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// pause waits a little, and returns false when ctx is done first.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(250 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

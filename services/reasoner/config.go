@@ -15,6 +15,14 @@ type Config struct {
 	Deadline time.Duration `yaml:"deadline"`
 	// LookupTimeout bounds one look-up. Default: 8s.
 	LookupTimeout time.Duration `yaml:"lookup_timeout"`
+	// EveryRevision drafts a report of every revision of an incident, also of one
+	// that a later one has overtaken: for a replay, whose outcome must not depend
+	// on how fast it goes. Default: false.
+	EveryRevision bool `yaml:"every_revision"`
+	// EveryRevision drafts a report for each revision of an incident, also for
+	// one that a later revision has overtaken by then. Replays do it, so that
+	// which reports there are does not depend on speed. Default: false.
+	EveryRevision bool `yaml:"every_revision"`
 	// KubeContext is printed in commands, so that they cannot hit another
 	// cluster. Default: none.
 	KubeContext string `yaml:"kube_context"`

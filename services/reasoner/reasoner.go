@@ -79,7 +79,7 @@ func (s *server) Run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if m.Type == event.IncidentUpdated.Type && overtaken(ctx, kv, inc) {
+		if m.Type == event.IncidentUpdated.Type && !s.reasoner.cfg.EveryRevision && overtaken(ctx, kv, inc) {
 			return nil
 		}
 		started := s.env.Bus.Now()
