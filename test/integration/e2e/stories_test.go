@@ -1,0 +1,177 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/test/testbed"
+)
+
+// story is one failure, in a namespace of its own, and what the report about
+// it has to say.
+type story struct {
+	namespace string
+	// fail makes it happen.
+	fail func(t *testing.T, w *world, namespace string)
+	// limit is how long the report may take to say it all.
+	limit time.Duration
+	// want are texts that the report has to hold, each in its place.
+	want want
+}
+
+type want struct {
+	priority []event.Priority // one of them
+	entity   string           // namespace/kind/name
+	headline string           // part of it
+	cause    string           // part of the first cause
+	finding  string           // part of a finding's title
+	rollback bool             // a roll-back is offered
+	evidence string           // part of an excerpt that is cited
+	check    string           // part of a command among the next checks
+}
+
+// satisfied says what of it a report lacks; "" when nothing.
+func (w want) lacks(r event.Report) string {
+	switch {
+	case len(w.priority) > 0 && !slices.Contains(w.priority, r.Priority):
+		return fmt.Sprintf("priority %s is not among %v", r.Priority, w.priority)
+	case w.entity != "" && r.Entity.String() != w.entity:
+		return fmt.Sprintf("it is about %s, not %s", r.Entity, w.entity)
+	case !strings.Contains(r.Headline, w.headline):
+		return fmt.Sprintf("headline %q lacks %q", r.Headline, w.headline)
+	case w.cause != "" && (len(r.Causes) == 0 || !strings.Contains(r.Causes[0].Text, w.cause)):
+		return fmt.Sprintf("the first cause does not say %q", w.cause)
+	case !slices.ContainsFunc(r.Findings, func(f event.Finding) bool { return strings.Contains(f.Title, w.finding) }):
+		return fmt.Sprintf("no finding says %q", w.finding)
+	case w.rollback && len(r.Rollback) == 0:
+		return "no roll-back is offered"
+	case !slices.ContainsFunc(r.Evidence, func(e event.Evidence) bool { return strings.Contains(strings.Join(e.Excerpt, "\n"), w.evidence) }):
+		return fmt.Sprintf("no evidence holds %q", w.evidence)
+	case !slices.ContainsFunc(r.Checks, func(c event.Check) bool { return strings.Contains(c.Command, w.check) }):
+		return fmt.Sprintf("no next check holds %q", w.check)
+	}
+	return ""
+}
+
+var stories = []story{
+	{
+		namespace: "oom", limit: 90 * time.Second,
+		fail: rollout(testbed.Deployment{Version: "v2", Fault: "oom"}),
+		want: want{
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "oom/deployment/web", headline: "web", cause: "web:v2", finding: "OOM",
+			rollback: true, evidence: "OOMKilled", check: "kubectl",
+		},
+	},
+	{
+		namespace: "crash", limit: 90 * time.Second,
+		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
+		want: want{
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "crash/deployment/web", cause: "web:v2", finding: "exit",
+			rollback: true, evidence: "CrashLoopBackOff", check: "kubectl",
+		},
+	},
+	{
+		namespace: "image", limit: 90 * time.Second,
+		fail: rollout(testbed.Deployment{Version: "v2", Fault: "imagepull"}),
+		want: want{
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "image/deployment/web", cause: "web:v2", finding: "mage",
+			rollback: true, evidence: "not found", check: "kubectl",
+		},
+	},
+	{
+		namespace: "sched", limit: 90 * time.Second,
+		fail: rollout(testbed.Deployment{Version: "v2", CPU: "64"}),
+		want: want{
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "sched/deployment/web", finding: "cpu",
+			evidence: "Insufficient cpu", check: "kubectl",
+		},
+	},
+	{
+		namespace: "slo", limit: 2 * time.Minute,
+		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.5, 0) },
+		want: want{
+			priority: []event.Priority{event.P1}, entity: "slo/deployment/web", headline: "requests fail", finding: "fail", check: "promtool",
+		},
+	},
+}
+
+// rollout rolls a version of web out.
+func rollout(d testbed.Deployment) func(*testing.T, *world, string) {
+	return func(t *testing.T, w *world, ns string) {
+		t.Helper()
+		d := d
+		d.Namespace, d.Name = ns, "web"
+		check(t, w.cluster.Deploy(t.Context(), d))
+	}
+}
+
+func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
+	namespaces := map[string][]string{calm: {"web", "cart"}}
+	for _, s := range stories {
+		namespaces[s.namespace] = []string{"web"}
+	}
+	w := start(t, namespaces)
+	w.settle(t)
+	t.Run("stories", func(t *testing.T) {
+		for _, s := range stories {
+			t.Run(s.namespace, func(t *testing.T) {
+				t.Parallel()
+				began := time.Now()
+				s.fail(t, w, s.namespace)
+				why := "nothing"
+				d := w.receiver.wait(t, s.namespace, s.limit, "what is wrong, and why", func(r event.Report) bool {
+					lacks := s.want.lacks(r)
+					if lacks != why {
+						why = lacks
+						t.Log(event.ShortID(r.Incident), r.Revision, lacks)
+					}
+					return lacks == ""
+				})
+				first := w.receiver.about(s.namespace)[0]
+				t.Logf("first told after %v, complete after %v\n%s", first.at.Sub(began).Round(time.Millisecond), d.at.Sub(began).Round(time.Millisecond), describe(d.Report))
+				sound(t, d.Report)
+			})
+		}
+	})
+	w.tap(t)
+}
+
+// sound checks what holds for every report.
+func sound(t *testing.T, r event.Report) {
+	t.Helper()
+	if n := len([]rune(r.Headline)); n > 120 {
+		t.Errorf("headline of %d characters: %s", n, r.Headline)
+	}
+	cited := map[string]bool{}
+	for _, e := range r.Evidence {
+		cited[e.ID] = true
+	}
+	for _, f := range r.Findings {
+		if len(f.Evidence) == 0 {
+			t.Errorf("finding %q cites nothing", f.Title)
+		}
+		for _, id := range f.Evidence {
+			if !cited[id] {
+				t.Errorf("finding %q cites %s, which is not in the report", f.Title, id)
+			}
+		}
+	}
+	for _, c := range r.Causes {
+		if len(c.Evidence) == 0 {
+			t.Errorf("cause %q cites nothing", c.Text)
+		}
+	}
+	for _, c := range r.Checks {
+		for _, verb := range []string{" delete ", " apply ", " patch ", " edit ", " scale ", " undo ", " restart "} {
+			if strings.Contains(c.Command, verb) {
+				t.Errorf("a next check changes something: %s", c.Command)
+			}
+		}
+	}
+}

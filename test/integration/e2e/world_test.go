@@ -1,0 +1,284 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/kube"
+	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/test/testbed"
+)
+
+// object is a mapping of a configuration file.
+type object = map[string]any
+
+// world is one cluster with its telemetry, and the five services that watch
+// it: every server behind TLS and a password, Loki with tenants, the bus with
+// a key, the cluster with the collector's rights and no more.
+type world struct {
+	bed      *testbed.Bed
+	cluster  *testbed.Cluster
+	prom     *testbed.Server
+	loki     *testbed.Server
+	alerts   *testbed.Server
+	nats     *testbed.NATSCluster
+	shops    map[string]*testbed.Shop // by namespace
+	receiver *receiver
+	bus      *bus.Bus
+	services map[string]*testbed.Process
+	config   map[string]string // configuration files by service
+	binaries string
+
+	door   testbed.Door
+	secret string
+	seed   string // file
+}
+
+// The namespaces: one for each story, so that stories do not touch, and one in
+// which nothing is wrong.
+const calm = "calm"
+
+var tenant = "team-a"
+
+// keep is a folder that outlives the test, for its logs: ONCALL_E2E_DIR.
+func folder(t *testing.T) string {
+	t.Helper()
+	if d := os.Getenv("ONCALL_E2E_DIR"); d != "" {
+		return filepath.Join(d, t.Name())
+	}
+	return t.TempDir()
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start brings the world up. namespaces get a shop each, with the workloads
+// named.
+func start(t *testing.T, namespaces map[string][]string) *world {
+	t.Helper()
+	ctx := t.Context()
+	w := &world{shops: map[string]*testbed.Shop{}, services: map[string]*testbed.Process{}, config: map[string]string{}}
+	w.bed = must(testbed.New(folder(t)))(t)
+	t.Cleanup(func() {
+		w.bed.Close()
+		if t.Failed() {
+			w.logs(t)
+		}
+	})
+	authority := must(w.bed.Authority())(t)
+	w.door = testbed.Door{Authority: authority, User: "oncall", Password: "open sesame"}
+	w.receiver = newReceiver(t, w.bed)
+	w.secrets(t)
+	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 3, Authorization: w.authorization(t)}))(t)
+	w.cluster = must(w.bed.StartKubernetes(ctx))(t)
+	check(t, w.cluster.AddNodes(ctx, 4))
+	check(t, w.cluster.Apply(ctx, rights()))
+	w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{Tenants: true, Door: w.door}))(t)
+	w.alerts = must(w.bed.StartAlertmanager(ctx, testbed.AlertmanagerConfig{Door: w.door}))(t)
+	ksm := must(w.bed.StartKubeStateMetrics(ctx, w.cluster.Kubeconfig))(t)
+	scrapes := []testbed.Scrape{{Job: "kube-state-metrics", Targets: []string{ksm.Addr}, Honor: true}}
+	for ns, workloads := range namespaces {
+		s := must(w.bed.StartShop(ctx, testbed.ShopConfig{Cluster: w.cluster, Loki: w.loki, Tenant: tenant, Namespace: ns, Workloads: workloads}))(t)
+		w.shops[ns] = s
+		scrapes = append(scrapes, s.Scrape())
+	}
+	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{Scrapes: scrapes, Door: w.door}))(t)
+	w.build(t)
+	for _, name := range service.Names {
+		w.run(t, name)
+	}
+	w.bus = must(bus.Connect(ctx, bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: 3, MaxPending: 64}, bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
+	t.Cleanup(func() { _ = w.bus.Close() })
+	return w
+}
+
+// secrets writes what the services read from files.
+func (w *world) secrets(t *testing.T) {
+	t.Helper()
+	w.secret = filepath.Join(w.bed.Dir, "webhook.secret")
+	check(t, os.WriteFile(w.secret, []byte(w.receiver.secret+"\n"), 0o600))
+	check(t, os.WriteFile(filepath.Join(w.bed.Dir, "password"), []byte(w.door.Password), 0o600))
+}
+
+// authorization lets one key in, and nobody else.
+func (w *world) authorization(t *testing.T) string {
+	t.Helper()
+	kp := must(nkeys.CreateUser())(t)
+	seed := must(kp.Seed())(t)
+	public := must(kp.PublicKey())(t)
+	w.seed = filepath.Join(w.bed.Dir, "bus.nk")
+	check(t, os.WriteFile(w.seed, seed, 0o600))
+	return fmt.Sprintf("users: [{nkey: %s}]", public)
+}
+
+// rights is a role of what the collector says it needs, for its user.
+func rights() string {
+	type rule struct {
+		APIGroups []string `yaml:"apiGroups"`
+		Resources []string
+		Verbs     []string
+	}
+	var rules []rule
+	for _, r := range kube.Needed() {
+		res := r.Resource
+		if r.Subresource != "" {
+			res += "/" + r.Subresource
+		}
+		rules = append(rules, rule{[]string{r.Group}, []string{res}, []string{r.Verb}})
+	}
+	role, _ := yaml.Marshal(object{
+		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": object{"name": "oncall"}, "rules": rules,
+	})
+	binding, _ := yaml.Marshal(object{
+		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": object{"name": "oncall"},
+		"roleRef":  object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "oncall"},
+		"subjects": []object{{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": testbed.Reader}},
+	})
+	return string(role) + "---\n" + string(binding)
+}
+
+// build makes the services' binaries.
+func (w *world) build(t *testing.T) {
+	t.Helper()
+	w.binaries = buildServices(t)
+}
+
+func buildServices(t *testing.T) string {
+	t.Helper()
+	root := must(testbed.Root())(t)
+	dir := t.TempDir()
+	args := []string{"build", "-o", dir + "/"}
+	for _, name := range service.Names {
+		args = append(args, "./services/"+name+"/cmd/"+name)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return dir
+}
+
+// upstream is how a source behind the door is configured.
+func (w *world) upstream(url string) object {
+	return object{"url": url, "http": w.http()}
+}
+
+func (w *world) http() object {
+	return object{
+		"tls_config": object{"ca_file": w.door.Authority.CAFile},
+		"basic_auth": object{"username": w.door.User, "password_file": filepath.Join(w.bed.Dir, "password")},
+	}
+}
+
+// run writes the configuration of a service and starts it.
+func (w *world) run(t *testing.T, name string) {
+	t.Helper()
+	reader := must(w.cluster.KubeconfigFor(testbed.Reader))(t)
+	prom := w.upstream(w.prom.URL)
+	prom["step"], prom["delay"], prom["window"] = "5s", "2s", "20s"
+	loki := w.upstream(w.loki.URL)
+	loki["tenant"] = tenant
+	cfg := object{
+		"cluster": "testbed",
+		"obs":     object{"listen": "127.0.0.1:0"},
+		"bus":     object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
+		"collector": object{
+			"prometheus": []object{prom}, "loki": []object{loki},
+			"kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
+		},
+		"notifier": object{
+			"mode": "page", "max_per_minute": 600,
+			"channels": object{
+				"hook":  object{"type": "webhook", "url": "http://" + w.receiver.addr + "/hook", "secret_file": w.secret},
+				"their": object{"type": "alertmanager", "urls": []string{w.alerts.URL}, "repeat": "10s", "patience": "1m", "http": w.http()},
+			},
+		},
+	}
+	text := must(yaml.Marshal(cfg))(t)
+	w.config[name] = filepath.Join(w.bed.Dir, name+".yaml")
+	check(t, os.WriteFile(w.config[name], text, 0o600))
+	w.services[name] = must(w.bed.Launch(name, nil, filepath.Join(w.binaries, name), "-config", w.config[name]))(t)
+}
+
+// logs shows the ends of the services' logs.
+func (w *world) logs(t *testing.T) {
+	for _, name := range service.Names {
+		if p := w.services[name]; p != nil {
+			t.Log(p.Tail(15))
+		}
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v", what, limit)
+		case <-tick.C:
+		}
+	}
+}
+
+// alertmanagerAlerts are the alerts that the user's Alertmanager has.
+func (w *world) alertmanagerAlerts(t *testing.T) []alert {
+	t.Helper()
+	var out []alert
+	check(t, getJSON(t.Context(), w.alerts.Client, w.alerts.URL+"/api/v2/alerts", &out))
+	return out
+}
+
+type alert struct {
+	Labels, Annotations map[string]string
+	StartsAt, EndsAt    time.Time
+	Status              struct{ State string }
+}
+
+func getJSON(ctx context.Context, c *http.Client, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, res.Status)
+	}
+	return decode(res.Body, into)
+}
