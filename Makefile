@@ -1,9 +1,9 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help up test race compat bench lint fmt generate dist fuzz
+.PHONY: help up e2e test race compat bench lint fmt generate dist fuzz
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: ## watch the cluster of the current kubeconfig context
 	$(GO) run ./cmd/oncall up $(ARGS)
@@ -11,6 +11,10 @@ up: ## watch the cluster of the current kubeconfig context
 test: ## everything that needs no server build
 	$(GO) test ./...
 	$(GO) test work
+
+e2e: ## real servers, the services as processes, real failures
+	$(GO) run ./test/testbed/cmd/testbed build
+	$(GO) test -tags e2e -count=1 -timeout 40m ./test/testbed/... ./test/integration/...
 
 race: ## what is concurrent, under the race detector
 	$(GO) test -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...
