@@ -19,10 +19,6 @@ type Config struct {
 	// that a later one has overtaken: for a replay, whose outcome must not depend
 	// on how fast it goes. Default: false.
 	EveryRevision bool `yaml:"every_revision"`
-	// EveryRevision drafts a report for each revision of an incident, also for
-	// one that a later revision has overtaken by then. Replays do it, so that
-	// which reports there are does not depend on speed. Default: false.
-	EveryRevision bool `yaml:"every_revision"`
 	// KubeContext is printed in commands, so that they cannot hit another
 	// cluster. Default: none.
 	KubeContext string `yaml:"kube_context"`
