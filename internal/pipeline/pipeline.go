@@ -37,12 +37,13 @@ type Host struct {
 	*service.Process
 	server *embedded.Server
 	remove string // temporary directory
+	log    *slog.Logger
 }
 
 // Open starts the embedded bus, unless the configuration names servers, and
 // opens the process on it.
 func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
-	h := &Host{}
+	h := &Host{log: o.Log}
 	so := service.Options{Name: "oncall", Log: o.Log}
 	if cfg.Bus.URL == "" {
 		if o.Data == "" {
@@ -68,6 +69,22 @@ func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
 	}
 	h.Process = p
 	return h, nil
+}
+
+// Worker opens another process on the same bus, which shares the work of
+// services that run in both. Close it before the host.
+func (h *Host) Worker(ctx context.Context) (*Host, error) {
+	cfg := *h.Config
+	cfg.Obs.Listen = ""
+	so := service.Options{Name: "oncall-worker", Log: h.log}
+	if h.server != nil {
+		so.InProcess = h.server
+	}
+	p, err := service.Open(ctx, &cfg, so)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{Process: p, log: h.log}, nil
 }
 
 // Address is where the embedded bus listens; "" when it does not.

@@ -97,6 +97,9 @@ func (r *Replay) Run(ctx context.Context) error {
 	rc := r.Host.Config.Section(reasoner.Spec.Name).(reasoner.Config)
 	rc.EveryRevision = true
 	r.Host.Config.SetSection(reasoner.Spec.Name, rc)
+	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
+	cc.Grace = 30 * 24 * time.Hour // every group is waited for, however far behind
+	r.Host.Config.SetSection(correlator.Spec.Name, cc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := []func(context.Context) error{

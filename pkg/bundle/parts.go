@@ -94,3 +94,12 @@ func (b *Bundle) Edges() ([]Edge, error) {
 	}
 	return out, nil
 }
+
+// Evidence yields the recorded answers to look-ups, in the order they were
+// given; a bundle without them has none.
+func (b *Bundle) Evidence() iter.Seq2[event.Evidence, error] {
+	if !b.Has("evidence/answers.jsonl") {
+		return func(func(event.Evidence, error) bool) {}
+	}
+	return jsonLines[event.Evidence](b, "evidence/answers.jsonl")
+}

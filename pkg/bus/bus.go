@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +46,8 @@ type Bus struct {
 }
 
 // Connect connects, and makes streams and buckets when the configuration says
-// so. A server that is not there yet is waited for until ctx is done.
+// so; else it waits until somebody has made them. A server that is not there yet
+// is waited for until ctx is done.
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
@@ -74,11 +76,13 @@ func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 		b.nc.Close()
 		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
 	}
-	if cfg.ManageStreams {
-		if err := b.EnsureStreams(ctx); err != nil {
-			b.nc.Close()
-			return nil, err
-		}
+	prepare := b.EnsureStreams
+	if !cfg.ManageStreams {
+		prepare = b.awaitStreams
+	}
+	if err := prepare(ctx); err != nil {
+		b.nc.Close()
+		return nil, err
 	}
 	set.OnState(true, "")
 	return b, nil
@@ -205,6 +209,29 @@ func (b *Bus) Last(ctx context.Context, s *event.Stream) (uint64, error) {
 		return 0, fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	return st.CachedInfo().State.LastSeq, nil
+}
+
+// Ends is the position of the last message of each partition of a partitioned
+// stream; 0 where there is none.
+func (b *Bus) Ends(ctx context.Context, s *event.Stream) ([event.Partitions]uint64, error) {
+	var ends [event.Partitions]uint64
+	st, err := b.js.Stream(ctx, s.Name)
+	if err != nil {
+		return ends, fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	for p := range ends {
+		for _, subjects := range s.Subjects {
+			m, err := st.GetLastMsgForSubject(ctx, strings.TrimSuffix(subjects, ">")+event.PartitionToken(p)+".>")
+			switch {
+			case errors.Is(err, jetstream.ErrMsgNotFound):
+			case err != nil:
+				return ends, fmt.Errorf("stream %s: partition %02d: %w", s.Name, p, err)
+			default:
+				ends[p] = max(ends[p], m.Sequence)
+			}
+		}
+	}
+	return ends, nil
 }
 
 // Idle says whether a durable consumer has nothing waiting and nothing under
