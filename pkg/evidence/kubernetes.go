@@ -235,6 +235,7 @@ func (k kubernetes) pods(ctx context.Context, q Query, w kubeQuestion) (event.Ev
 	e := newAnswer(q)
 	e.Truncated = truncated
 	e.Values = map[string]any{"count": float64(len(pods))}
+	e.Excerpt = []string{tally(pods)}
 	if n := q.limit(); len(pods) > n {
 		pods, e.Truncated = pods[:n], true
 	}
