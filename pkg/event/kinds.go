@@ -13,6 +13,10 @@ import (
 var (
 	Metrics = &Stream{Name: "TELEMETRY_METRICS", Doc: "Samples as the sources gave them.",
 		Subjects: []string{"telemetry.metrics.>"}, MaxAge: 6 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
+	// Pushed holds what was pushed only until the collector has folded it into
+	// steps, and a while longer for one that was away.
+	Pushed = &Stream{Name: "TELEMETRY_PUSHED", Doc: "Raw samples that were pushed to the collector; it folds them into TELEMETRY_METRICS.",
+		Subjects: []string{"telemetry.pushed.>"}, MaxAge: time.Hour, MaxBytes: 2 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
 	Logs = &Stream{Name: "TELEMETRY_LOGS", Doc: "Redacted log lines.",
 		Subjects: []string{"telemetry.logs.>"}, MaxAge: 2 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
 	// KubeEvents remembers ids for longer than the API server keeps events (1 h),
@@ -56,7 +60,20 @@ var (
 			return batchID{b.Source, b.Query, b.Partition, b.Step.UnixMilli(), b.Chunk}.format("m")
 		},
 		Time: func(b MetricBatch) time.Time { return b.Step },
-		Wire: metricWire,
+		Wire: metricWire("m"),
+	})
+	// MetricsPushed is raw, in no partition; a batch without series says that
+	// everything up to its step has come or is late.
+	MetricsPushed = define(Kind[MetricBatch]{
+		Type: "dev.oncall.telemetry.pushed.v1", Stream: Pushed, Schema: "telemetry-metrics/v1.proto",
+		Doc:     "Allowed, redacted samples as they were pushed, as a Remote-Write 2.0 request in a snappy block; without series, the end of a step.",
+		Address: "telemetry.pushed.{source}",
+		Params:  func(b MetricBatch) []string { return []string{b.Source} },
+		ID: func(b MetricBatch) string {
+			return batchID{b.Source, b.Query, b.Partition, b.Step.UnixMilli(), b.Chunk}.format("p")
+		},
+		Time: func(b MetricBatch) time.Time { return b.Step },
+		Wire: metricWire("p"),
 	})
 	LogsRead = define(Kind[LogBatch]{
 		Type: "dev.oncall.telemetry.logs.v1", Stream: Logs, Schema: "telemetry-logs/v1.proto",
@@ -340,3 +357,6 @@ func ReportsOf(incident string) string { return "reports." + Token(incident) + "
 
 // DecisionsOf is the filter of the decisions about one incident.
 func DecisionsOf(incident string) string { return "decisions.*.*.*." + Token(incident) }
+
+// PushedTo is the subject filter of what was pushed to one receiver.
+func PushedTo(source string) string { return "telemetry.pushed." + Token(source) }

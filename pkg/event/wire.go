@@ -30,17 +30,20 @@ const (
 	extWindowEnd = "windowend"   // nanoseconds since the epoch
 )
 
-var metricWire = Wire[MetricBatch]{
-	ContentType:     "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-	ContentEncoding: "snappy",
-	Marshal:         marshalMetrics,
-	Unmarshal:       unmarshalMetrics,
-	Extensions: func(b MetricBatch) map[string]string {
-		if !b.Bootstrap {
-			return nil
-		}
-		return map[string]string{extBootstrap: "true"}
-	},
+// metricWire writes batches whose ids begin with a prefix.
+func metricWire(prefix string) Wire[MetricBatch] {
+	return Wire[MetricBatch]{
+		ContentType:     "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+		ContentEncoding: "snappy",
+		Marshal:         marshalMetrics,
+		Unmarshal:       func(payload []byte, a Attributes) (MetricBatch, error) { return unmarshalMetrics(payload, a, prefix) },
+		Extensions: func(b MetricBatch) map[string]string {
+			if !b.Bootstrap {
+				return nil
+			}
+			return map[string]string{extBootstrap: "true"}
+		},
+	}
 }
 
 var logWire = Wire[LogBatch]{
@@ -96,8 +99,8 @@ func marshalMetrics(b MetricBatch) ([]byte, error) {
 	return s2.EncodeSnappy(nil, raw), nil
 }
 
-func unmarshalMetrics(payload []byte, a Attributes) (MetricBatch, error) {
-	id, err := parseBatchID(a.ID, "m")
+func unmarshalMetrics(payload []byte, a Attributes, prefix string) (MetricBatch, error) {
+	id, err := parseBatchID(a.ID, prefix)
 	if err != nil {
 		return MetricBatch{}, err
 	}
