@@ -201,7 +201,7 @@ func (c *Cluster) controllers(ctx context.Context, bin map[string]string) error 
 	if err := os.WriteFile(stagesFile, []byte(stages), 0o644); err != nil {
 		return err
 	}
-	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // their own certificates; /healthz says nothing secret
+	insecure := insecureClient()
 	healthy := func(scheme string) func(context.Context, []int) error {
 		return func(ctx context.Context, ports []int) error {
 			return answers(ctx, insecure, scheme+"://"+local(ports[0])+"/healthz")
@@ -309,4 +309,10 @@ func (b *Bed) StartKubeStateMetrics(ctx context.Context, kubeconfig string) (*Se
 		return nil, err
 	}
 	return &Server{Process: p, URL: "http://" + local(ports[0]), Addr: local(ports[0]), Client: http.DefaultClient}, nil
+}
+
+// insecureClient is for /healthz of servers that signed their certificates
+// themselves, which says nothing secret.
+func insecureClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 }

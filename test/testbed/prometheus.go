@@ -21,6 +21,28 @@ type Scrape struct {
 	Targets []string          // host:port
 	Labels  map[string]string // of every target
 	Honor   bool              // the target's own namespace and pod labels win
+	// Discovery is an address of HTTP service discovery, in place of Targets.
+	Discovery string
+	// Path is where the metrics are. Default: /metrics.
+	Path string
+	// Insecure is HTTPS whose certificate nobody knows, as a kubelet's.
+	Insecure bool
+}
+
+func (s Scrape) config() map[string]any {
+	out := map[string]any{"job_name": s.Job, "honor_labels": s.Honor}
+	if s.Discovery != "" {
+		out["http_sd_configs"] = []map[string]any{{"url": s.Discovery, "refresh_interval": "1s"}}
+	} else {
+		out["static_configs"] = []map[string]any{{"targets": s.Targets, "labels": s.Labels}}
+	}
+	if s.Path != "" {
+		out["metrics_path"] = s.Path
+	}
+	if s.Insecure {
+		out["scheme"], out["tls_config"] = "https", map[string]any{"insecure_skip_verify": true}
+	}
+	return out
 }
 
 // PrometheusConfig says what a Prometheus reads. The zero value reads nothing.
@@ -90,9 +112,7 @@ func writePrometheus(dir string, cfg PrometheusConfig) error {
 	every := fmt.Sprintf("%dms", cfg.Interval.Milliseconds())
 	var scrapes []object
 	for _, s := range cfg.Scrapes {
-		scrapes = append(scrapes, object{
-			"job_name": s.Job, "honor_labels": s.Honor, "static_configs": []object{{"targets": s.Targets, "labels": s.Labels}},
-		})
+		scrapes = append(scrapes, s.config())
 	}
 	doc := object{
 		"global":         object{"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": every, "external_labels": cfg.External},

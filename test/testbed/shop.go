@@ -3,7 +3,6 @@ package testbed
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -52,7 +51,10 @@ type pod struct {
 // buckets are the bounds of the latency histogram, in seconds.
 var buckets = [...]float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5}
 
-type line struct{ pod, workload, text string }
+type line struct {
+	pod, workload, text string
+	at                  int64 // nanoseconds; 0: now
+}
 
 // ShopConfig says what a shop consists of.
 type ShopConfig struct {
@@ -122,7 +124,7 @@ func (s *Shop) Log(workload string, lines ...string) {
 	for name, p := range s.pods {
 		if p.workload == workload && !p.gone {
 			for _, l := range lines {
-				s.extra = append(s.extra, line{name, workload, l})
+				s.extra = append(s.extra, line{name, workload, l, 0})
 			}
 			return
 		}
@@ -281,11 +283,11 @@ func (s *Shop) write() []line {
 		}
 		for range 2 {
 			s.lines++
-			out = append(out, line{name, p.workload, fmt.Sprintf("level=info msg=\"request served\" path=/items/%d status=200 took=%dms", s.lines%997, 40+s.lines%60)})
+			out = append(out, line{name, p.workload, served(s.lines), 0})
 		}
 		if s.work[p.workload].errors > 0 {
 			s.lines++
-			out = append(out, line{name, p.workload, fmt.Sprintf("level=error msg=\"request not served\" path=/items/%d status=500 err=\"dial tcp: connection refused\"", s.lines%997)})
+			out = append(out, line{name, p.workload, fmt.Sprintf("level=error msg=\"request not served\" path=/items/%d status=500 err=\"dial tcp: connection refused\"", s.lines%997), 0})
 		}
 	}
 	return out
@@ -295,47 +297,56 @@ func (s *Shop) push(ctx context.Context, lines []line) error {
 	if s.loki == nil || len(lines) == 0 {
 		return nil
 	}
-	type stream struct {
-		Stream map[string]string `json:"stream"`
-		Values [][2]string       `json:"values"`
-	}
-	streams := map[string]*stream{}
 	now := s.now().UnixNano()
+	streams := map[string]*logStream{}
 	for i, l := range lines {
 		st := streams[l.pod]
 		if st == nil {
-			st = &stream{Stream: map[string]string{"namespace": s.Namespace, "pod": l.pod, "app": l.workload, "container": "app"}}
+			st = &logStream{Stream: s.labels(l)}
 			streams[l.pod] = st
 		}
-		st.Values = append(st.Values, [2]string{strconv.FormatInt(now+int64(i), 10), l.text})
+		at := l.at
+		if at == 0 {
+			at = now + int64(i)
+		}
+		st.Values = append(st.Values, [2]string{strconv.FormatInt(at, 10), l.text})
 	}
-	var body struct {
-		Streams []*stream `json:"streams"`
-	}
+	var all []logStream
 	for _, st := range streams {
-		body.Streams = append(body.Streams, st)
+		all = append(all, *st)
 	}
-	b, err := json.Marshal(body)
-	if err != nil {
+	return s.loki.push(ctx, s.tenant, all)
+}
+
+func (s *Shop) labels(l line) map[string]string {
+	return map[string]string{"namespace": s.Namespace, "pod": l.pod, "app": l.workload, "container": "app"}
+}
+
+// Remember writes the log lines that the present pods would have written since
+// a time, so that what is normal is known.
+func (s *Shop) Remember(ctx context.Context, since time.Time) error {
+	if err := s.follow(ctx); err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.loki.URL+"/loki/api/v1/push", bytes.NewReader(b))
-	if err != nil {
-		return err
+	s.mu.Lock()
+	var all []line
+	for t := since; t.Before(s.now().Add(-2 * time.Second)); t = t.Add(5 * time.Second) {
+		for name, p := range s.pods {
+			s.lines++
+			all = append(all, line{name, p.workload, served(s.lines), t.UnixNano()})
+		}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	if s.tenant != "" {
-		req.Header.Set("X-Scope-OrgID", s.tenant)
-	}
-	res, err := s.loki.Client.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = res.Body.Close()
-	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("push to Loki: %s", res.Status)
+	s.mu.Unlock()
+	for batch := range slices.Chunk(all, 5000) {
+		if err := s.push(ctx, batch); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func served(n int) string {
+	return fmt.Sprintf("level=info msg=\"request served\" path=/items/%d status=200 took=%dms", n%997, 40+n%60)
 }
 
 // Deployment is a workload of a simulated cluster.

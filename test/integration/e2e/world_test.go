@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/policies"
 	"github.com/oncall-copilot/oncall/test/testbed"
 )
 
@@ -207,9 +210,9 @@ func (w *world) run(t *testing.T, name string) {
 	loki := w.upstream(w.loki.URL)
 	loki["tenant"] = tenant
 	cfg := object{
-		"cluster": "testbed",
-		"obs":     object{"listen": "127.0.0.1:0"},
-		"bus":     object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
+		"cluster": "testbed", "policies": w.policies(t),
+		"obs": object{"listen": "127.0.0.1:0"},
+		"bus": object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
 		"collector": object{
 			"prometheus": []object{prom}, "loki": []object{loki},
 			"kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
@@ -226,6 +229,20 @@ func (w *world) run(t *testing.T, name string) {
 	w.config[name] = filepath.Join(w.bed.Dir, name+".yaml")
 	check(t, os.WriteFile(w.config[name], text, 0o600))
 	w.services[name] = must(w.bed.Launch(name, nil, filepath.Join(w.binaries, name), "-config", w.config[name]))(t)
+}
+
+// policies are the built-in ones, but for storms: the stories fail at once and
+// have nothing to do with each other.
+func (w *world) policies(t *testing.T) string {
+	t.Helper()
+	b := must(fs.ReadFile(policies.FS, "correlation.yaml"))(t)
+	if !bytes.Contains(b, []byte("storm: 5 ")) {
+		t.Fatal("policies/correlation.yaml has no storm: 5")
+	}
+	dir := filepath.Join(w.bed.Dir, "policies")
+	check(t, os.MkdirAll(dir, 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "correlation.yaml"), bytes.Replace(b, []byte("storm: 5 "), []byte("storm: 100 "), 1), 0o644))
+	return dir
 }
 
 // logs shows the ends of the services' logs.
