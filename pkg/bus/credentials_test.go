@@ -33,7 +33,7 @@ func TestARotatedNKeyIsReadAgainAtReconnect(t *testing.T) {
 	oldSeed, oldPublic := user(t)
 	newSeed, newPublic := user(t)
 	opts := server.Options{
-		Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
+		Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 2 << 30, JetStreamMaxMemory: 64 << 20,
 		Nkeys: []*server.NkeyUser{{Nkey: oldPublic}},
 	}
 	s, err := server.NewServer(opts.Clone())
@@ -51,7 +51,7 @@ func TestARotatedNKeyIsReadAgainAtReconnect(t *testing.T) {
 	}
 	states := make(chan bool, 16)
 	cfg := bus.DefaultConfig()
-	cfg.URL, cfg.NKey, cfg.ManageStreams = s.ClientURL(), file, false
+	cfg.URL, cfg.NKey, cfg.MaxBytes = s.ClientURL(), file, 1<<30
 	b, err := bus.Connect(t.Context(), cfg, bus.Settings{Name: "test", OnState: func(ready bool, _ string) { states <- ready }})
 	if err != nil {
 		t.Fatal(err)

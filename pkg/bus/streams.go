@@ -77,6 +77,23 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 	})
 }
 
+// LastMade is the stream that EnsureStreams makes last: where it is, all are.
+const LastMade = "OBJ_" + storeSnapshots
+
+// awaitStreams waits for the identity that makes the streams to have done so.
+func (b *Bus) awaitStreams(ctx context.Context) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		_, err := b.js.Stream(ctx, LastMade)
+		if err == nil {
+			return nil
+		}
+		b.set.Log.Warn("streams are not made yet, waiting", "make_them_with", "oncall bus init", "err", err)
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("streams are not made: %w", errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
 const gib = 1 << 30
 
 // share is by how much each stream's own limit is scaled, so that all of them
