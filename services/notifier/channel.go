@@ -2,8 +2,8 @@ package notifier
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -20,41 +20,51 @@ import (
 // id of the message it edits, the thread it answers in. It is stored for it,
 // by incident and channel.
 type Thread struct {
-	Ref      string            `json:"ref,omitempty"`      // the channel's id of its first message
-	State    map[string]string `json:"state,omitempty"`    // whatever else the channel needs
-	Revision int               `json:"revision,omitempty"` // of the last report delivered
-	Priority event.Priority    `json:"priority,omitempty"` // of that report
-	Cause    string            `json:"cause,omitempty"`    // top cause of that report
+	Told
+	Ref   string            `json:"ref,omitempty"`   // the channel's id of its first message
+	State map[string]string `json:"state,omitempty"` // whatever else the channel needs
 	// Pending is the id of a delivery that was begun and not seen to end: a
 	// channel whose other side cannot drop repeats looks there before it sends.
 	Pending string `json:"pending,omitempty"`
+	// Attempts counts the deliveries that were begun under that id.
+	Attempts int `json:"attempts,omitempty"`
 }
 
 // Channel tells people about an incident in one place.
 //
-// Send delivers one report revision and returns the thread to remember. It is
-// called for one incident in order of revision, at least once: a call may
-// repeat after a crash, and then th.Pending equals the notification's id.
-// Errors follow the bus: a plain error is tried again with back-off,
-// bus.Retry says when, bus.Reject gives up. Send honours ctx and is safe for
-// concurrent use with different incidents.
+// Send delivers one report revision and returns the thread to remember, with
+// an error too: what was done before it failed. It is called for one incident
+// in order of revision, at least once: a call may repeat after a crash, and
+// then th.Pending equals the notification's id. Errors follow the bus: a plain
+// error is tried again with back-off, bus.Retry says when, bus.Reject gives
+// up. An error says [Unsent] when the other side certainly did not act, and
+// [Refused] when it would answer any other message the same. It never holds a
+// secret: an incoming webhook's address is one. Send honours ctx and is safe
+// for concurrent use with different incidents.
 type Channel interface {
 	Send(ctx context.Context, n event.Notification, th Thread) (Thread, error)
 }
 
+// Case is what a channel was told last of an open incident.
+type Case struct {
+	Notification event.Notification `json:"notification"`
+	Thread       Thread             `json:"thread"`
+}
+
 // Steady is implemented by a channel that has to repeat itself while an
 // incident is open, as Alertmanager's clients do. Repeat is called with every
-// open incident's last notification, at the interval.
+// open incident, at the interval.
 type Steady interface {
 	Interval() time.Duration
-	Repeat(ctx context.Context, n event.Notification) error
+	Repeat(ctx context.Context, open []Case) error
 }
 
 // Silencer is implemented by a channel whose far side keeps silences that all
 // channels honour.
 type Silencer interface {
 	// Silenced returns a description of the silence that matches the report's
-	// labels, or "". It may answer from a copy a few seconds old.
+	// labels, or "". It may answer from a copy a few seconds old, and returns
+	// within seconds.
 	Silenced(ctx context.Context, labels map[string]string) (string, error)
 }
 
@@ -62,30 +72,60 @@ type Silencer interface {
 type Env struct {
 	Log  *slog.Logger
 	HTTP *http.Client     // with the deadline of the configuration
+	Out  io.Writer        // standard output
 	Now  func() time.Time // wall clock, for signatures and time-outs
+}
+
+// Traits are what the notifier must know of a kind of channel.
+type Traits struct {
+	// Edits says that the channel updates one message per incident in place, so
+	// that it may be given every revision; the others are told of what is worth
+	// a new message only: opened, severity, cause, resolved.
+	Edits bool
+	// Alerts says that the far side routes and silences alerts itself: it is
+	// given incidents that are silenced, and no digests.
+	Alerts bool
+	// Raw says that the far side is a program, which gets reports as data and
+	// escapes their text itself where it shows it.
+	Raw bool
+	// Examples are sections as a user writes them, in YAML without the type. The
+	// documentation shows them. The conformance suite runs the channel with
+	// them, with every address, and every file of an address or a secret,
+	// replaced by one of its own.
+	Examples []string
 }
 
 // Info describes a kind of channel.
 type Info struct {
 	Name string // as written in the configuration: slack, webhook …
 	Doc  string // one sentence
-	// Edits says that the channel updates one message per incident in place, so
-	// that it may be given every revision; the others are told of what is worth
-	// a new message only: opened, severity, cause, resolved.
-	Edits bool
+	Traits
+	// Check decodes and validates a section without making the channel.
+	Check func(file string, section *yaml.Node) error
 	New   func(file string, section *yaml.Node, env Env) (Channel, error)
 }
 
 // Define builds an Info. def is the configuration of a user who writes nothing
 // but the type; C may be a policy.Validator.
-func Define[C any](name, doc string, edits bool, def func() C, build func(C, Env) (Channel, error)) Info {
-	return Info{Name: name, Doc: doc, Edits: edits, New: func(file string, section *yaml.Node, env Env) (Channel, error) {
+func Define[C any](name, doc string, traits Traits, def func() C, build func(C, Env) (Channel, error)) Info {
+	decode := func(file string, section *yaml.Node) (C, error) {
 		cfg := def()
-		if err := policy.DecodeNode(file, section, &cfg); err != nil {
-			return nil, err
-		}
-		return build(cfg, env)
-	}}
+		return cfg, policy.DecodeNode(file, section, &cfg)
+	}
+	return Info{
+		Name: name, Doc: doc, Traits: traits,
+		Check: func(file string, section *yaml.Node) error {
+			_, err := decode(file, section)
+			return err
+		},
+		New: func(file string, section *yaml.Node, env Env) (Channel, error) {
+			cfg, err := decode(file, section)
+			if err != nil {
+				return nil, err
+			}
+			return build(cfg, env)
+		},
+	}
 }
 
 // Registry holds the kinds of channels by name. The zero value is ready to use.
@@ -97,7 +137,7 @@ var Builtin Registry
 // Register adds a kind of channel. It panics on a duplicate or incomplete
 // Info: a programming error that any test importing the package finds.
 func (r *Registry) Register(i Info) {
-	if i.Name == "" || i.Doc == "" || i.New == nil {
+	if i.Name == "" || i.Doc == "" || i.New == nil || i.Check == nil || len(i.Examples) == 0 {
 		panic(fmt.Sprintf("notifier: incomplete channel %q", i.Name))
 	}
 	if _, ok := r.Lookup(i.Name); ok {
@@ -130,7 +170,3 @@ func (r *Registry) Names() string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// ErrUnsent is wrapped by errors about a delivery that certainly did not
-// happen, so that a repeat cannot double it.
-var ErrUnsent = errors.New("not sent")

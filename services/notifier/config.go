@@ -38,18 +38,26 @@ type Config struct {
 	// Timeout bounds one delivery attempt. Default: 20s.
 	Timeout time.Duration `yaml:"timeout"`
 	// MaxPerMinute bounds the new messages of one channel in a minute; updates
-	// of a message are not counted. What is over waits. Default: 20.
+	// of a message are not counted. What is over waits, and a quarter is kept
+	// for pages. Default: 20.
 	MaxPerMinute int `yaml:"max_per_minute"`
-
-	file string
+	// GiveUpAfter is how long a channel that fails is tried again with a
+	// message. After that the message goes to the dead letters. Default: 6h.
+	GiveUpAfter time.Duration `yaml:"give_up_after"`
 }
 
 // ChannelConfig is one channel: its type, and the type's own settings beside it.
 type ChannelConfig struct {
 	Type string
-	Line int
-	// Settings is the section without its type.
+	// Settings is the section without its type; nil when there is nothing else.
 	Settings *yaml.Node
+}
+
+func (c ChannelConfig) settings() *yaml.Node {
+	if c.Settings == nil {
+		return &yaml.Node{Kind: yaml.MappingNode}
+	}
+	return c.Settings
 }
 
 // UnmarshalYAML takes the type out and keeps the rest for the channel.
@@ -66,7 +74,7 @@ func (c *ChannelConfig) UnmarshalYAML(n *yaml.Node) error {
 		}
 		rest.Content = append(rest.Content, n.Content[i], n.Content[i+1])
 	}
-	c.Line, c.Settings = n.Line, &rest
+	c.Settings = &rest
 	return nil
 }
 
@@ -86,10 +94,10 @@ type Route struct {
 }
 
 // DefaultConfig is the configuration of a user who writes nothing: shadow mode
-// and the terminal.
+// and no channel, so that decisions are all there is.
 func DefaultConfig() Config {
 	return Config{
-		Mode: ModeShadow, Digest: "08:00", Timeout: 20 * time.Second, MaxPerMinute: 20,
+		Mode: ModeShadow, Digest: "08:00", Timeout: 20 * time.Second, MaxPerMinute: 20, GiveUpAfter: 6 * time.Hour,
 	}
 }
 
@@ -111,12 +119,29 @@ func (c *Config) Validate() error {
 	if c.MaxPerMinute < 1 {
 		bad("max_per_minute", c.MaxPerMinute, "is not at least 1", "write 20")
 	}
+	// The queue keeps a notification for a day.
+	if c.GiveUpAfter < time.Minute || c.GiveUpAfter > 23*time.Hour {
+		bad("give_up_after", c.GiveUpAfter, "is not between 1m and 23h", "write 6h")
+	}
 	for _, name := range sortedKeys(c.Channels) {
-		if event.Token(name) != name {
-			bad("channels."+name, nil, "name has characters other than letters, digits, - and _", "rename the channel")
+		path := "channels." + name
+		if event.Token(name) != name || name == nowhere {
+			bad(path, nil, "is not a name of letters, digits, - and _", "rename the channel")
 		}
-		if _, ok := Builtin.Lookup(c.Channels[name].Type); !ok {
-			bad("channels."+name, c.Channels[name].Type, "is not a type of channel", "write type: one of "+Builtin.Names())
+		info, ok := Builtin.Lookup(c.Channels[name].Type)
+		if !ok {
+			bad(path, c.Channels[name].Type, "is not a type of channel", "write type: one of "+Builtin.Names())
+			continue
+		}
+		if e, ok := errors.AsType[*policy.Error](info.Check("", c.Channels[name].settings())); ok {
+			for _, p := range e.Problems {
+				// A problem that begins with a field's path has its own line.
+				if field, rest, ok := strings.Cut(p.Text, ": "); ok && !strings.ContainsAny(field, " \"") {
+					bad(path+"."+field, nil, rest, "")
+					continue
+				}
+				bad(path, nil, p.Text, "")
+			}
 		}
 	}
 	seen := map[string]bool{}

@@ -3,9 +3,20 @@ package notifier
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
+
+// Rules that hold something back from a channel that knows the incident.
+const (
+	ruleSentBefore = "sent before: revision "
+	ruleNothingNew = "nothing new worth a message: channel "
+	ruleElsewhere  = "decided by route "
+)
+
+// nowhere stands in a decision for the channel or route that is not there.
+const nowhere = "none"
 
 // Verdict is what becomes of a report on one channel of one route.
 type Verdict struct {
@@ -20,106 +31,113 @@ type inputs struct {
 	routes   []Route
 	silenced string // description of the silence that matches, or ""
 	policy   string // hash
-	edits    func(channel string) bool
-	// told is what a channel was told last; its Revision is 0 before the first.
-	told func(channel string) Thread
+	traits   func(channel string) Traits
+	told     map[string]Told // by channel
 }
 
-// decide says what becomes of a report on every route. It is pure: the same
-// report and inputs give the same verdicts, in the order of the routes.
+// decide says what becomes of a report on every channel of every route that
+// matches. It is pure: the same report and inputs give the same verdicts, in
+// the order of the routes. A channel of two routes is told once, by the first
+// of them that tells it anything.
 func decide(r event.Report, in inputs) []Verdict {
 	var out []Verdict
-	seen := map[string]bool{}
-	matched := false
+	by := map[string]string{} // channel to the route that tells it
 	for _, route := range in.routes {
 		if !route.matches(r) {
 			continue
 		}
-		matched = true
 		for _, ch := range route.Channels {
-			if seen[ch] {
-				continue // an earlier route decided for this channel
+			v := in.judge(r, route, ch)
+			if first, ok := by[ch]; ok {
+				v = verdict{event.HeldBack, ruleElsewhere + first, ""}
+			} else if v.outcome == event.Sent || v.outcome == event.Shadow {
+				by[ch] = route.Name
 			}
-			seen[ch] = true
-			outcome, rule, update := in.judge(r, route, ch)
-			out = append(out, Verdict{Update: update, Decision: decision(r, in, route.Name, ch, outcome, rule)})
+			out = append(out, Verdict{Update: v.update, Decision: decision(r, in, route.Name, ch, v)})
+		}
+		if len(route.Channels) == 0 { // only the default route can be without
+			v := in.judge(r, route, nowhere)
+			if v.outcome == event.Sent {
+				v = verdict{event.HeldBack, "no channel is configured", ""}
+			}
+			out = append(out, Verdict{Decision: decision(r, in, route.Name, nowhere, v)})
 		}
 	}
-	if !matched {
-		out = append(out, Verdict{Decision: decision(r, in, "none", "none", event.HeldBack, "no route matches")})
+	if len(out) == 0 {
+		out = append(out, Verdict{Decision: decision(r, in, nowhere, nowhere, verdict{event.HeldBack, "no route matches", ""})})
 	}
 	return out
 }
 
-func decision(r event.Report, in inputs, route, channel string, o event.Outcome, rule string) event.Decision {
+func decision(r event.Report, in inputs, route, channel string, v verdict) event.Decision {
 	return event.Decision{
-		Incident: r.Incident, Revision: r.Revision, Route: route, Channel: channel, Outcome: o,
+		Incident: r.Incident, Revision: r.Revision, Route: route, Channel: channel, Outcome: v.outcome,
 		Priority: r.Priority, Team: r.Owner.Team, Entity: r.Entity, Headline: r.Headline,
-		Rule: rule, PolicyHash: in.policy, Time: r.Time,
+		Rule: v.rule, PolicyHash: in.policy, Time: r.Time,
 	}
 }
 
+// verdict is what judge says.
+type verdict struct {
+	outcome event.Outcome
+	rule    string
+	update  string // "" unless sent
+}
+
 // judge applies the rules in order of precedence. A person who was told of an
-// incident is told of its end, whatever else holds by then.
-func (in inputs) judge(r event.Report, route Route, channel string) (o event.Outcome, rule, update string) {
-	told := in.told(channel)
+// incident is told of its end, whatever else holds by then; and a message that
+// can be edited without disturbing anybody is kept up to date while a silence
+// or a hold keeps the incident quiet.
+func (in inputs) judge(r event.Report, route Route, channel string) verdict {
+	told, traits := in.told[channel], in.traits(channel)
 	known := told.Revision > 0
-	if known && r.State == event.Resolved {
-		return event.Sent, "told before, now resolved", "resolved"
+	quiet := func(o event.Outcome, rule string) verdict {
+		if known && traits.Edits {
+			return verdict{event.Sent, rule + ": its message is kept up to date, nobody is disturbed", "quiet"}
+		}
+		return verdict{o, rule, ""}
 	}
+	note := ""
 	switch {
+	case known && r.Revision <= told.Revision:
+		return verdict{event.HeldBack, ruleSentBefore + strconv.Itoa(told.Revision), ""}
+	case known && r.State == event.Resolved && !told.Resolved:
+		return verdict{event.Sent, "told before, now resolved", "resolved"}
+	case in.silenced != "" && traits.Alerts:
+		note = "; silence " + in.silenced + " mutes it there"
 	case in.silenced != "":
-		return event.Silenced, "silence " + in.silenced, ""
-	case r.Held != "":
-		return event.HeldBack, r.Held, ""
-	case !known && r.State == event.Resolved:
-		return event.HeldBack, "resolved before anybody was told", ""
-	case route.Least.Worse(r.Priority):
-		return event.HeldBack, fmt.Sprintf("route %s: %s is less urgent than %s", route.Name, r.Priority, route.Least), ""
-	case in.mode == ModeShadow:
-		return event.Shadow, "notify.mode=shadow", ""
-	case in.mode == ModeEnrich && !r.Firing && !known:
-		return event.Shadow, "notify.mode=enrich: no firing alert in the incident", ""
+		return quiet(event.Silenced, "silence "+in.silenced)
 	}
 	switch {
-	case !known:
-		return event.Sent, "route " + route.Name, "opened"
-	case r.Revision <= told.Revision:
-		return event.HeldBack, fmt.Sprintf("revision %d was sent before", told.Revision), ""
-	case r.Priority.Worse(told.Priority):
-		return event.Sent, "priority rose from " + string(told.Priority), "severity"
-	case topCause(r) != told.Cause && topCause(r) != "":
-		return event.Sent, "the likely cause changed", "cause"
-	case in.edits(channel):
-		return event.Sent, "route " + route.Name + ": update in place", "updated"
+	case r.Held != "":
+		return quiet(event.HeldBack, r.Held)
+	case !known && r.State == event.Resolved:
+		return verdict{event.HeldBack, "resolved before anybody was told", ""}
+	case route.Least.Worse(r.Priority):
+		return quiet(event.HeldBack, fmt.Sprintf("route %s: %s is less urgent than %s", route.Name, r.Priority, route.Least))
+	case in.mode == ModeShadow:
+		return verdict{event.Shadow, "notify.mode=shadow", ""}
+	case in.mode == ModeEnrich && traits.Alerts:
+		return verdict{event.Shadow, "notify.mode=enrich: the alert is there already, and pages as it always does", ""}
+	case in.mode == ModeEnrich && !r.Firing && !known:
+		return verdict{event.Shadow, "notify.mode=enrich: no firing alert in the incident", ""}
 	}
-	return event.HeldBack, "nothing new worth a message: channel " + channel + " cannot edit", ""
+	switch news := told.News(r); {
+	case news == "opened" && known:
+		return verdict{event.Sent, "told of its end, and open again" + note, news}
+	case news == "opened":
+		return verdict{event.Sent, "route " + route.Name + note, news}
+	case news == "severity":
+		return verdict{event.Sent, "priority rose from " + string(told.Priority) + note, news}
+	case news == "cause":
+		return verdict{event.Sent, "the likely cause changed" + note, news}
+	case traits.Edits:
+		return verdict{event.Sent, "route " + route.Name + ": update in place" + note, news}
+	}
+	return verdict{event.HeldBack, ruleNothingNew + channel + " cannot edit", ""}
 }
 
 func (route Route) matches(r event.Report) bool {
 	in := func(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
 	return in(route.Match.Teams, r.Owner.Team) && in(route.Match.Namespaces, r.Entity.Namespace) && in(route.Match.Clusters, r.Cluster)
-}
-
-func topCause(r event.Report) string {
-	if len(r.Causes) == 0 {
-		return ""
-	}
-	return r.Causes[0].Text
-}
-
-// Labels are the labels by which silences and Alertmanager's routes know an
-// incident. Only severity can change during its life.
-func Labels(r event.Report) map[string]string {
-	severity := map[event.Priority]string{event.P1: "critical", event.P2: "critical", event.P3: "warning", event.P4: "info"}[r.Priority]
-	m := map[string]string{
-		"alertname": "OncallIncident", "oncall_incident": r.Incident, "severity": severity,
-		"kind": r.Entity.Kind, "name": r.Entity.Name,
-	}
-	for k, v := range map[string]string{"cluster": r.Cluster, "namespace": r.Entity.Namespace, "team": r.Owner.Team} {
-		if v != "" {
-			m[k] = v
-		}
-	}
-	return m
 }

@@ -12,12 +12,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -27,11 +27,25 @@ import (
 
 func init() {
 	notifier.Builtin.Register(notifier.Define("alertmanager",
-		"Alerts to your own Alertmanager, which routes, silences and pages as it always does.", true,
+		"Alerts to your own Alertmanager, which routes, silences and pages as it always does.",
+		notifier.Traits{Edits: true, Alerts: true, Examples: []string{example}},
 		func() Config {
 			return Config{Repeat: time.Minute, Patience: 5 * time.Minute, HTTP: config.DefaultHTTPClientConfig}
 		}, New))
 }
+
+const example = `# Every replica, as in Prometheus' own alerting section.
+urls:
+  - http://alertmanager-0.alertmanager:9093
+  - http://alertmanager-1.alertmanager:9093
+repeat: 1m
+patience: 5m
+labels: {source: oncall}
+http:
+  basic_auth:
+    username: oncall
+    password_file: /etc/oncall/secrets/alertmanager-password
+`
 
 // Config is a channel of type alertmanager.
 type Config struct {
@@ -56,12 +70,19 @@ func (c *Config) Validate() error {
 		errs = append(errs, &policy.FieldError{Path: "urls", Problem: "names no Alertmanager", Fix: "write urls: [http://alertmanager:9093]"})
 	}
 	for i, s := range c.URLs {
-		if u, err := url.Parse(s); err != nil || u.Host == "" {
-			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("urls[%d]", i), Value: s, Problem: "is not a URL", Fix: "write http://alertmanager:9093"})
+		if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("urls[%d]", i), Value: s, Problem: "is not an http or https URL", Fix: "write http://alertmanager:9093"})
 		}
 	}
-	if c.Repeat < time.Second || c.Patience < 3*c.Repeat {
+	if c.Repeat < time.Second {
+		errs = append(errs, &policy.FieldError{Path: "repeat", Value: c.Repeat, Problem: "is less than a second", Fix: "write 1m"})
+	} else if c.Patience < 3*c.Repeat {
 		errs = append(errs, &policy.FieldError{Path: "patience", Value: c.Patience, Problem: "is less than three times repeat", Fix: fmt.Sprintf("write %v", 3*c.Repeat)})
+	}
+	for k := range c.Labels {
+		if !model.LabelName(k).IsValidLegacy() {
+			errs = append(errs, &policy.FieldError{Path: "labels." + k, Problem: "is not a label name", Fix: "use letters, digits and _"})
+		}
 	}
 	if err := c.HTTP.Validate(); err != nil {
 		errs = append(errs, &policy.FieldError{Path: "http", Problem: err.Error()})
@@ -70,13 +91,10 @@ func (c *Config) Validate() error {
 }
 
 type channel struct {
-	cfg    Config
-	env    notifier.Env
-	client *http.Client
-
-	mu       sync.Mutex
-	silences []silence
-	read     time.Time
+	cfg      Config
+	env      notifier.Env
+	client   *http.Client
+	silences silences
 }
 
 var (
@@ -95,205 +113,102 @@ func New(cfg Config, env notifier.Env) (notifier.Channel, error) {
 	return &channel{cfg: cfg, env: env, client: client}, nil
 }
 
-// alert is one alert of POST /api/v2/alerts.
-type alert struct {
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
-	StartsAt     time.Time         `json:"startsAt"`
-	EndsAt       time.Time         `json:"endsAt"`
-	GeneratorURL string            `json:"generatorURL,omitempty"`
-}
-
-// severityKey is where the thread keeps the severity label sent last: with
-// another label it would be another alert, so the old one has to be ended.
-const severityKey = "severity"
-
-// Send posts the incident's alert. When its severity label has changed, the
+// Send posts the incident's alert. When its severity label has risen, the
 // alert with the old label is ended in the same request.
 func (c *channel) Send(ctx context.Context, n event.Notification, th notifier.Thread) (notifier.Thread, error) {
-	a := c.alert(n)
-	alerts := []alert{a}
-	if old := th.State[severityKey]; old != "" && old != a.Labels["severity"] {
-		ended := a
-		ended.Labels = map[string]string{}
-		for k, v := range a.Labels {
-			ended.Labels[k] = v
-		}
-		ended.Labels["severity"] = old
-		ended.EndsAt = c.env.Now().UTC()
-		alerts = append(alerts, ended)
+	if n.Update == "digest" {
+		return th, nil // nothing that could be routed
 	}
-	if err := c.post(ctx, alerts); err != nil {
+	labels, before, err := c.identify(n, th)
+	if err != nil {
+		return th, bus.Reject(notifier.Unsent(err))
+	}
+	alerts := []alert{c.alert(n, labels)}
+	if before != nil {
+		old := alerts[0]
+		old.Labels, old.EndsAt = before, c.env.Now().UTC()
+		alerts = append(alerts, old)
+	}
+	state, err := json.Marshal(labels)
+	if err != nil {
+		return th, bus.Reject(notifier.Unsent(fmt.Errorf("alertmanager: %w", err)))
+	}
+	if err := c.post(ctx, alerts, grace); err != nil {
 		return th, err
 	}
 	th.Ref = n.Incident
-	th.State = map[string]string{severityKey: a.Labels["severity"]}
+	th.State = map[string]string{labelsKey: string(state)}
 	return th, nil
 }
 
 // Interval is how often Repeat is called.
 func (c *channel) Interval() time.Duration { return c.cfg.Repeat }
 
-// Repeat sends the alert of an open incident again.
-func (c *channel) Repeat(ctx context.Context, n event.Notification) error {
-	return c.post(ctx, []alert{c.alert(n)})
+// Repeat sends the alerts of all open incidents again, in one request.
+func (c *channel) Repeat(ctx context.Context, open []notifier.Case) error {
+	var alerts []alert
+	for _, o := range open {
+		labels, _, err := c.identify(o.Notification, o.Thread)
+		if err != nil {
+			return err
+		}
+		alerts = append(alerts, c.alert(o.Notification, labels))
+	}
+	return c.post(ctx, alerts, c.env.HTTP.Timeout)
 }
 
-func (c *channel) alert(n event.Notification) alert {
-	r := n.Report
-	labels := notifier.Labels(r)
-	for k, v := range c.cfg.Labels {
-		labels[k] = v
-	}
-	a := alert{
-		Labels: labels, StartsAt: r.Onset.UTC(), EndsAt: c.env.Now().UTC().Add(c.cfg.Patience),
-		Annotations: map[string]string{
-			"summary": r.Headline, "description": r.TLDR, "priority": string(r.Priority),
-			"incident": event.ShortID(r.Incident),
-		},
-	}
-	if len(r.Causes) > 0 {
-		a.Annotations["likely_cause"] = fmt.Sprintf("%s (%s)", r.Causes[0].Text, r.Causes[0].Confidence)
-	}
-	if len(r.Checks) > 0 {
-		a.Annotations["next_check"] = r.Checks[0].Command
-	}
-	if len(r.Runbooks) > 0 && strings.HasPrefix(r.Runbooks[0].Path, "http") {
-		a.Annotations["runbook_url"] = r.Runbooks[0].Path
-	}
-	for _, l := range r.Links {
-		if a.GeneratorURL == "" {
-			a.GeneratorURL = l.URL
-		}
-	}
-	if r.State == event.Resolved {
-		a.EndsAt = c.env.Now().UTC()
-		if r.ResolvedAt != nil && r.ResolvedAt.Before(a.EndsAt) {
-			a.EndsAt = r.ResolvedAt.UTC()
-		}
-	}
-	return a
-}
+// grace is how long a delivery waits for the slower replicas once one has the
+// alert. They get it with the next repeat.
+const grace = 2 * time.Second
 
 // post gives the alerts to every replica at once. It succeeds when one has
-// them, since replicas gossip notifications, not alerts: the others get them
-// with the next repeat.
-func (c *channel) post(ctx context.Context, alerts []alert) error {
+// them: replicas share what they have notified of, and each gets all alerts.
+func (c *channel) post(ctx context.Context, alerts []alert, grace time.Duration) error {
 	body, err := json.Marshal(alerts)
 	if err != nil {
-		return bus.Reject(fmt.Errorf("alertmanager: %w", err))
+		return bus.Reject(notifier.Unsent(fmt.Errorf("alertmanager: %w", err)))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	errs := make([]error, len(c.cfg.URLs))
 	var wg sync.WaitGroup
+	var first sync.Once
+	late := time.NewTimer(time.Hour) // until one has the alerts, ctx bounds the wait
+	defer late.Stop()
 	for i, base := range c.cfg.URLs {
 		wg.Go(func() {
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/api/v2/alerts", bytes.NewReader(body))
-			if err != nil {
-				errs[i] = bus.Reject(err)
-				return
-			}
-			req.Header.Set("Content-Type", "application/json")
-			if _, err := notifier.Post(ctx, c.client, req, c.env.Now()); err != nil {
-				errs[i] = fmt.Errorf("alertmanager %d: %w", i, err)
+			if errs[i] = c.postTo(ctx, base, body); errs[i] == nil {
+				first.Do(func() { late.Reset(grace) })
 			}
 		})
 	}
-	wg.Wait()
-	for _, err := range errs {
+	answered := make(chan struct{})
+	go func() { wg.Wait(); close(answered) }()
+	select {
+	case <-answered:
+	case <-late.C:
+		cancel()
+		<-answered
+	}
+	var worst error
+	for i, err := range errs {
 		if err == nil {
 			return nil
 		}
+		// What may pass by itself decides over what will not.
+		if _, rejected := errors.AsType[*bus.RejectError](err); worst == nil || !rejected {
+			worst = fmt.Errorf("alertmanager %d of %d: %w", i+1, len(errs), err)
+		}
 	}
-	return errs[0]
+	return worst
 }
 
-// silence is one silence of GET /api/v2/silences.
-type silence struct {
-	ID       string    `json:"id"`
-	Comment  string    `json:"comment"`
-	StartsAt time.Time `json:"startsAt"`
-	EndsAt   time.Time `json:"endsAt"`
-	Status   struct {
-		State string `json:"state"`
-	} `json:"status"`
-	Matchers []struct {
-		Name    string `json:"name"`
-		Value   string `json:"value"`
-		IsRegex bool   `json:"isRegex"`
-		IsEqual *bool  `json:"isEqual"`
-	} `json:"matchers"`
-}
-
-// Silenced returns the id of the active silence that mutes an alert with the
-// labels, from a copy at most 15 seconds old.
-func (c *channel) Silenced(ctx context.Context, labels map[string]string) (string, error) {
-	all, err := c.activeSilences(ctx)
+func (c *channel) postTo(ctx context.Context, base string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/api/v2/alerts", bytes.NewReader(body))
 	if err != nil {
-		return "", err
+		return bus.Reject(notifier.Refused(errors.New("not a URL")))
 	}
-	set := map[string]string{}
-	for k, v := range labels {
-		set[k] = v
-	}
-	for k, v := range c.cfg.Labels {
-		set[k] = v
-	}
-	now := c.env.Now()
-	for _, s := range all {
-		if s.Status.State == "active" && !now.Before(s.StartsAt) && now.Before(s.EndsAt) && s.mutes(set) {
-			return s.ID, nil
-		}
-	}
-	return "", nil
-}
-
-func (c *channel) activeSilences(ctx context.Context) ([]silence, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.read.IsZero() && c.env.Now().Sub(c.read) < 15*time.Second {
-		return c.silences, nil
-	}
-	var last error
-	for _, base := range c.cfg.URLs {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/api/v2/silences", nil)
-		if err != nil {
-			return nil, fmt.Errorf("alertmanager: %w", err)
-		}
-		body, err := notifier.Post(ctx, c.client, req, c.env.Now())
-		if err == nil {
-			var list []silence
-			if err = json.Unmarshal(body, &list); err == nil {
-				c.silences, c.read = list, c.env.Now()
-				return list, nil
-			}
-		}
-		last = err
-	}
-	return nil, fmt.Errorf("alertmanager silences: %w", last)
-}
-
-// mutes applies Alertmanager's matching: every matcher, a missing label being
-// empty, regular expressions anchored at both ends.
-func (s silence) mutes(labels map[string]string) bool {
-	if len(s.Matchers) == 0 {
-		return false
-	}
-	for _, m := range s.Matchers {
-		v := labels[m.Name]
-		ok := v == m.Value
-		if m.IsRegex {
-			re, err := regexp.Compile("^(?:" + m.Value + ")$")
-			if err != nil {
-				return false
-			}
-			ok = re.MatchString(v)
-		}
-		if m.IsEqual != nil && !*m.IsEqual {
-			ok = !ok
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+	req.Header.Set("Content-Type", "application/json")
+	_, err = notifier.Post(ctx, c.client, req, c.env.Now())
+	return err
 }

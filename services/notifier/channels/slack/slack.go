@@ -14,13 +14,14 @@
 package slack
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/slack-go/slack"
@@ -33,9 +34,20 @@ import (
 
 func init() {
 	notifier.Builtin.Register(notifier.Define("slack",
-		"One Slack message per incident, edited in place until resolved, with details in its thread.", true,
+		"One Slack message per incident, edited in place until resolved, with details in its thread.", notifier.Traits{Edits: true, Examples: []string{exampleBot, exampleWebhook}},
 		func() Config { return Config{} }, New))
 }
+
+const (
+	exampleBot = `# One message an incident, edited in place; details and news in its thread.
+token_file: /etc/oncall/secrets/slack-token
+channel: C0123456789
+api_url: https://slack.com/api/
+`
+	exampleWebhook = `# A message for each piece of news: a webhook can neither edit nor thread.
+webhook_url_file: /etc/oncall/secrets/slack-webhook-url
+`
+)
 
 // Config is a channel of type slack. Either token_file and channel, or
 // webhook_url_file.
@@ -60,6 +72,11 @@ func (c *Config) Validate() error {
 		errs = append(errs, &policy.FieldError{Problem: "needs either token_file and channel, or webhook_url_file"})
 	case bot && c.Channel == "":
 		errs = append(errs, &policy.FieldError{Path: "channel", Problem: "is missing", Fix: "write the channel's id, such as C0123456789"})
+	case bot && strings.HasPrefix(c.Channel, "#"):
+		// A name finds no history, and messages could not be looked for.
+		errs = append(errs, &policy.FieldError{Path: "channel", Value: c.Channel, Problem: "is a name", Fix: "write the channel's id, such as C0123456789"})
+	case hook && c.Channel != "":
+		errs = append(errs, &policy.FieldError{Path: "channel", Value: c.Channel, Problem: "is decided by the webhook", Fix: "remove it"})
 	}
 	if c.APIURL != "" {
 		if u, err := url.Parse(c.APIURL); err != nil || u.Host == "" || !strings.HasSuffix(c.APIURL, "/") {
@@ -77,127 +94,6 @@ func New(cfg Config, env notifier.Env) (notifier.Channel, error) {
 	return &bot{cfg: cfg, env: env}, nil
 }
 
-// metadataType marks our messages in Slack.
-const metadataType = "oncall_incident"
-
-type bot struct {
-	cfg Config
-	env notifier.Env
-}
-
-// Send posts or edits the incident's message, and answers its thread when a
-// person should look again.
-func (c *bot) Send(ctx context.Context, n event.Notification, th notifier.Thread) (notifier.Thread, error) {
-	token, err := readSecret("token_file", c.cfg.TokenFile)
-	if err != nil {
-		return th, err
-	}
-	opts := []slack.Option{slack.OptionHTTPClient(c.env.HTTP), slack.OptionRetry(0)}
-	if c.cfg.APIURL != "" {
-		opts = append(opts, slack.OptionAPIURL(c.cfg.APIURL))
-	}
-	api := slack.New(token, opts...)
-	repeated := th.Pending != ""
-	if th.Ref == "" && repeated {
-		if th.Ref, err = c.find(ctx, api, n); err != nil {
-			return th, classify("search for an earlier attempt", err)
-		}
-	}
-	text, blocks := message(n.Report)
-	body := []slack.MsgOption{
-		slack.MsgOptionText(text, false), slack.MsgOptionBlocks(blocks...),
-		slack.MsgOptionMetadata(metadata(n, "main")), slack.MsgOptionDisableLinkUnfurl(),
-	}
-	if th.Ref == "" {
-		if _, th.Ref, err = api.PostMessageContext(ctx, c.cfg.Channel, body...); err != nil {
-			return th, classify("post message", err)
-		}
-	} else if _, _, _, err = api.UpdateMessageContext(ctx, c.cfg.Channel, th.Ref, body...); err != nil {
-		return th, classify("update message", err)
-	}
-	reply := thread(n)
-	if reply == "" {
-		return th, nil
-	}
-	if repeated {
-		done, err := c.replied(ctx, api, n, th.Ref)
-		if err != nil {
-			return th, classify("search the thread for an earlier attempt", err)
-		}
-		if done {
-			return th, nil
-		}
-	}
-	_, _, err = api.PostMessageContext(ctx, c.cfg.Channel, slack.MsgOptionTS(th.Ref), slack.MsgOptionText(reply, false),
-		slack.MsgOptionMetadata(metadata(n, "thread")), slack.MsgOptionDisableLinkUnfurl())
-	if err != nil {
-		return th, classify("answer thread", err)
-	}
-	return th, nil
-}
-
-func metadata(n event.Notification, part string) slack.SlackMetadata {
-	return slack.SlackMetadata{EventType: metadataType, EventPayload: map[string]any{
-		"id": event.NotificationID(n.Incident, n.Revision, n.Channel), "incident": n.Incident, "channel": n.Channel, "part": part,
-	}}
-}
-
-// find looks for the incident's message among the channel's latest.
-func (c *bot) find(ctx context.Context, api *slack.Client, n event.Notification) (string, error) {
-	res, err := api.GetConversationHistoryContext(ctx, &slack.GetConversationHistoryParameters{
-		ChannelID: c.cfg.Channel, Limit: 200, IncludeAllMetadata: true,
-		Oldest: strconv.FormatInt(c.env.Now().Add(-lookback).Unix(), 10),
-	})
-	if err != nil {
-		return "", err
-	}
-	for _, m := range res.Messages {
-		if m.Metadata.EventType == metadataType && m.Metadata.EventPayload["incident"] == n.Incident && m.Metadata.EventPayload["part"] == "main" {
-			return m.Timestamp, nil
-		}
-	}
-	return "", nil
-}
-
-// replied looks for this very notification in the incident's thread.
-func (c *bot) replied(ctx context.Context, api *slack.Client, n event.Notification, ts string) (bool, error) {
-	id := event.NotificationID(n.Incident, n.Revision, n.Channel)
-	msgs, _, _, err := api.GetConversationRepliesContext(ctx, &slack.GetConversationRepliesParameters{
-		ChannelID: c.cfg.Channel, Timestamp: ts, Limit: 200, IncludeAllMetadata: true,
-	})
-	if err != nil {
-		return false, err
-	}
-	for _, m := range msgs {
-		if m.Metadata.EventType == metadataType && m.Metadata.EventPayload["id"] == id && m.Metadata.EventPayload["part"] == "thread" {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// classify sorts Slack's errors as notifier.Channel wants them.
-func classify(doing string, err error) error {
-	if limited, ok := errors.AsType[*slack.RateLimitedError](err); ok {
-		return bus.Retry(errors.Join(fmt.Errorf("slack: %s: rate limited", doing), notifier.ErrUnsent), limited.RetryAfter)
-	}
-	if answer, ok := errors.AsType[slack.SlackErrorResponse](err); ok {
-		switch answer.Err {
-		case "internal_error", "fatal_error", "service_unavailable", "request_timeout", "ratelimited":
-			return fmt.Errorf("slack: %s: %s", doing, answer.Err)
-		}
-		return bus.Reject(fmt.Errorf("slack: %s: %s", doing, answer.Err))
-	}
-	if status, ok := errors.AsType[slack.StatusCodeError](err); ok {
-		err := fmt.Errorf("slack: %s: answered %d %s", doing, status.Code, http.StatusText(status.Code))
-		if status.Code/100 == 3 || status.Code/100 == 4 {
-			return bus.Reject(err)
-		}
-		return err
-	}
-	return fmt.Errorf("slack: %s: %w", doing, err)
-}
-
 type webhook struct {
 	cfg Config
 	env notifier.Env
@@ -205,36 +101,41 @@ type webhook struct {
 
 // Send posts a message for what is worth one: an edit is not possible.
 func (c *webhook) Send(ctx context.Context, n event.Notification, th notifier.Thread) (notifier.Thread, error) {
-	if n.Update == "updated" {
+	if n.Update == "updated" || n.Update == "quiet" {
 		return th, nil
 	}
 	hook, err := readSecret("webhook_url_file", c.cfg.WebhookURLFile)
 	if err != nil {
 		return th, err
 	}
-	text, blocks := message(n.Report)
-	if err := slack.PostWebhookCustomHTTPContext(ctx, hook, c.env.HTTP, &slack.WebhookMessage{
-		Text: text, Blocks: &slack.Blocks{BlockSet: blocks},
-	}); err != nil {
-		return th, classify("post to webhook", withoutURL(err))
+	m := message(n)
+	body, err := json.Marshal(slack.WebhookMessage{Text: m.text, Blocks: &slack.Blocks{BlockSet: m.blocks}})
+	if err != nil {
+		return th, bus.Reject(fmt.Errorf("slack: %w", err))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, hook, bytes.NewReader(body))
+	if err != nil {
+		// The error of a bad URL would hold the URL.
+		return th, bus.Reject(notifier.Refused(errors.New("slack: webhook_url_file does not hold a URL")))
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if _, err := notifier.Post(ctx, c.env.HTTP, req, c.env.Now()); err != nil {
+		return th, fmt.Errorf("slack: webhook: %w", err)
 	}
 	th.Ref = n.Incident
 	return th, nil
 }
 
-// withoutURL takes the address out of an HTTP client's error: a webhook's
-// address is its secret.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
-}
-
+// readSecret reads a file at every delivery, so that a new secret needs no
+// restart. A file that is not there may come: it is a mount.
 func readSecret(field, file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("slack: %s: %w", field, err)
+		return "", notifier.Unsent(fmt.Errorf("slack: %s: %w", field, err))
 	}
-	return strings.TrimSpace(string(b)), nil
+	s := strings.TrimSpace(string(b))
+	if s == "" {
+		return "", notifier.Unsent(fmt.Errorf("slack: %s: %s is empty", field, file))
+	}
+	return s, nil
 }

@@ -6,14 +6,13 @@
 package teams
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
-
-	"github.com/atc0005/go-teams-notify/v2/adaptivecard"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -23,9 +22,14 @@ import (
 
 func init() {
 	notifier.Builtin.Register(notifier.Define("teams",
-		"Adaptive cards to Microsoft Teams through a Workflows webhook.", false,
+		"Adaptive cards to Microsoft Teams through a Workflows webhook.", notifier.Traits{Examples: []string{example}},
 		func() Config { return Config{} }, New))
 }
+
+const example = `# The file holds the URL of the workflow
+# "Post to a channel when a webhook request is received".
+url_file: /etc/oncall/secrets/teams-url
+`
 
 // Config is a channel of type teams.
 type Config struct {
@@ -51,20 +55,23 @@ func New(cfg Config, env notifier.Env) (notifier.Channel, error) {
 	return &channel{cfg: cfg, env: env}, nil
 }
 
-// Send posts a card.
+// Send posts a card. A workflow answers 202 Accepted, or an error of its own.
 func (c *channel) Send(ctx context.Context, n event.Notification, th notifier.Thread) (notifier.Thread, error) {
+	if n.Update == "updated" || n.Update == "quiet" {
+		return th, nil
+	}
 	secret, err := os.ReadFile(c.cfg.URLFile)
 	if err != nil {
-		return th, fmt.Errorf("teams: url_file: %w", err)
+		return th, notifier.Unsent(fmt.Errorf("teams: url_file: %w", err)) // a mount may come
 	}
-	msg, err := message(n)
+	body, err := message(n)
 	if err != nil {
-		return th, bus.Reject(err)
+		return th, bus.Reject(notifier.Unsent(fmt.Errorf("teams: %w", err)))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSpace(string(secret)), msg.Payload())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSpace(string(secret)), bytes.NewReader(body))
 	if err != nil {
 		// The error of a bad URL would hold the URL.
-		return th, bus.Reject(errors.New("teams: url_file does not hold a URL"))
+		return th, bus.Reject(notifier.Refused(errors.New("teams: url_file does not hold a URL")))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if _, err := notifier.Post(ctx, c.env.HTTP, req, c.env.Now()); err != nil {
@@ -72,72 +79,4 @@ func (c *channel) Send(ctx context.Context, n event.Notification, th notifier.Th
 	}
 	th.Ref = n.Incident
 	return th, nil
-}
-
-// escape makes telemetry text inert in the Markdown subset of cards, and in
-// the <at> mentions of Teams.
-func escape(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r == 0x7f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return -1
-		}
-		return r
-	}, s)
-	return strings.NewReplacer("<", "‹", ">", "›", "[", `\[`, "]", `\]`, "*", `\*`, "_", `\_`, "`", "ˋ", "#", `\#`).Replace(s)
-}
-
-func message(n event.Notification) (*adaptivecard.Message, error) {
-	r := n.Report
-	card := adaptivecard.NewCard()
-	card.SetFullWidth()
-	title := r.Headline
-	if r.State == event.Resolved {
-		title = "Resolved: " + title
-	}
-	elements := []adaptivecard.Element{adaptivecard.NewTitleTextBlock(escape(title), true)}
-	text := func(s string) {
-		if s != "" {
-			elements = append(elements, adaptivecard.NewTextBlock(s, true))
-		}
-	}
-	text(escape(r.TLDR))
-	if len(r.Causes) == 0 {
-		text("**Likely cause**: no cause stands out")
-	} else {
-		var b strings.Builder
-		b.WriteString("**Likely cause**")
-		for _, c := range r.Causes[:min(3, len(r.Causes))] {
-			fmt.Fprintf(&b, "\n\n- %s (%s)", escape(c.Text), c.Confidence)
-		}
-		text(b.String())
-	}
-	if len(r.Checks) > 0 {
-		text("**Next check** (read only): " + escape(r.Checks[0].Why))
-		text(escape(r.Checks[0].Command))
-	}
-	if len(r.Rollback) > 0 && r.State == event.Open {
-		text("**Rollback (needs a human)**")
-		text(escape(r.Rollback[0].Command))
-	}
-	text("oncall why " + event.ShortID(r.Incident))
-	if err := card.AddElement(false, elements...); err != nil {
-		return nil, fmt.Errorf("teams: %w", err)
-	}
-	for _, l := range r.Links[:min(3, len(r.Links))] {
-		a, err := adaptivecard.NewActionOpenURL(l.URL, l.Title)
-		if err != nil {
-			continue // a link that Teams refuses is not worth losing the card
-		}
-		if err := card.AddAction(false, a); err != nil {
-			return nil, fmt.Errorf("teams: %w", err)
-		}
-	}
-	msg, err := adaptivecard.NewMessageFromCard(card)
-	if err != nil {
-		return nil, fmt.Errorf("teams: %w", err)
-	}
-	if err := msg.Prepare(); err != nil {
-		return nil, fmt.Errorf("teams: %w", err)
-	}
-	return msg, nil
 }

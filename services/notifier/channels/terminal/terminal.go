@@ -2,6 +2,7 @@
 package terminal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,9 +18,9 @@ import (
 
 func init() {
 	notifier.Builtin.Register(notifier.Define("terminal",
-		"Reports on standard output.", false,
+		"Reports on standard output.", notifier.Traits{Examples: []string{"brief: false\n"}},
 		func() Config { return Config{} },
-		func(cfg Config, _ notifier.Env) (notifier.Channel, error) { return New(cfg, os.Stdout), nil }))
+		func(cfg Config, env notifier.Env) (notifier.Channel, error) { return New(cfg, env.Out), nil }))
 }
 
 // Config is a channel of type terminal.
@@ -57,18 +58,36 @@ func (c *channel) Send(_ context.Context, n event.Notification, th notifier.Thre
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := Options(c.out, c.cfg.Color)
-	var err error
-	if c.cfg.Brief {
-		_, err = fmt.Fprintf(c.out, "%s %s\n", n.Update, render.Plain(n.Report.Headline))
-	} else {
-		_, err = fmt.Fprintln(c.out)
-		if err == nil {
-			err = render.Report(c.out, render.Table, n.Report, o)
+	var b bytes.Buffer
+	switch {
+	case c.cfg.Brief:
+		fmt.Fprintf(&b, "%s %s\n", n.Update, render.Plain(n.Report.Headline))
+	case n.Update == "digest":
+		digest(&b, n.Report)
+	default:
+		b.WriteByte('\n')
+		if err := render.Report(&b, render.Table, n.Report, o); err != nil {
+			return th, fmt.Errorf("terminal: %w", err)
 		}
 	}
-	if err != nil {
+	if _, err := c.out.Write(b.Bytes()); err != nil {
 		return th, fmt.Errorf("terminal: %w", err)
 	}
 	th.Ref = n.Incident
 	return th, nil
+}
+
+// digest lists what was not sent. Its headings have no reference.
+func digest(b *bytes.Buffer, r event.Report) {
+	fmt.Fprintf(b, "\n%s\n%s\n", render.Plain(r.Headline), render.Plain(r.TLDR))
+	for _, e := range r.Timeline {
+		if e.Ref == "" {
+			fmt.Fprintln(b, render.Plain(e.What))
+			continue
+		}
+		fmt.Fprintf(b, "  %s  %s\n", event.ShortID(e.Ref), render.Plain(e.What))
+	}
+	if len(r.Timeline) > 0 {
+		fmt.Fprintln(b, "Why: oncall why ID")
+	}
 }
