@@ -143,14 +143,30 @@ func statusLines(o object) []string {
 		}
 		out = append(out, line)
 	}
-	return append(out, containerLines(status)...)
+	return append(out, containerLines(o)...)
 }
 
-func containerLines(status object) []string {
+// containerLines say how the containers of a pod are, and within which image
+// and limits they run.
+func containerLines(pod object) []string {
 	var out []string
-	for _, list := range []string{"initContainerStatuses", "containerStatuses"} {
-		for _, c := range children(status, list) {
+	spec, status := child(pod, "spec"), child(pod, "status")
+	for _, list := range [][2]string{{"initContainerStatuses", "initContainers"}, {"containerStatuses", "containers"}} {
+		for _, c := range children(status, list[0]) {
 			line := fmt.Sprintf("container %v ready=%v restarts=%v", c["name"], c["ready"], c["restartCount"])
+			for _, want := range children(spec, list[1]) {
+				if want["name"] != c["name"] {
+					continue
+				}
+				if image := text(want, "image"); image != "" {
+					line += " image=" + image
+				}
+				for _, resource := range []string{"memory", "cpu"} {
+					if limit, ok := child(child(want, "resources"), "limits")[resource]; ok {
+						line += fmt.Sprintf(" %s_limit=%v", resource, limit)
+					}
+				}
+			}
 			for _, which := range []string{"state", "lastState"} {
 				for _, name := range []string{"waiting", "terminated", "running"} {
 					s, ok := child(c, which)[name].(object)
@@ -257,7 +273,7 @@ func (k kubernetes) pods(ctx context.Context, q Query, w kubeQuestion) (event.Ev
 			line += " " + r
 		}
 		e.Excerpt = append(e.Excerpt, line)
-		for _, c := range containerLines(status) {
+		for _, c := range containerLines(p) {
 			e.Excerpt = append(e.Excerpt, "  "+c)
 		}
 	}

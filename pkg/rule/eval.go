@@ -2,8 +2,8 @@ package rule
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -21,8 +21,8 @@ type Input struct {
 	Entity    event.Entity
 	Anomalies []event.Anomaly
 	Changes   []event.Change
-	// Evidence are the look-ups by name: pods, object, events, logs, node. A
-	// look-up that failed, or was not made, is empty to a rule.
+	// Evidence are the answers by the names of [Lookups]. A look-up that failed,
+	// or was not made, is empty to a rule.
 	Evidence map[string]event.Evidence
 	// Context is the kubectl context to print in commands; "" leaves it out.
 	Context string
@@ -74,52 +74,6 @@ func (r *Rule) answerable(in Input) bool {
 	})
 }
 
-func variables(in Input) (map[string]any, error) {
-	vars := map[string]any{
-		"entity":    map[string]string{"namespace": in.Entity.Namespace, "kind": in.Entity.Kind, "name": in.Entity.Name},
-		"anomalies": []any{}, "changes": []any{}, "pods": []any{}, "events": []any{}, "logs": []string{},
-		"object": map[string]any{}, "node": map[string]any{},
-	}
-	for name, v := range map[string]any{"anomalies": in.Anomalies, "changes": in.Changes} {
-		plain, err := jsonValue(v)
-		if err != nil {
-			return nil, fmt.Errorf("rules: %s: %w", name, err)
-		}
-		if plain != nil {
-			vars[name] = plain
-		}
-	}
-	for name, e := range in.Evidence {
-		if e.Failed != "" {
-			continue
-		}
-		switch name {
-		case "logs":
-			vars["logs"] = append([]string{}, e.Excerpt...)
-		case "pods", "events":
-			if items, ok := e.Values["items"].([]any); ok {
-				vars[name] = items
-			}
-		case "object", "node":
-			if o, ok := e.Values["object"].(map[string]any); ok {
-				vars[name] = o
-			}
-		}
-	}
-	return vars, nil
-}
-
-// jsonValue is a value as JSON would carry it, so that rules see the field
-// names of the published schemas.
-func jsonValue(v any) (any, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	var out any
-	return out, json.Unmarshal(b, &out)
-}
-
 func (r *Rule) match(ctx context.Context, in Input, vars map[string]any) (Match, bool) {
 	values := map[string]string{"namespace": in.Entity.Namespace, "kind": strings.ToLower(in.Entity.Kind), "name": in.Entity.Name, "entity": in.Entity.String()}
 	for _, name := range sortedKeys(r.values) {
@@ -134,12 +88,36 @@ func (r *Rule) match(ctx context.Context, in Input, vars map[string]any) (Match,
 		Cause: r.Cause, Title: fill(r.Title, values, plain), Detail: fill(r.Detail, values, plain), Since: since(in),
 	}
 	for _, c := range r.Checks {
-		f.Checks = append(f.Checks, event.Check{Why: fill(c.Why, values, plain), Command: command(c.Command, values, in.Context)})
+		f.Checks = r.print(f.Checks, c, in, values)
 	}
 	for _, c := range r.Rollback {
-		f.Rollback = append(f.Rollback, event.Check{Why: fill(c.Why, values, plain), Command: command(c.Command, values, in.Context)})
+		f.Rollback = r.print(f.Rollback, c, in, values)
 	}
 	return Match{Finding: f, Tags: r.Tags, Evidence: r.Needs}, true
+}
+
+// revised are the kinds that `kubectl rollout` knows.
+var revised = []string{"Deployment", "StatefulSet", "DaemonSet", "Workload"}
+
+// print adds a command for an entity to a list, in the words of the entity's
+// kind, or leaves it out where the kind has no such command.
+func (r *Rule) print(list []event.Check, c Command, in Input, values map[string]string) []event.Check {
+	template, values := c.Command, maps.Clone(values)
+	if strings.Contains(template, " rollout ") && !slices.Contains(revised, in.Entity.Kind) {
+		if in.Entity.Kind != "Rollout" {
+			return list
+		}
+		// Argo Rollouts has its own plug-in for kubectl.
+		if strings.Contains(template, "rollout undo") {
+			template = "kubectl argo rollouts -n {{namespace}} undo {{name}}"
+		} else {
+			template = "kubectl -n {{namespace}} describe rollout {{name}}"
+		}
+	}
+	if in.Entity.Kind == "Workload" {
+		values["kind"] = "deployment" // the likeliest of those that the name may be
+	}
+	return append(list, event.Check{Why: fill(c.Why, values, plain), Command: command(template, values, in.Context)})
 }
 
 func since(in Input) time.Time {

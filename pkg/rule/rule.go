@@ -26,16 +26,16 @@ type Rule struct {
 	Doc string `yaml:"doc"`
 	// Kinds limits the rule to kinds of entities. Empty: all.
 	Kinds []string `yaml:"kinds"`
-	// Needs are the look-ups the condition reads: pods, object, events, logs or
-	// node. The rule is not asked when all of them have failed: no access is not
-	// absence.
+	// Needs are the look-ups the condition reads, of [Lookups]. The rule is not
+	// asked when all of them have failed: no access is not absence.
 	Needs []string `yaml:"needs"`
 	// When is a CEL expression that gives true or false.
 	When string `yaml:"when"`
 	// Values are CEL expressions that give strings or numbers for the templates.
 	Values map[string]string `yaml:"values"`
-	// Title and Detail are templates: {{namespace}}, {{name}}, {{kind}} and the
-	// Values.
+	// Title and Detail are templates: {{namespace}}, {{name}}, {{kind}},
+	// {{entity}} and the Values. What they claim has to stand in the look-ups:
+	// numbers and names come from Values, not from the rule's author.
 	Title  string `yaml:"title"`
 	Detail string `yaml:"detail"`
 	// Urgency is broken, soon or hygiene. Default: broken.
@@ -80,8 +80,11 @@ func (r *Rule) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// Lookups are the look-ups that rules can need.
-var Lookups = []string{"pods", "object", "events", "logs", "node"}
+// Lookups are the look-ups that rules can need: the pods of the entity, the
+// entity's own object, events about it and what it owns, lines of its logs that
+// look like trouble, the last lines of a container that crashed, the node that
+// its troubled pods share, and the autoscaler of its name.
+var Lookups = []string{"pods", "object", "events", "logs", "crash", "node", "hpa"}
 
 var idRE = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
@@ -169,7 +172,7 @@ const costLimit = 5_000_000
 
 func environment() (*cel.Env, error) {
 	return cel.NewEnv(
-		ext.Strings(), ext.Lists(), ext.Math(), ext.Sets(), cel.OptionalTypes(),
+		cel.OptionalTypes(), ext.Strings(), ext.Lists(), ext.Math(), ext.Sets(), ext.Bindings(), ext.Regex(), quantities,
 		cel.Variable("entity", cel.MapType(cel.StringType, cel.StringType)),
 		cel.Variable("anomalies", cel.ListType(cel.DynType)),
 		cel.Variable("changes", cel.ListType(cel.DynType)),
@@ -178,6 +181,9 @@ func environment() (*cel.Env, error) {
 		cel.Variable("node", cel.DynType),
 		cel.Variable("events", cel.ListType(cel.DynType)),
 		cel.Variable("logs", cel.ListType(cel.StringType)),
+		cel.Variable("containers", cel.ListType(cel.DynType)),
+		cel.Variable("crash", cel.ListType(cel.StringType)),
+		cel.Variable("hpa", cel.DynType),
 	)
 }
 
