@@ -149,19 +149,34 @@ func TestErrorsBecomeAReportAndTheRecordingReplaysExactly(t *testing.T) {
 	tap(t, h.Bus)
 
 	dir := filepath.Join(t.TempDir(), "bundle")
-	if _, err := pipeline.Record(t.Context(), h.Bus, dir, bundle.Manifest{Name: "errors"}); err != nil {
+	if _, err := pipeline.Record(t.Context(), h.Bus, dir, pipeline.Recording{Manifest: bundle.Manifest{Name: "errors"}}); err != nil {
 		t.Fatal(err)
 	}
-	var digests []string
-	for range 2 {
-		digests = append(digests, replay(t, dir))
+	exact := map[string]string{}
+	for name, r := range map[string]pipeline.Replay{
+		"once":              {},
+		"again":             {},
+		"by two workers":    {Workers: 2},
+		"by seven workers":  {Workers: 7},
+		"from the sources":  {From: pipeline.FromSources},
+		"from anomalies":    {From: pipeline.FromAnomalies},
+		"sources, by three": {From: pipeline.FromSources, Workers: 3},
+	} {
+		d, c := replay(t, dir, r)
+		exact[d] += " " + name
+		if got := c.String(); got != fmt.Sprintf("replayed %d incidents: equal to the recording", c.Incidents) && got != "replayed 1 incident: equal to the recording" {
+			t.Errorf("%s: %s", name, got)
+		}
+		if strings.HasPrefix(d, "0 ") {
+			t.Errorf("%s: found nothing", name)
+		}
 	}
-	if digests[0] != digests[1] || strings.HasPrefix(digests[0], "0 ") {
-		t.Errorf("two replays of one bundle: %s, %s", digests[0], digests[1])
+	if len(exact) != 1 {
+		t.Errorf("replays of one bundle differ: %v", exact)
 	}
 }
 
-func replay(t *testing.T, dir string) string {
+func replay(t *testing.T, dir string, r pipeline.Replay) (string, pipeline.Comparison) {
 	t.Helper()
 	b, err := bundle.Open(dir)
 	if err != nil {
@@ -169,14 +184,19 @@ func replay(t *testing.T, dir string) string {
 	}
 	h := open(t, "")
 	defer func() { _ = h.Close() }()
-	if err := (&pipeline.Replay{Host: h, Bundle: b}).Run(t.Context()); err != nil {
+	r.Host, r.Bundle = h, b
+	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d, err := pipeline.Digest(t.Context(), h.Bus)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	c, err := pipeline.Compare(t.Context(), b, h.Bus, r.From)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, c
 }
 
 // tap validates everything on every stream against its published schema.

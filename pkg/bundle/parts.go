@@ -25,6 +25,11 @@ func (b *Bundle) Events() iter.Seq2[event.KubeEvent, error] {
 	return jsonLines[event.KubeEvent](b, "events.jsonl")
 }
 
+// Lines yields the JSON values of a file with one a line, as they are.
+func (b *Bundle) Lines(name string) iter.Seq2[json.RawMessage, error] {
+	return jsonLines[json.RawMessage](b, name)
+}
+
 // Object is one line of objects.jsonl: a Kubernetes object as it was, in its
 // own JSON. When it was seen so is in its annotations, so that the file is
 // still one of Kubernetes objects.

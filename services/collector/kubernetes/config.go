@@ -38,6 +38,9 @@ type Config struct {
 	// oncall/team, app.kubernetes.io/name, part-of, component and managed-by,
 	// app, helm.sh/chart, and runbook and dashboard annotations.
 	OwnershipLabels []string `yaml:"ownership_labels"`
+	// Observe is called with every state of every object that is read, in turn;
+	// for recordings. It is not for the configuration file.
+	Observe func(Observation) `yaml:"-"`
 }
 
 var ownershipLabels = []string{

@@ -15,6 +15,9 @@ import (
 // event of our own, whose identity is the container and the time of its end, so
 // that reading the pod again repeats nothing.
 
+// ours is the reporting controller of events that nobody but us writes.
+const ours = "oncall"
+
 // takeKills notes the OOM kills that a pod's status shows.
 func (w *world) takeKills(p *pod, o *corev1.Pod) {
 	for _, list := range [][]corev1.ContainerStatus{o.Status.InitContainerStatuses, o.Status.ContainerStatuses} {
@@ -45,7 +48,7 @@ func (w *world) takeKills(p *pod, o *corev1.Pod) {
 					Reason:         "OOMKilled", Type: "Warning", Count: 1, FirstTimestamp: at, LastTimestamp: at,
 					Message:             fmt.Sprintf("container %s was killed for exceeding its memory limit (exit code %d)", clip(c.Name, 64), t.ExitCode),
 					Source:              event.KubeSource{Component: "pod status", Host: o.Spec.NodeName},
-					ReportingController: "oncall",
+					ReportingController: ours,
 				})
 			}
 		}

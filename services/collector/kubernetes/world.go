@@ -137,6 +137,7 @@ func (w *world) take(obj runtime.Object, listed bool) {
 	if !ok || w.excluded(o.GetNamespace()) {
 		return
 	}
+	w.observe(obj, false)
 	tell := w.started && !listed
 	switch o := obj.(type) {
 	case *corev1.Event:
@@ -267,6 +268,7 @@ func (w *world) remove(obj runtime.Object) {
 	if !ok || w.excluded(o.GetNamespace()) {
 		return
 	}
+	w.observe(obj, true)
 	key, ref := keyOf(obj), kube.Ref{Namespace: o.GetNamespace(), Kind: kindOf(obj), Name: o.GetName()}
 	switch o := obj.(type) {
 	case *corev1.Event:

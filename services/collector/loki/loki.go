@@ -116,6 +116,10 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newSource(cfg, env, up), nil
+}
+
+func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 	matchers := cfg.ExtraMatchers
 	for _, ns := range cfg.ExcludeNamespaces {
 		matchers = strings.TrimPrefix(matchers+fmt.Sprintf(", namespace!=%q", ns), ", ")
@@ -127,7 +131,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	}
 	s.hash = event.SeriesHash(event.HashStrings(s.query, cfg.Window.String()))[:8]
 	env.Metrics.MustRegister(s.dropped, s.sampled)
-	return s, nil
+	return s
 }
 
 // Name is the configured name.

@@ -80,6 +80,7 @@ type Source struct {
 	cfg      Config
 	env      collector.Env
 	client   *promql.Client
+	ask      answers
 	families []Family
 	entities *entities.Map
 
@@ -106,7 +107,8 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{cfg: cfg, env: env, client: promql.New(up), families: families, entities: names}, nil
+	client := promql.New(up)
+	return &Source{cfg: cfg, env: env, client: client, ask: client, families: families, entities: names}, nil
 }
 
 // Name is the configured name.
@@ -229,7 +231,7 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			v, err := s.client.Instant(ctx, q.text(s.cfg.Window), at)
+			v, err := s.ask.Instant(ctx, q.text(s.cfg.Window), at)
 			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
 				// One query that this server refuses must not blind the others.
 				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", err)
@@ -319,7 +321,7 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 	for _, f := range s.families {
 		guards = append(guards, f.Guard)
 	}
-	present, err := s.client.Has(ctx, guards, at)
+	present, err := s.ask.Has(ctx, guards, at)
 	if err != nil {
 		return err
 	}
@@ -335,7 +337,7 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 			`group by (namespace, replicaset, owner_kind, owner_name) (kube_replicaset_owner)`,
 			`group by (namespace, job_name, owner_kind, owner_name) (kube_job_owner)`,
 		} {
-			if vs[i], err = s.client.Instant(ctx, expr, at); err != nil {
+			if vs[i], err = s.ask.Instant(ctx, expr, at); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,256 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/bundle"
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/redact"
+	"github.com/oncall-copilot/oncall/services/collector"
+	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
+	"github.com/oncall-copilot/oncall/services/collector/loki"
+	"github.com/oncall-copilot/oncall/services/collector/prometheus"
+)
+
+// recordedSource is a source that ends.
+type recordedSource interface {
+	collector.Source
+	End() time.Time
+}
+
+// collect runs the collector with sources that read the bundle, until all of
+// it and its last ticks are on the bus.
+func (r *Replay) collect(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sources, err := r.sources(ctx)
+	if err != nil {
+		return err
+	}
+	set := collector.Settings{
+		Env: r.Host.Env("collector"),
+		// Nobody waits for a recording: a source that is slow is not blind.
+		Patience: 365 * 24 * time.Hour,
+	}
+	ends := map[*event.Stream]time.Time{}
+	ended := make(chan struct{}, len(sources)) // each ends once
+	left := 0
+	for stream, list := range sources {
+		for _, s := range list {
+			set.Sources = append(set.Sources, collector.Running{Source: ending{s, func() { ended <- struct{}{} }}, Streams: []*event.Stream{stream}})
+			if end, ok := ends[stream]; !ok || s.End().Before(end) {
+				ends[stream] = s.End() // a stream closes as far as its slowest source
+			}
+			left++
+		}
+	}
+	done := make(chan error, 1) // the collector's end
+	go func() { done <- collector.NewCollector(set).Run(ctx) }()
+	for ; left > 0; left-- {
+		select {
+		case <-ended:
+		case err := <-done:
+			return cmp.Or(err, context.Cause(ctx), errors.New("collector ended before the recording"))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	for stream, end := range ends {
+		if err := r.ticked(ctx, stream, end); err != nil {
+			return err
+		}
+	}
+	cancel(nil)
+	return clean(<-done)
+}
+
+// ticked waits for the tick that closes a stream.
+func (r *Replay) ticked(ctx context.Context, s *event.Stream, end time.Time) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errDone := errors.New("ticked")
+	// The last partition's tick is published after those of all others.
+	err := r.Host.Bus.Read(ctx, s, bus.ReadOptions{Filters: []string{tickSubject(s)}, Follow: true}, func(m bus.Message) error {
+		if t, ok := m.Data.(event.Tick); ok && !t.Watermark.Before(end.Truncate(time.Millisecond)) {
+			return errDone
+		}
+		return nil
+	})
+	if errors.Is(err, errDone) {
+		return nil
+	}
+	return err
+}
+
+func tickSubject(s *event.Stream) string {
+	tick := event.Tick{Partition: event.Partitions - 1}
+	switch s {
+	case event.Metrics:
+		return event.MetricsTick.Subject(tick)
+	case event.Logs:
+		return event.LogsTick.Subject(tick)
+	}
+	return event.EventsTick.Subject(tick)
+}
+
+// ending tells when a source has come to its end.
+type ending struct {
+	collector.Source
+	ended func()
+}
+
+func (e ending) Run(ctx context.Context, cursor []byte, emit collector.Emit) error {
+	err := e.Source.Run(ctx, cursor, emit)
+	if err == nil {
+		e.ended()
+	}
+	return err
+}
+
+// sources makes a source of each thing that the bundle holds, by the stream
+// that it writes.
+func (r *Replay) sources(ctx context.Context) (map[*event.Stream][]recordedSource, error) {
+	red, err := redact.Load(ctx, redact.Settings{Policies: r.Host.Policies, Bus: r.Host.Bus})
+	if err != nil {
+		return nil, err
+	}
+	env := collector.Env{
+		Log: r.Host.Log, Metrics: r.Host.Metrics, Health: r.Host.Health, Policies: r.Host.Policies, Now: time.Now,
+		Redact: red, Audit: func(event.Audit) {}, Cluster: r.Host.Config.Cluster,
+	}
+	began := time.Now()
+	m := r.Bundle.Manifest
+	wait := func(ctx context.Context, at time.Time) error {
+		if r.Clock != nil && m.End.After(m.Start) {
+			r.Clock(at, float64(at.Sub(m.Start))/float64(m.End.Sub(m.Start)))
+		}
+		return r.wait(ctx, began, at)
+	}
+	out := map[*event.Stream][]recordedSource{}
+	for _, f := range []func(collector.Env, func(context.Context, time.Time) error) (*event.Stream, []recordedSource, error){r.metricSources, r.logSources, r.kubernetesSource} {
+		stream, list, err := f(env, wait)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			out[stream] = list
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("bundle %s: metrics.om, logs.jsonl, events.jsonl and objects.jsonl are empty", m.Name)
+	}
+	return out, nil
+}
+
+// sourceOf is the name of the source that a line or series came from.
+func sourceOf(name, kind string) string { return cmp.Or(name, kind) }
+
+func (r *Replay) metricSources(env collector.Env, wait func(context.Context, time.Time) error) (*event.Stream, []recordedSource, error) {
+	if !r.Bundle.Has("metrics.om") {
+		return event.Metrics, nil, nil
+	}
+	m, err := r.Bundle.Metrics()
+	if err != nil {
+		return nil, nil, err
+	}
+	by := map[string][]event.Series{}
+	for _, s := range m.Series {
+		name := sourceOf(s.Labels.Get(event.LabelSource), "prometheus")
+		by[name] = append(by[name], s)
+	}
+	var out []recordedSource
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		s, err := prometheus.NewRecorded(name, by[name], env, wait)
+		if err != nil {
+			return nil, nil, fmt.Errorf("bundle %s: metrics.om: %w", r.Bundle.Manifest.Name, err)
+		}
+		out = append(out, s)
+	}
+	return event.Metrics, out, nil
+}
+
+func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.Time) error) (*event.Stream, []recordedSource, error) {
+	if !r.Bundle.Has("logs.jsonl") {
+		return event.Logs, nil, nil
+	}
+	by := map[string][]loki.Entry{}
+	for l, err := range r.Bundle.Logs() {
+		if err != nil {
+			return nil, nil, err
+		}
+		name := sourceOf(l.Labels[event.LabelSource], "loki")
+		by[name] = append(by[name], loki.Entry{Time: l.Timestamp, Labels: l.Labels, Line: l.Line})
+	}
+	var out []recordedSource
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, loki.NewRecorded(name, by[name], r.Bundle.Manifest.Start, r.Bundle.Manifest.End, env, wait))
+	}
+	return event.Logs, out, nil
+}
+
+func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, time.Time) error) (*event.Stream, []recordedSource, error) {
+	m := r.Bundle.Manifest
+	var objects []kubernetes.Observation
+	if r.Bundle.Has("objects.jsonl") {
+		for o, err := range r.Bundle.Objects() {
+			if err != nil {
+				return nil, nil, err
+			}
+			at, ok := o.Seen()
+			if !ok {
+				at = m.Start // without a word about it, it was always so
+			}
+			objects = append(objects, kubernetes.Observation{Time: at, Object: o.JSON, Gone: o.Gone()})
+		}
+	}
+	var events []json.RawMessage
+	if r.Bundle.Has("events.jsonl") {
+		for e, err := range r.Bundle.Lines("events.jsonl") {
+			if err != nil {
+				return nil, nil, err
+			}
+			events = append(events, e)
+		}
+	}
+	if len(objects) == 0 && len(events) == 0 {
+		return event.KubeEvents, nil, nil
+	}
+	s, err := kubernetes.NewRecorded("kubernetes", objects, events, m.Start, m.End, env, wait)
+	if err != nil {
+		return nil, nil, fmt.Errorf("bundle %s: objects.jsonl, events.jsonl: %w", m.Name, err)
+	}
+	return event.KubeEvents, []recordedSource{s}, nil
+}
+
+// observer writes objects.jsonl while objects are seen.
+type observer struct{ w *bundle.Writer }
+
+// observe adds one state of an object.
+func (o observer) observe(seen kubernetes.Observation) error {
+	var fields map[string]any
+	if err := json.Unmarshal(seen.Object, &fields); err != nil {
+		return err
+	}
+	meta, _ := fields["metadata"].(map[string]any)
+	if meta == nil {
+		return errors.New("object without metadata")
+	}
+	notes, _ := meta["annotations"].(map[string]any)
+	if notes == nil {
+		notes = map[string]any{}
+		meta["annotations"] = notes
+	}
+	notes[bundle.AnnotationSeen] = seen.Time.UTC().Format(time.RFC3339Nano)
+	if seen.Gone {
+		notes[bundle.AnnotationGone] = "true"
+	}
+	return o.w.Write(fields)
+}
