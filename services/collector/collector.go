@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,9 @@ type Collector struct {
 	progress *progress
 	kick     chan struct{}
 	now      func() time.Time
+	until    time.Time
+	held     func()
+	holding  atomic.Int32 // sources that have come to until
 
 	batches *prometheus.CounterVec
 	skipped *prometheus.CounterVec
@@ -46,6 +50,9 @@ type Settings struct {
 	// Serve are further functions that run beside the sources on every replica:
 	// look-ups, receivers.
 	Serve []func(context.Context) error
+	// Until and Held are those of [Config].
+	Until time.Time
+	Held  func()
 	// Patience is how long a source that cannot be read holds its stream back.
 	Patience time.Duration
 	Now      func() time.Time
@@ -57,7 +64,7 @@ func NewCollector(s Settings) *Collector {
 		s.Now = time.Now
 	}
 	c := &Collector{
-		env: s.Env, sources: s.Sources, serve: s.Serve, now: s.Now,
+		env: s.Env, sources: s.Sources, serve: s.Serve, now: s.Now, until: s.Until, held: s.Held,
 		progress: newProgress(s.Patience, s.Now()), kick: make(chan struct{}, 1), // one is enough: a kick says "look"
 		batches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_events_total", Help: "Events stored, by source and stream."}, []string{"source", "stream"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_skipped_windows_total", Help: "Steps or windows given up because of a budget or the source's retention, by source."}, []string{"source"}),
@@ -128,7 +135,15 @@ func (c *Collector) read(ctx context.Context, kv bus.KV, s Source) error {
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("source %s: cursor: %w", s.Name(), err)
 	}
-	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error { return c.store(ctx, kv, s.Name(), e) })
+	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error {
+		if !c.until.IsZero() && e.Closed.After(c.until) {
+			c.holding.Add(1)
+			c.look()
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return c.store(ctx, kv, s.Name(), e)
+	})
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("source %s: %w", s.Name(), err)
 	}
@@ -153,11 +168,16 @@ func (c *Collector) store(ctx context.Context, kv bus.KV, source string, e Emiss
 	if cursor := c.progress.record(source, e, c.now()); cursor != nil {
 		c.keep(ctx, kv, position{source, cursor})
 	}
+	c.look()
+	return nil
+}
+
+// look makes the ticks be looked at.
+func (c *Collector) look() {
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // keep stores a cursor. One that lags costs only repeats.
@@ -186,9 +206,11 @@ func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
+		held := int(c.holding.Load()) == len(c.sources) // before the last look
 		for s, ticks := range c.progress.due(c.now()) {
 			for _, tick := range ticks {
 				if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
+					held = false
 					if ctx.Err() == nil {
 						c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
 					}
@@ -198,6 +220,10 @@ func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 					c.keep(ctx, kv, p)
 				}
 			}
+		}
+		if held && c.held != nil {
+			c.held()
+			c.held = nil
 		}
 		select {
 		case <-ctx.Done():

@@ -29,6 +29,13 @@ type Config struct {
 	// made at the first start and kept on the bus.
 	RedactionKey string `yaml:"redaction_key"`
 
+	// Until ends the reading: what a source closes after it is not stored, and
+	// the source waits. Held is called when all have come to it, and their last
+	// ticks are stored. Both are for recordings, and not for the configuration
+	// file.
+	Until time.Time `yaml:"-"`
+	Held  func()    `yaml:"-"`
+
 	configured []configured
 }
 
@@ -230,7 +237,7 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 		return nil, err
 	}
 	audits := newAuditor(env)
-	set := Settings{Env: env, Patience: cfg.Patience, Serve: []func(context.Context) error{audits.run}}
+	set := Settings{Env: env, Patience: cfg.Patience, Until: cfg.Until, Held: cfg.Held, Serve: []func(context.Context) error{audits.run}}
 	mux := evidence.NewMux()
 	for _, c := range cfg.configured {
 		b, err := c.info.Build(c.cfg, Env{

@@ -142,6 +142,13 @@ type cursor struct {
 	End time.Time `json:"end"` // of the last window that is stored
 }
 
+// After is the cursor of a source that has read everything up to a time: it
+// goes on with the window that begins there.
+func After(at time.Time) []byte {
+	b, _ := json.Marshal(cursor{at.UTC()}) // a time of this era is JSON
+	return b
+}
+
 // Run reads every aligned window once it is Delay old.
 func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
 	var cur cursor

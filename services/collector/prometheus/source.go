@@ -122,6 +122,13 @@ type cursor struct {
 	Step time.Time `json:"step"` // the last step that is stored
 }
 
+// After is the cursor of a source that has read everything up to a time: it
+// goes on with the step after.
+func After(at time.Time) []byte {
+	b, _ := json.Marshal(cursor{at.UTC()}) // a time of this era is JSON
+	return b
+}
+
 // reprobe is how long what is there is taken to stay there.
 const reprobe = 5 * time.Minute
 
