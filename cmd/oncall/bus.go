@@ -86,10 +86,10 @@ The servers get the public halves (nats-keys), each service its own seed
 
 // writeKeys prints a Secret for each identity and one for the servers.
 func writeKeys(w io.Writer, namespace string) error {
-	secret := func(name, key, value string) {
-		fmt.Fprintf(w, "apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\n  labels:\n    app.kubernetes.io/part-of: oncall\nstringData:\n  %s: |\n%s---\n", name, namespace, key, value)
+	secret := func(name, data string) {
+		fmt.Fprintf(w, "apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\n  labels:\n    app.kubernetes.io/part-of: oncall\nstringData:\n%s---\n", name, namespace, data)
 	}
-	public := fmt.Sprintf("    ROUTE_PASSWORD: %q\n", rand.Text())
+	var public string
 	for _, i := range access.Identities() {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
@@ -104,8 +104,8 @@ func writeKeys(w io.Writer, namespace string) error {
 			return fmt.Errorf("make key of %s: %w", i.Name, err)
 		}
 		public += fmt.Sprintf("    %s: %q\n", i.Variable(), key)
-		secret("nats-"+i.Name, "seed", fmt.Sprintf("    %s\n", seed))
+		secret("nats-"+i.Name, fmt.Sprintf("  seed: %q\n", seed))
 	}
-	secret("nats-keys", "keys.conf", public)
+	secret("nats-keys", fmt.Sprintf("  keys.conf: |\n%s  routes.conf: |\n    ROUTE_PASSWORD: %q\n", public, rand.Text()))
 	return nil
 }

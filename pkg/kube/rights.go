@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -34,32 +36,34 @@ func (r Right) String() string {
 	return s
 }
 
-// Needed are the rights that the collector uses, nothing more.
+// watched are the resources that the collector lists and watches; those that
+// its look-ups list are among them.
+var watched = []Right{
+	{Resource: "configmaps"}, {Resource: "events"}, {Resource: "nodes"}, {Resource: "pods"}, {Resource: "services"},
+	{Group: "apps", Resource: "controllerrevisions"}, {Group: "apps", Resource: "daemonsets"}, {Group: "apps", Resource: "deployments"},
+	{Group: "apps", Resource: "replicasets"}, {Group: "apps", Resource: "statefulsets"},
+	{Group: "autoscaling", Resource: "horizontalpodautoscalers"},
+	{Group: "batch", Resource: "cronjobs"}, {Group: "batch", Resource: "jobs"},
+}
+
+// Needed are the rights that the collector uses, nothing more: to list and
+// watch what it follows, to get an object of any kind that may be looked up, and
+// to read the end of a container's log.
 func Needed() []Right {
 	var out []Right
-	for _, r := range []Right{
-		{Resource: "events"}, {Resource: "pods"}, {Resource: "nodes"}, {Resource: "services"}, {Resource: "configmaps"},
-		{Group: "apps", Resource: "deployments"}, {Group: "apps", Resource: "replicasets"}, {Group: "apps", Resource: "statefulsets"},
-		{Group: "apps", Resource: "daemonsets"}, {Group: "apps", Resource: "controllerrevisions"},
-		{Group: "batch", Resource: "jobs"}, {Group: "batch", Resource: "cronjobs"},
-		{Group: "autoscaling", Resource: "horizontalpodautoscalers"}, {Resource: "persistentvolumeclaims"},
-	} {
-		for _, verb := range []string{"get", "list", "watch"} {
+	for _, r := range watched {
+		for _, verb := range []string{"list", "watch"} {
 			r.Verb = verb
 			out = append(out, r)
 		}
 	}
-	for _, r := range []Right{
-		{Resource: "namespaces"}, {Resource: "persistentvolumes"}, {Resource: "resourcequotas"}, {Resource: "limitranges"},
-		{Resource: "endpoints"}, {Resource: "serviceaccounts"},
-		{Group: "discovery.k8s.io", Resource: "endpointslices"}, {Group: "networking.k8s.io", Resource: "ingresses"},
-		{Group: "networking.k8s.io", Resource: "networkpolicies"}, {Group: "policy", Resource: "poddisruptionbudgets"},
-		{Group: "storage.k8s.io", Resource: "storageclasses"},
-	} {
-		for _, verb := range []string{"get", "list"} {
-			r.Verb = verb
-			out = append(out, r)
+	for _, key := range slices.Sorted(maps.Keys(kinds)) {
+		k := kinds[key]
+		group := ""
+		if parts := strings.Split(k.Path, "/"); parts[1] == "apis" {
+			group = parts[2]
 		}
+		out = append(out, Right{Verb: "get", Group: group, Resource: k.Plural})
 	}
 	return append(out, Right{Verb: "get", Resource: "pods", Subresource: "log"})
 }

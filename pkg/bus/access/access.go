@@ -327,12 +327,15 @@ func covering(subjects []string) []string {
 	})
 }
 
+// KeysFile is the file of public keys, from where the written configuration is.
+const KeysFile = "../nats-keys/keys.conf"
+
 // Config writes the accounts of a NATS server: every identity by its public
 // key, which the configuration has under [Identity.Variable], and nobody
 // without one.
 func Config() string {
 	var b strings.Builder
-	b.WriteString("system_account: SYS\naccounts {\n  SYS {}\n  ONCALL {\n    jetstream: enabled\n    users: [\n")
+	b.WriteString("include \"" + KeysFile + "\"\nsystem_account: SYS\naccounts {\n  SYS {}\n  ONCALL {\n    jetstream: enabled\n    users: [\n")
 	for _, i := range Identities() {
 		fmt.Fprintf(&b, "      # %s: %s\n      {\n        nkey: $%s\n        permissions: {\n", i.Name, i.Doc, i.Variable())
 		write(&b, "publish", i.Publish)
