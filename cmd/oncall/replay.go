@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,173 +18,195 @@ import (
 	"github.com/oncall-copilot/oncall/services/notifier"
 )
 
+// replayFlags are the flags of `oncall replay`.
+type replayFlags struct {
+	from          string
+	speed         float64
+	workers       int
+	digest, quiet bool
+}
+
 func newReplay(o *options) *cobra.Command {
-	var digest, quiet bool
+	f := &replayFlags{}
 	c := &cobra.Command{
 		Use: "replay BUNDLE", Short: "Replay a recorded incident through the real pipeline, as fast as it goes.",
 		Long: `Replay a recorded incident through the real pipeline, on an embedded bus of its
 own. Nothing reads a clock, so that the same bundle gives the same incidents and
-reports, byte for byte, on every run: --digest prints a hash of them.`,
-		Args: exactArgs(1, "a bundle: a folder or a .tar.zst"),
+reports, byte for byte, on every run: --digest prints a hash of them.
+
+--from says where to begin: sources reads metrics.om, logs.jsonl, events.jsonl
+and objects.jsonl through the collector's own code; telemetry feeds the recorded
+streams to the detectors; anomalies feeds what the detectors had found to the
+correlator. When the bundle holds what the recorded run had found, the replay is
+compared with it; a difference is exit code 1.`,
+		Example: "  oncall replay examples/incidents/oom-after-rollout.tar.zst\n  oncall replay --from anomalies --digest incident-9kd",
+		Args:    exactArgs(1, "a bundle: a folder or a .tar.zst"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.workers < 1 || f.workers > event.Partitions {
+				return &service.UsageError{Err: fmt.Errorf("--workers %d: is not between 1 and %d", f.workers, event.Partitions)}
+			}
+			if f.speed < 0 {
+				return &service.UsageError{Err: fmt.Errorf("--speed %g: is negative; 1 is the speed it had, 0 as fast as it goes", f.speed)}
+			}
 			b, err := bundle.Open(args[0])
 			if err != nil {
 				return &service.UsageError{Err: err}
 			}
-			return replay(cmd.Context(), o, b, cmd.ErrOrStderr(), digest, quiet)
+			return replay(cmd.Context(), o, b, f, cmd.ErrOrStderr())
 		},
 	}
-	c.Flags().BoolVar(&digest, "digest", false, "print a hash of all that was found, and nothing else")
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "no lines while the incident develops")
+	c.Flags().StringVar(&f.from, "from", "", "sources, telemetry or anomalies; default: telemetry if it is recorded, else sources")
+	c.Flags().Float64Var(&f.speed, "speed", 0, "multiple of the speed it had; 0: as fast as it goes")
+	c.Flags().IntVar(&f.workers, "workers", 1, "detectors that share the work; the result is the same")
+	c.Flags().BoolVar(&f.digest, "digest", false, "print a hash of all that was found, and nothing else")
+	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no lines while the incident develops")
+	_ = c.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"sources", "telemetry", "anomalies"}, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
 	return c
 }
 
-// replay runs a bundle and prints how the incident develops, then the report
-// at its worst and its end.
-func replay(ctx context.Context, o *options, b *bundle.Bundle, notes io.Writer, digest, quiet bool) error {
+// openReplay opens a host for a replay of a bundle: a bus of its own, and
+// nobody to tell.
+func openReplay(ctx context.Context, o *options, b *bundle.Bundle, notes io.Writer) (*pipeline.Host, error) {
 	cfg, err := o.load()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg.Bus.URL, cfg.Obs.Listen, cfg.Obs.LogLevel = "", "", "error"
 	if b.Manifest.Cluster != "" {
 		cfg.Cluster = b.Manifest.Cluster
 	}
-	n := notifier.DefaultConfig() // a replay tells nobody
-	cfg.SetSection(notifier.Spec.Name, n)
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs)})
+	cfg.SetSection(notifier.Spec.Name, notifier.DefaultConfig())
+	return pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs)})
+}
+
+// replay runs a bundle and prints how the incident develops, then the report
+// at its worst and its end.
+func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, notes io.Writer) (err error) {
+	h, err := openReplay(ctx, o, b, notes)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = h.Close() }()
-	followCtx, stop := context.WithCancel(ctx)
-	followed := make(chan struct{})
-	go func() {
-		defer close(followed)
-		if digest || quiet || o.format() != render.Table {
-			return
-		}
-		_ = h.Bus.Read(followCtx, event.Incidents, bus.ReadOptions{Follow: true}, func(m bus.Message) error {
+	defer func() { err = errors.Join(err, h.Close()) }()
+	r := &pipeline.Replay{Host: h, Bundle: b, From: pipeline.From(f.from), Workers: f.workers}
+	if f.speed > 0 {
+		r.Pace = pipeline.Linear(b.Manifest.Start, f.speed)
+	}
+	stop := func() {}
+	if !f.digest && !f.quiet && o.format() == render.Table {
+		stop = follow(ctx, h.Bus, func(m bus.Message) {
 			if i, ok := m.Data.(event.Incident); ok {
-				fmt.Fprintf(o.out, "%s  %-9s %s  %s (%s)\n", i.Updated.UTC().Format("15:04:05"), i.State, i.Priority, render.Plain(i.Title), i.Reason)
+				fmt.Fprintln(o.out, develops(i))
 			}
-			return nil
-		})
-	}()
-	r := &pipeline.Replay{Host: h, Bundle: b}
+		}, event.Incidents)
+	}
 	err = r.Run(ctx)
 	stop()
-	<-followed
 	if err != nil {
 		return err
 	}
-	if digest {
+	c, err := pipeline.Compare(ctx, b, h.Bus, r.From)
+	if err != nil {
+		return err
+	}
+	if f.digest {
 		d, err := pipeline.Digest(ctx, h.Bus)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintln(o.out, d)
-		return nil
+	} else if err := printReports(ctx, o, h.Bus); err != nil {
+		return err
 	}
-	return printReports(ctx, o, h.Bus)
+	if c.Difference != "" {
+		return hint(errors.New(c.String()), service.ExitGate, "the recording was made by %s, this is oncall %s", b.Manifest.MadeBy, service.Version())
+	}
+	fmt.Fprintln(notes, "oncall:", c)
+	return nil
 }
 
-// printReports prints, for each incident that is worth it, the report at its
-// worst, and how it ended.
-func printReports(ctx context.Context, o *options, b *bus.Bus) error {
-	worst, last := map[string]event.Report{}, map[string]event.Report{}
-	var order []string
+// follow calls f with the messages of streams from their beginning until the
+// returned function is called, which waits for f.
+func follow(ctx context.Context, b *bus.Bus, f func(bus.Message), streams ...*event.Stream) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	for _, s := range streams {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			// An end before its time shows less and changes nothing.
+			_ = b.Read(ctx, s, bus.ReadOptions{Follow: true}, func(m bus.Message) error { f(m); return nil })
+		}()
+	}
+	return func() {
+		cancel()
+		for range streams {
+			<-done
+		}
+	}
+}
+
+// outcome is what became of one incident in a replay.
+type outcome struct {
+	worst event.Report // while it was open; the last of equals
+	last  event.Report
+}
+
+// outcomes are the incidents on a bus in the order they were reported first.
+func outcomes(ctx context.Context, b *bus.Bus) ([]outcome, error) {
+	var out []outcome
+	at := map[string]int{}
 	err := b.Read(ctx, event.Reports, bus.ReadOptions{}, func(m bus.Message) error {
 		r, ok := m.Data.(event.Report)
 		if !ok {
 			return nil
 		}
-		old, seen := worst[r.Incident]
+		i, seen := at[r.Incident]
 		if !seen {
-			order = append(order, r.Incident)
+			i = len(out)
+			at[r.Incident] = i
+			out = append(out, outcome{})
 		}
-		if r.State == event.Open && (!seen || !old.Priority.Worse(r.Priority)) {
-			worst[r.Incident] = r
+		w := &out[i].worst
+		if r.State == event.Open && (w.Incident == "" || r.Priority.Worse(w.Priority) || r.Priority == w.Priority && r.IncidentRevision >= w.IncidentRevision) {
+			*w = r
 		}
-		if r.IncidentRevision >= last[r.Incident].IncidentRevision {
-			last[r.Incident] = r
+		if r.IncidentRevision >= out[i].last.IncidentRevision {
+			out[i].last = r
 		}
 		return nil
 	})
+	return out, err
+}
+
+// printReports prints, for each incident that is worth it, the report at its
+// worst, and how it ended.
+func printReports(ctx context.Context, o *options, b *bus.Bus) error {
+	all, err := outcomes(ctx, b)
 	if err != nil {
 		return err
 	}
 	if o.format() == render.JSON || o.format() == render.YAML {
 		out := []event.Report{}
-		for _, id := range order {
-			out = append(out, worst[id])
+		for _, i := range all {
+			out = append(out, i.worst)
 		}
 		return render.Value(o.out, o.format(), out)
 	}
 	shown := 0
-	for _, id := range order {
-		r, ok := worst[id]
-		if !ok || r.Priority == event.P4 {
+	for _, i := range all {
+		if i.worst.Incident == "" || i.worst.Priority == event.P4 {
 			continue
 		}
 		shown++
 		fmt.Fprintln(o.out)
-		if err := render.Report(o.out, o.format(), r, o.terminal()); err != nil {
+		if err := render.Report(o.out, o.format(), i.worst, o.terminal()); err != nil {
 			return err
 		}
-		if l := last[id]; l.State == event.Resolved {
-			fmt.Fprintf(o.out, "\n%s\n", render.Plain(l.TLDR))
+		if i.last.State == event.Resolved {
+			fmt.Fprintf(o.out, "\n%s\n", render.Plain(i.last.TLDR))
 		}
 	}
 	if shown == 0 {
 		fmt.Fprintln(o.out, "no incident worth a report")
 	}
 	return nil
-}
-
-func newRecord(o *options) *cobra.Command {
-	var name, summary string
-	c := &cobra.Command{
-		Use: "record DIR", Short: "Write what the bus of a running pipeline holds into a bundle, for replays and postmortems.",
-		Example: "  oncall record --nats nats://127.0.0.1:4222 incident-9kd\n  oncall record incident-9kd.tar.zst",
-		Args:    exactArgs(1, "the folder or .tar.zst to write"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := o.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer func() { _ = h.Close() }()
-			dir := args[0]
-			packed := strings.HasSuffix(dir, ".tar.zst")
-			if packed {
-				if dir, err = os.MkdirTemp("", "oncall-bundle-"); err != nil {
-					return err
-				}
-				defer func() { _ = os.RemoveAll(dir) }()
-			} else if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-				return &service.UsageError{Err: fmt.Errorf("%s is not empty", dir)}
-			}
-			if name == "" {
-				name = strings.TrimSuffix(filepath.Base(args[0]), ".tar.zst")
-			}
-			m, err := pipeline.Record(cmd.Context(), h.Bus, dir, bundle.Manifest{Name: name, Summary: summary, Cluster: h.Config.Cluster, MadeBy: "oncall " + service.Version()})
-			if err != nil {
-				return err
-			}
-			if packed {
-				f, err := os.Create(args[0])
-				if err != nil {
-					return err
-				}
-				defer func() { _ = f.Close() }()
-				if err := bundle.Pack(f, dir); err != nil {
-					return err
-				}
-			}
-			return json.NewEncoder(o.out).Encode(m)
-		},
-	}
-	c.Flags().StringVar(&name, "name", "", "`name` of the bundle; default: from the path")
-	c.Flags().StringVar(&summary, "summary", "", "one `line` about it")
-	return c
 }

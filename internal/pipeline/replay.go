@@ -72,15 +72,20 @@ func (r *Replay) start() error {
 	}
 	switch {
 	case r.From == FromTelemetry && !has(telemetry...):
-		return fmt.Errorf("bundle %s holds no telemetry in streams/; replay it from %s", name, FromSources)
+		return usage("bundle %s holds no telemetry in streams/; replay it from %s", name, FromSources)
 	case r.From == FromAnomalies && !has(event.Anomalies):
-		return fmt.Errorf("bundle %s holds no streams/%s; replay it from %s", name, event.Anomalies.Name, FromTelemetry)
+		return usage("bundle %s holds no streams/%s; replay it from %s", name, event.Anomalies.Name, FromTelemetry)
 	case r.From == FromSources && !slices.ContainsFunc([]string{"metrics.om", "logs.jsonl", "events.jsonl", "objects.jsonl"}, r.Bundle.Has):
-		return fmt.Errorf("bundle %s holds none of metrics.om, logs.jsonl, events.jsonl and objects.jsonl", name)
+		return usage("bundle %s holds none of metrics.om, logs.jsonl, events.jsonl and objects.jsonl", name)
 	case !slices.Contains([]From{FromSources, FromTelemetry, FromAnomalies}, r.From):
-		return fmt.Errorf("cannot replay from %q: write %s, %s or %s", r.From, FromSources, FromTelemetry, FromAnomalies)
+		return usage("cannot replay from %q: write %s, %s or %s", r.From, FromSources, FromTelemetry, FromAnomalies)
 	}
 	return nil
+}
+
+// usage is an error of who asked for the replay.
+func usage(format string, args ...any) error {
+	return &service.UsageError{Err: fmt.Errorf(format, args...)}
 }
 
 // Run replays the bundle.

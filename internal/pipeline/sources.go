@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/bundle"
@@ -230,11 +231,23 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 	return event.KubeEvents, []recordedSource{s}, nil
 }
 
-// observer writes objects.jsonl while objects are seen.
-type observer struct{ w *bundle.Writer }
+// observer writes objects.jsonl while objects are seen. Its first error stays.
+type observer struct {
+	mu  sync.Mutex // clusters are watched at once
+	w   *bundle.Writer
+	err error
+}
 
-// observe adds one state of an object.
-func (o observer) observe(seen kubernetes.Observation) error {
+func (o *observer) observe(seen kubernetes.Observation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.write(seen); err != nil && o.err == nil {
+		o.err = fmt.Errorf("write objects.jsonl: %w", err)
+	}
+}
+
+// write adds one state of an object.
+func (o *observer) write(seen kubernetes.Observation) error {
 	var fields map[string]any
 	if err := json.Unmarshal(seen.Object, &fields); err != nil {
 		return err
