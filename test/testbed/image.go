@@ -29,6 +29,10 @@ var images = []image{
 	{name: "localhost/checkout:v1", program: "checkout"},
 	{name: "localhost/checkout:v2", program: "checkout", args: []string{"-leak", "65536"}}, // 1.3 MB a second
 	{name: "localhost/checkout:v3", program: "checkout", args: []string{"-crash", "2s"}},
+	{name: "localhost/shop/storefront:v230", program: "shop", args: []string{"storefront"}},
+	{name: "localhost/shop/catalog:v87", program: "shop", args: []string{"service"}},
+	{name: "localhost/shop/checkout:v411", program: "shop", args: []string{"service"}},
+	{name: "localhost/shop/checkout:v412", program: "shop", args: []string{"service", "-keep", "262144", "-room", "41943040"}}, // 1.7 MB a second and pod
 	{name: "localhost/checkout:v4", program: "checkout", args: []string{"-errors", "0.4"}},
 }
 
