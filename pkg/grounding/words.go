@@ -157,8 +157,8 @@ var (
 		bad good slow fast high low full empty large small big main critical healthy unhealthy ready unready broken faulty available unavailable affected related owner own likely unlikely possible probable different similar common several
 		caused causes cause due
 		kubernetes worker control plane memory cpu disk network storage error errors log logs event events restart restarts rollout rollouts release releases version versions change changes configuration config limit limits request requests probe probes traffic load latency
-		init sidecar main target source per via out up down off of's limit's`)
+		init sidecar main target source port ports name names selector affinity spread revision cron per via out up down off of's limit's`)
 	participles = set("failing running crashing restarting pending waiting missing starting terminating using serving returning showing reporting answering refusing throwing exiting hanging looping scaling exceeding reaching growing leaking filling burning timing responding struggling causing including following remaining rolling being having going getting losing calling lacking lagging")
 	// verbs may follow a kind.
-	verbs = set(`is are was were has have had do does did can cannot could may might must will would fail fails start starts stop stops run runs crash crashes restart restarts hang hangs exit exits show shows report reports answer answers refuse refuses need needs go goes get gets keep keeps lose loses use uses time times cause causes serve serves read reads write writes send sends return returns come comes become becomes look looks stay stays wait waits end ends`)
+	verbs = set(`is are was were has have had do does did can cannot could may might must will would fail fails start starts stop stops run runs crash crashes restart restarts hang hangs exit exits show shows report reports answer answers refuse refuses need needs go goes get gets keep keeps lose loses use uses time times cause causes serve serves read reads write writes send sends return returns come comes become becomes look looks stay stays wait waits end ends die dies fit fits kill kills`)
 )

@@ -85,7 +85,7 @@ func (r *Rule) match(ctx context.Context, in Input, vars map[string]any) (Match,
 	}
 	f := event.Finding{
 		ID: event.FindingID(r.ID, in.Entity), Rule: r.ID, Entity: in.Entity, Urgency: r.Urgency, Severity: r.Severity, Confidence: r.Confidence,
-		Cause: r.Cause, Title: fill(r.Title, values, plain), Detail: fill(r.Detail, values, plain), Since: since(in),
+		Cause: r.Cause, Title: strings.TrimSpace(fill(r.Title, values, plain)), Detail: strings.TrimSpace(fill(r.Detail, values, plain)), Since: since(in),
 	}
 	for _, c := range r.Checks {
 		f.Checks = r.print(f.Checks, c, in, values)

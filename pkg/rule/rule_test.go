@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -38,61 +37,6 @@ func pod(name string, status map[string]any) any {
 
 func lookup(items ...any) event.Evidence {
 	return event.Evidence{Values: map[string]any{"items": items}}
-}
-
-func TestRulesHoldOnTheirEvidenceAndNotOnItsAbsence(t *testing.T) {
-	web := event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}
-	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	ev := func(reason, message string) any { return map[string]any{"reason": reason, "message": message} }
-	waiting := func(reason string, code float64) map[string]any {
-		return map[string]any{"state": map[string]any{"waiting": map[string]any{"reason": reason}}, "lastState": map[string]any{"terminated": map[string]any{"exitCode": code, "reason": "Error"}}}
-	}
-	for name, tc := range map[string]struct {
-		in    rule.Input
-		rule  string
-		title string
-	}{
-		"OOMKilled":                     {rule.Input{Evidence: map[string]event.Evidence{"pods": lookup(pod("a", map[string]any{"lastState": map[string]any{"terminated": map[string]any{"reason": "OOMKilled", "exitCode": 137.0}}}), pod("b", map[string]any{}))}}, "oom_killed", "OOMKilled in 1 of 2 pods"},
-		"a crash loop with exit code 3": {rule.Input{Evidence: map[string]event.Evidence{"pods": lookup(pod("a", waiting("CrashLoopBackOff", 3)))}}, "crash_loop_app_error", "CrashLoopBackOff: exit code 3"},
-		"a missing command":             {rule.Input{Evidence: map[string]event.Evidence{"pods": lookup(pod("a", waiting("CrashLoopBackOff", 127)))}}, "crash_loop_command", "Container command cannot be run"},
-		"no CPU left":                   {rule.Input{Evidence: map[string]event.Evidence{"events": lookup(ev("FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu."))}}, "unschedulable_cpu", "Pods cannot be scheduled, no node has enough CPU"},
-		"a quota":                       {rule.Input{Evidence: map[string]event.Evidence{"events": lookup(ev("FailedCreate", `pods "x" is forbidden: exceeded quota: q`))}}, "quota_exhausted", "Quota or limit range refuses pods"},
-		"a registry that refuses":       {rule.Input{Evidence: map[string]event.Evidence{"events": lookup(ev("Failed", "Failed to pull image: unauthorized"))}}, "image_unauthorized", "Image cannot be pulled, the registry refuses the credentials"},
-		"a rollout before the symptom": {rule.Input{
-			Changes:   []event.Change{{Kind: event.Rollout, Entity: web, Time: noon, Summary: "image v1 -> v2"}},
-			Anomalies: []event.Anomaly{{Class: event.ClassSymptom, Onset: noon.Add(3 * time.Minute)}},
-		}, "bad_rollout", "Trouble began right after a rollout: image v1 -> v2"},
-		"a name that is not resolved": {rule.Input{Evidence: map[string]event.Evidence{"logs": {Excerpt: []string{"dial tcp: lookup db: no such host"}}}}, "dns_failing", "Names are not resolved"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tc.in.Entity = web
-			got, err := engine(t).Eval(t.Context(), tc.in)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var found []string
-			for _, m := range got {
-				found = append(found, m.Finding.Rule+": "+m.Finding.Title)
-			}
-			if !strings.Contains(strings.Join(found, "\n"), tc.rule+": "+tc.title) {
-				t.Errorf("found %q, want %s: %s", found, tc.rule, tc.title)
-			}
-			for k, e := range tc.in.Evidence {
-				e.Failed = "forbidden"
-				tc.in.Evidence[k] = e
-			}
-			tc.in.Changes = nil
-			again, err := engine(t).Eval(t.Context(), tc.in)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range again {
-				if m.Finding.Rule == tc.rule {
-					t.Errorf("%s holds although its evidence failed", tc.rule)
-				}
-			}
-		})
-	}
 }
 
 func TestCommandsQuoteHostileNames(t *testing.T) {

@@ -144,7 +144,18 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 	}
 	words := strings.TrimSpace(strings.Join(slices.Concat(q.Tags, []string{q.Text}), " "))
 	if words != "" && len(hits) < q.Limit {
-		req := bleve.NewSearchRequestOptions(bleve.NewMatchQuery(words), 10, 0, false)
+		// A title says what a book is about; its text says so of much else too.
+		any := bleve.NewDisjunctionQuery()
+		for _, f := range []struct {
+			name  string
+			boost float64
+		}{{"title", 3}, {"tags", 2}, {"text", 1}} {
+			m := bleve.NewMatchQuery(words)
+			m.SetField(f.name)
+			m.SetBoost(f.boost)
+			any.AddQuery(m)
+		}
+		req := bleve.NewSearchRequestOptions(any, 10, 0, false)
 		res, err := s.index.Search(req)
 		if err != nil {
 			return nil, fmt.Errorf("runbooks: search: %w", err)
@@ -154,7 +165,7 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 			if _, err := fmt.Sscan(d.ID, &i); err != nil || slices.ContainsFunc(hits, func(h hit) bool { return h.i == i }) {
 				continue
 			}
-			if d.Score >= minScore {
+			if d.Score >= max(minScore, res.MaxScore/4) {
 				hits = append(hits, hit{i, d.Score})
 			}
 		}
@@ -176,8 +187,9 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 	return out, nil
 }
 
-// minScore is the BM25 score below which words fit by chance.
-const minScore = 1.0
+// minScore is the BM25 score below which words fit by chance; so do those that
+// fit four times worse than the best.
+const minScore = 0.01
 
 func excerpt(text string) string {
 	if _, rest, ok := strings.Cut(text, "## Mend"); ok {
