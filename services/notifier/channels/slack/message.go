@@ -44,7 +44,7 @@ func message(n event.Notification) content {
 	}
 	causes(&w, r)
 	w.flush()
-	if len(r.Checks) > 0 {
+	if len(r.Checks) > 0 && r.State == event.Open {
 		w.line("*Next checks* (read only)")
 		for _, c := range r.Checks[:min(3, len(r.Checks))] {
 			w.line("• " + text(c.Why, 200) + "\n" + code(c.Command, 600))
@@ -103,7 +103,7 @@ func footer(r event.Report) string {
 			add(u)
 		}
 	}
-	if len(r.Alerts) > 0 {
+	if len(r.Alerts) > 0 && r.State == event.Open {
 		add("also firing: " + text(strings.Join(r.Alerts, ", "), 500))
 	}
 	return strings.Join(parts, "  |  ")

@@ -123,7 +123,7 @@ func incident(r event.Report) []adaptivecard.Element {
 		}
 	}
 	out = append(out, block(likely))
-	if len(r.Checks) > 0 {
+	if len(r.Checks) > 0 && r.State == event.Open {
 		out = append(out, block("**Next checks** (read only)"))
 		for _, c := range r.Checks[:min(3, len(r.Checks))] {
 			out = append(out, block(text(c.Why, 200)), command(c.Command))
@@ -132,7 +132,7 @@ func incident(r event.Report) []adaptivecard.Element {
 	if len(r.Rollback) > 0 && r.State == event.Open {
 		out = append(out, block("**Rollback (needs a human)**"), command(r.Rollback[0].Command))
 	}
-	if len(r.Alerts) > 0 {
+	if len(r.Alerts) > 0 && r.State == event.Open {
 		out = append(out, block("Also firing: "+text(strings.Join(r.Alerts, ", "), 500)))
 	}
 	small := block("oncall why " + event.ShortID(r.Incident))
