@@ -56,3 +56,14 @@ func TestPrometheusBehindALockedDoorRefusesStrangers(t *testing.T) {
 		t.Errorf("a stranger is answered %s, want 401", res.Status)
 	}
 }
+
+func TestAlertmanagerBehindALockedDoorIsReady(t *testing.T) {
+	b := bed(t)
+	a, err := b.Authority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.StartAlertmanager(t.Context(), AlertmanagerConfig{Door: Door{Authority: a, User: "oncall", Password: "secret"}}); err != nil {
+		t.Fatal(err)
+	}
+}

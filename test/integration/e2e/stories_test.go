@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,6 +120,8 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 	}
 	w := start(t, namespaces)
 	w.settle(t)
+	stop := w.inBackground(t, calm)
+	defer stop()
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range stories {
 			t.Run(s.namespace, func(t *testing.T) {
@@ -139,7 +143,26 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 			})
 		}
 	})
+	stop()
+	w.quiet(t, calm)
 	w.tap(t)
+}
+
+// inBackground churns a namespace until the returned function is called.
+func (w *world) inBackground(t *testing.T, namespace string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	began := time.Now()
+	go func() {
+		defer close(done)
+		did, err := w.churn(ctx, namespace)
+		if err != nil {
+			t.Errorf("churn of %s: %v", namespace, err)
+		}
+		t.Logf("churn of %s for %v: %v", namespace, time.Since(began).Round(time.Second), did)
+	}()
+	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
 // sound checks what holds for every report.
