@@ -14,6 +14,7 @@ import (
 // binary, with a user's directory laid over them, file by file. A file of the
 // user's replaces the default of the same name.
 type Store struct {
+	layers  []fs.FS
 	current atomic.Pointer[snapshot]
 }
 
@@ -24,13 +25,25 @@ type snapshot struct {
 
 // NewStore reads the layers in order; a later layer's file wins.
 func NewStore(layers ...fs.FS) (*Store, error) {
-	s := &Store{}
+	s := &Store{layers: layers}
 	snap, err := read(layers)
 	if err != nil {
 		return nil, err
 	}
 	s.current.Store(snap)
 	return s, nil
+}
+
+// Reload reads the layers again and says whether a file differs. What cannot be
+// read leaves the files as they were. Whoever uses a file checks it, and keeps
+// to the one before when the new one is wrong.
+func (s *Store) Reload() (changed bool, err error) {
+	snap, err := read(s.layers)
+	if err != nil {
+		return false, err
+	}
+	old := s.current.Swap(snap)
+	return old.hash != snap.hash, nil
 }
 
 // Hash names the content of every file: 12 hex digits. It is in every incident

@@ -124,6 +124,7 @@ func (p *Process) Run(ctx context.Context, specs ...Spec) error {
 			cancel(err)
 		}
 	})
+	wg.Go(func() { p.reload(ctx) })
 	for _, n := range all {
 		wg.Go(func() {
 			p.Health.Ready(n.name)
@@ -149,6 +150,30 @@ func (p *Process) Run(ctx context.Context, specs ...Spec) error {
 		return err
 	}
 	return nil
+}
+
+// reloadEvery is how often the policy files are looked at; a mounted ConfigMap
+// takes a minute to arrive anyway.
+const reloadEvery = 15 * time.Second
+
+// reload keeps the policy files as they are on disk until ctx is done. Services
+// take them over when they are right.
+func (p *Process) reload(ctx context.Context) {
+	t := time.NewTicker(reloadEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch changed, err := p.Policies.Reload(); {
+		case err != nil:
+			p.Log.Warn("policies cannot be read again; those before stay in force", "err", err)
+		case changed:
+			p.Log.Info("policy files changed", "policies", p.Policies.Hash())
+		}
+	}
 }
 
 // Main is the whole of a service's main function: it runs the services as a
