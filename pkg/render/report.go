@@ -66,8 +66,15 @@ func Report(w io.Writer, f Format, r event.Report, o Options) error {
 	return reportTerminal(w, r, o)
 }
 
-// paint colours text when colours are on.
-func (o Options) paint(code, s string) string {
+func (o Options) width() int {
+	if o.Width <= 0 {
+		return 100
+	}
+	return o.Width
+}
+
+// Paint puts an ANSI code around text when colours are on.
+func (o Options) Paint(code, s string) string {
 	if !o.Color {
 		return s
 	}
@@ -96,45 +103,48 @@ func PriorityColor(p event.Priority, s event.IncidentState) string {
 }
 
 func reportTerminal(w io.Writer, r event.Report, o Options) error {
-	width := o.Width
-	if width <= 0 {
-		width = 100
-	}
+	width := o.width()
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	head := Plain(r.Headline)
 	if r.State == event.Resolved {
 		head = "RESOLVED " + head
 	}
-	line("%s", o.paint(PriorityColor(r.Priority, r.State), head))
+	for _, l := range broken(head, width, "", "  ") {
+		line("%s", o.Paint(PriorityColor(r.Priority, r.State), l))
+	}
 	if r.TLDR != "" {
-		wrap(&b, Plain(r.TLDR), width, "")
+		hang(&b, Plain(r.TLDR), width, "", "")
 	}
 	if len(r.Causes) == 0 {
-		line("%s no cause stands out", o.paint(bold, "Likely:"))
+		line("%s no cause stands out", o.Paint(bold, "Likely:"))
 	}
 	for i, c := range r.Causes {
 		label := "Likely:"
 		if i > 0 {
 			label = "   or: "
 		}
-		line("%s %s (%s)%s", o.paint(bold, label), Plain(c.Text), c.Confidence, refs(c.Evidence))
+		text := broken(fmt.Sprintf("%s (%s)%s", Plain(c.Text), c.Confidence, refs(c.Evidence)), width-len(label)-1, "", "")
+		line("%s %s", o.Paint(bold, label), text[0])
+		for _, more := range text[1:] {
+			line("%s %s", strings.Repeat(" ", len(label)), more)
+		}
 	}
 	for _, f := range r.Findings {
-		line(" + %s: %s%s", Plain(f.Entity.String()), Plain(f.Title), refs(f.Evidence))
+		hang(&b, fmt.Sprintf("%s: %s%s", Plain(f.Entity.String()), Plain(f.Title), refs(f.Evidence)), width, " + ", "   ")
 		if f.Detail != "" {
-			wrap(&b, Plain(f.Detail), width, "   ")
+			hang(&b, Plain(f.Detail), width, "   ", "   ")
 		}
 	}
 	if len(r.Checked) > 0 {
-		line(" - checked, normal: %s", Plain(strings.Join(r.Checked, ", ")))
+		hang(&b, "checked, normal: "+Plain(strings.Join(r.Checked, ", ")), width, " - ", "   ")
 	}
 	for _, u := range r.Unknown {
-		line(" ? %s", Plain(u))
+		hang(&b, Plain(u), width, " ? ", "   ")
 	}
-	commands(&b, o.paint(bold, "Next checks")+" (read only)", r.Checks)
+	commands(&b, o, "Next checks", " (read only)", r.Checks)
 	if r.State == event.Open {
-		commands(&b, o.paint(bold, "Rollback")+" (needs a human)", r.Rollback)
+		commands(&b, o, "Rollback", " (needs a human)", r.Rollback)
 	}
 	if len(r.Alerts) > 0 {
 		line("Also firing: %s", Plain(strings.Join(r.Alerts, ", ")))
@@ -146,9 +156,9 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		line("%s: %s", Plain(l.Title), Plain(l.URL))
 	}
 	if len(r.Evidence) > 0 {
-		line("%s", o.paint(bold, "Evidence"))
+		line("%s", o.Paint(bold, "Evidence"))
 		for _, e := range r.Evidence {
-			line("  %s", o.paint(dim, clip(fmt.Sprintf("%s %s: %s", Plain(e.ID), Plain(e.Source), Plain(e.Query)), width-2)))
+			line("  %s", o.Paint(dim, clip(fmt.Sprintf("%s %s: %s", Plain(e.ID), Plain(e.Source), Plain(e.Query)), width-2)))
 			for _, x := range e.Excerpt[:min(2, len(e.Excerpt))] {
 				line("     %s", clip(Plain(x), width-5))
 			}
@@ -158,16 +168,16 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		}
 	}
 	if len(r.Timeline) > 0 {
-		line("%s", o.paint(bold, "Timeline"))
+		line("%s", o.Paint(bold, "Timeline"))
 		for _, t := range r.Timeline {
 			line("  %s  %s", t.Time.UTC().Format("15:04:05"), clip(Plain(entry(t)), width-12))
 		}
 	}
 	if r.Status != "" {
-		line("%s", o.paint(bold, "Status draft"))
-		wrap(&b, Plain(r.Status), width, "  ")
+		line("%s", o.Paint(bold, "Status draft"))
+		hang(&b, Plain(r.Status), width, "  ", "  ")
 	}
-	line("%s", o.paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", r.Incident, r.Revision, r.Score, event.ShortID(r.Incident))))
+	line("%s", o.Paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", r.Incident, r.Revision, r.Score, event.ShortID(r.Incident))))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -186,37 +196,51 @@ func refs(ids []string) string {
 	return " [" + Plain(strings.Join(ids, ", ")) + "]"
 }
 
-func commands(b *strings.Builder, title string, cs []event.Check) {
+// commands writes each command on a line of its own, whole, so that it can be
+// copied, below what it is for.
+func commands(b *strings.Builder, o Options, title, note string, cs []event.Check) {
 	if len(cs) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "%s\n", title)
+	fmt.Fprintf(b, "%s%s\n", o.Paint(bold, title), note)
 	for _, c := range cs {
-		fmt.Fprintf(b, "  %s  # %s\n", Plain(c.Command), Plain(c.Why))
+		for _, l := range broken("# "+Plain(c.Why), o.width(), "  ", "  # ") {
+			fmt.Fprintf(b, "%s\n", o.Paint(dim, l))
+		}
+		fmt.Fprintf(b, "  %s\n", Plain(c.Command))
 	}
 }
 
-// wrap breaks text at spaces.
-func wrap(b *strings.Builder, s string, width int, indent string) {
-	col := 0
+// hang writes text broken at spaces, its first line after one indent and the
+// others after another.
+func hang(b *strings.Builder, s string, width int, first, rest string) {
+	for _, l := range broken(s, width, first, rest) {
+		b.WriteString(l + "\n")
+	}
+}
+
+// broken is text in lines of a width, broken at spaces. A word that is longer
+// than a line stays whole.
+func broken(s string, width int, first, rest string) []string {
+	var out []string
+	line, col, indent := "", 0, first
 	for _, word := range strings.Fields(s) {
 		n := len([]rune(word))
 		if col > 0 && col+1+n > width-len(indent) {
-			b.WriteByte('\n')
-			col = 0
+			out = append(out, indent+line)
+			line, col, indent = "", 0, rest
 		}
-		if col == 0 {
-			b.WriteString(indent)
-		} else {
-			b.WriteByte(' ')
+		if col > 0 {
+			line += " "
 			col++
 		}
-		b.WriteString(word)
+		line += word
 		col += n
 	}
-	if col > 0 {
-		b.WriteByte('\n')
+	if col > 0 || out == nil {
+		out = append(out, indent+line)
 	}
+	return out
 }
 
 // clip cuts text to a number of columns.
