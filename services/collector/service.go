@@ -241,7 +241,7 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 	mux := evidence.NewMux()
 	for _, c := range cfg.configured {
 		b, err := c.info.Build(c.cfg, Env{
-			Log: env.Log, Metrics: env.Metrics, Health: env.Health, Policies: env.Policies, Publish: env.Bus.Publish, Now: time.Now,
+			Log: env.Log, Metrics: env.Metrics, Health: env.Health, Policies: env.Policies, Publish: env.Bus.Publish, Follow: env.Bus.Read, Now: time.Now,
 			Redact: red, Audit: audits.record, Cluster: env.Cluster,
 		})
 		if err != nil {

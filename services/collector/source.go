@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -52,6 +53,8 @@ type Env struct {
 	// Publish stores what is not an emission: what receivers were pushed. It
 	// returns when everything is stored.
 	Publish func(ctx context.Context, events ...event.Outgoing) error
+	// Follow reads a stream of the bus: the log of what receivers were pushed.
+	Follow  func(ctx context.Context, s *event.Stream, o bus.ReadOptions, h func(bus.Message) error) error
 	Now     func() time.Time
 	Redact  Redactor
 	Audit   func(event.Audit)

@@ -62,11 +62,11 @@ func New(cfg Config, env collector.Env, names *entities.Map) (*Source, error) {
 func (s *Source) Name() string { return s.cfg.Name }
 
 const (
-	// heartbeat is how often the closed time moves on.
-	heartbeat = 2 * time.Second
-	// lateness is how far the closed time lies behind the clock, as that of the
-	// Kubernetes events in the same stream.
-	lateness = 5 * time.Second
+	// heartbeat is how often the closed time moves on, to a multiple of itself:
+	// every closed time is a tick for each partition. It is no longer than the
+	// Kubernetes events of the same stream wait for late ones, so that they do not
+	// wait for us.
+	heartbeat = 5 * time.Second
 	// deadAfter is how long the Watchdog may be away before we say so.
 	deadAfter = 5 * time.Minute
 )
@@ -93,7 +93,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	if len(s.replicas) > 0 {
 		wg.Go(func() { s.poll(ctx, polls) })
 	}
-	beat := time.NewTicker(min(heartbeat, s.cfg.Every))
+	beat := time.NewTicker(min(heartbeat/5, s.cfg.Every)) // at least one falls early into each
 	defer beat.Stop()
 	var blind *event.Blindness
 	for {
@@ -126,7 +126,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				}
 			}
 		}
-		e.Blind, e.Closed = blind, s.env.Now().Add(-lateness).Truncate(time.Millisecond).UTC()
+		e.Blind, e.Closed = blind, s.env.Now().Truncate(heartbeat).UTC()
 		if err := emit(ctx, e); err != nil {
 			return err
 		}

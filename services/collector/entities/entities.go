@@ -78,6 +78,11 @@ func (m *Map) collect() map[string]bool {
 // it tells no two series of one entity apart.
 func (m *Map) Names(label string) bool { return m.names()[label] }
 
+// Speaks says whether a label says what a series is about.
+func (m *Map) Speaks(label string) bool {
+	return label != event.LabelName && m.Names(label) && !slices.Contains(m.Drop, label)
+}
+
 // Subject is what a set of labels speaks of; what they do not say is "".
 type Subject struct {
 	Namespace, Pod, Node, Container, PVC string

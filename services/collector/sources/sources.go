@@ -7,4 +7,5 @@ import (
 	_ "github.com/oncall-copilot/oncall/services/collector/kubernetes"
 	_ "github.com/oncall-copilot/oncall/services/collector/loki"
 	_ "github.com/oncall-copilot/oncall/services/collector/prometheus"
+	_ "github.com/oncall-copilot/oncall/services/collector/remotewrite"
 )
