@@ -79,6 +79,34 @@ func (l *Ledger) Last(ms int64, d time.Duration) (bad, all float64) {
 	return l.hours.sum(ms/3_600_000, int(d/time.Hour))
 }
 
+// lull is how long failures may pause and still be the same trouble: a crashing
+// pod comes back for a while.
+const lull = 5
+
+// Began is when the failures that burn at a time in milliseconds began, to the
+// minute and at most six hours back: the first minute with more than the
+// allowed share of bad requests that no lull of five minutes parts from the
+// last one. It is zero when there is no such minute.
+func (l *Ledger) Began(ms int64, allowed float64) time.Time {
+	c := &l.minutes
+	began, quiet := int64(-1), 0
+	for i := len(c.all) - 1; i >= 0; i-- {
+		unit := c.at - int64(len(c.all)-1-i)
+		if unit > ms/60_000 {
+			continue
+		}
+		if c.all[i] > 0 && float64(c.bad[i]) > allowed*float64(c.all[i]) {
+			began, quiet = unit, 0
+		} else if quiet++; began >= 0 && quiet > lull {
+			break
+		}
+	}
+	if began < 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(began * 60_000).UTC()
+}
+
 // Since is how much of the last d the ledger knows of.
 func (l *Ledger) Since(d time.Duration) time.Duration {
 	return min(d, max(time.Duration(len(l.hours.all)-1)*time.Hour, time.Duration(len(l.minutes.all))*time.Minute))

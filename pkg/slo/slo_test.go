@@ -97,3 +97,33 @@ func TestLedgerForgetsAndIsExact(t *testing.T) {
 		t.Errorf("after an entry that is no number: got %g, want 120", all)
 	}
 }
+
+func TestFailuresBeganWithTheFirstBadMinuteOfTheSameTrouble(t *testing.T) {
+	minute := func(n int) int64 { return int64(n) * 60_000 }
+	for name, tc := range map[string]struct {
+		bad  map[int]float64 // by minute
+		want int             // minute; -1 for none
+	}{
+		"a jump":                                 {map[int]float64{20: 5, 21: 5, 22: 5}, 20},
+		"a pod that comes back in between":       {map[int]float64{20: 5, 24: 5, 29: 5}, 20},
+		"older trouble that was over":            {map[int]float64{5: 9, 20: 5, 21: 5}, 20},
+		"failures that are allowed are no start": {map[int]float64{10: 0.5, 20: 5}, 20},
+		"trouble that has just ended":            {map[int]float64{20: 5, 26: 5}, 20},
+		"nothing":                                {nil, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l Ledger
+			for n := range 30 {
+				l.Add(minute(n), tc.bad[n], 100)
+			}
+			got := l.Began(minute(29), 0.01)
+			want := time.UnixMilli(minute(tc.want)).UTC()
+			if tc.want < 0 {
+				want = time.Time{}
+			}
+			if !got.Equal(want) {
+				t.Errorf("Began = %v, want %v", got, want)
+			}
+		})
+	}
+}

@@ -136,7 +136,8 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 		if !burn.Fired {
 			continue
 		}
-		found = append(found, d.anomaly(j, burn, b.Watermark))
+		began := st.ledger.Began(b.Watermark.UnixMilli(), 1-j.objective.Target)
+		found = append(found, d.anomaly(j, burn, began, b.Watermark))
 	}
 	d.sweep(b.Watermark)
 	return found
@@ -200,7 +201,7 @@ func (s *burnState) book(j *joined) {
 	}
 }
 
-func (d *burnRate) anomaly(j *joined, burn slo.Burn, at time.Time) event.Anomaly {
+func (d *burnRate) anomaly(j *joined, burn slo.Burn, began, at time.Time) event.Anomaly {
 	name := j.labels.Get(event.LabelName)
 	allowed := 1 - j.objective.Target
 	a := event.Anomaly{
@@ -215,10 +216,10 @@ func (d *burnRate) anomaly(j *joined, burn slo.Burn, at time.Time) event.Anomaly
 	a.Summary = fmt.Sprintf("%.3g %% of requests fail; SLO %s %g: burn %.1fx (%s) %.1fx (%s); %s", 100*burn.Ratio, j.objective.Name,
 		j.objective.Target, burn.Long, short(burn.Window.Long), burn.Short, short(burn.Window.Short), left)
 	a.Explanation = fmt.Sprintf("burn of at least %gx over %s and over %s; at most %.3g %% may fail", burn.Window.Burn, short(burn.Window.Long), short(burn.Window.Short), 100*allowed)
-	a.Onset = at.Add(-burn.Window.Short)
-	if burn.Short > 2*burn.Window.Burn {
-		// A fast burn reached the short window's mean long before it was full.
-		a.Onset = at.Add(-time.Duration(float64(burn.Window.Short) * 2 * burn.Window.Burn / burn.Short / 2))
+	// Windows say that it burns, minutes since when.
+	a.Onset = began
+	if a.Onset.IsZero() {
+		a.Onset = at.Add(-burn.Window.Short)
 	}
 	if a.Labels == nil {
 		a.Labels = map[string]string{}
