@@ -1,9 +1,12 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help up e2e test race compat bench lint fmt generate dist fuzz
+.PHONY: help demo up e2e test race compat bench lint fmt generate dist fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## a recorded real incident, found and explained in seconds
+	$(GO) run ./cmd/oncall demo
 
 up: ## watch the cluster of the current kubeconfig context
 	$(GO) run ./cmd/oncall up $(ARGS)
