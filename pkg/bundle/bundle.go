@@ -39,6 +39,10 @@ const FormatVersion = 1
 // maxUnpacked bounds what an archive may unpack to.
 const maxUnpacked = 2 << 30
 
+// maxSpan is the longest time that a bundle may cover: a replay takes every
+// step of it.
+const maxSpan = 31 * 24 * time.Hour
+
 // Manifest says what a bundle is.
 type Manifest struct {
 	Version  int       `json:"version"` // FormatVersion
@@ -124,7 +128,7 @@ func OpenArchive(r io.Reader, name string) (*Bundle, error) {
 		switch {
 		case h.Typeflag == tar.TypeDir:
 			continue
-		case h.Typeflag != tar.TypeReg || !fs.ValidPath(p):
+		case h.Typeflag != tar.TypeReg || !fs.ValidPath(p) || p == ".":
 			return nil, fmt.Errorf("open bundle %s: entry %q is not a plain file inside the archive", name, h.Name)
 		}
 		if total += h.Size; total > maxUnpacked {
@@ -149,10 +153,25 @@ func OpenFS(fsys fs.FS, name string) (*Bundle, error) {
 	if err := json.Unmarshal(b, &bundle.Manifest); err != nil {
 		return nil, fmt.Errorf("open bundle %s: manifest.json: %w", name, err)
 	}
-	if v := bundle.Manifest.Version; v != FormatVersion {
-		return nil, fmt.Errorf("open bundle %s: manifest.json: version: %d is not %d; read it with the oncall that wrote it", name, v, FormatVersion)
+	if err := bundle.Manifest.Validate(); err != nil {
+		return nil, fmt.Errorf("open bundle %s: manifest.json: %w", name, err)
 	}
 	return bundle, nil
+}
+
+// Validate checks the fields that a reader relies on.
+func (m *Manifest) Validate() error {
+	switch {
+	case m.Version != FormatVersion:
+		return fmt.Errorf("version: %d is not %d; read it with the oncall that wrote it", m.Version, FormatVersion)
+	case m.End.Before(m.Start):
+		return fmt.Errorf("end: %s is before start, %s", m.End.Format(time.RFC3339), m.Start.Format(time.RFC3339))
+	case m.End.Sub(m.Start) > maxSpan:
+		return fmt.Errorf("end: %s is more than %d days after start", m.End.Format(time.RFC3339), maxSpan/(24*time.Hour))
+	case !slices.Contains([]State{Complete, Cold, Warm, ""}, m.State):
+		return fmt.Errorf("state: %q is not %s, %s or %s", m.State, Complete, Cold, Warm)
+	}
+	return nil
 }
 
 // Has says whether the bundle holds a file, packed or not.
