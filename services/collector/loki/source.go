@@ -1,0 +1,275 @@
+package loki
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
+	"github.com/oncall-copilot/oncall/services/collector"
+)
+
+// Source reads windows of one Loki.
+type Source struct {
+	cfg    Config
+	env    collector.Env
+	up     *upstream.Client
+	name   string
+	query  string
+	hash   string
+	stream *event.Stream
+	// make turns the lines of a window into what is published.
+	make func(streams []stream, start, end time.Time) []event.Outgoing
+	bell *bell // nil without a tail
+
+	dropped prometheus.Counter
+	sampled prometheus.Counter
+	parsed  *prometheus.CounterVec // of events
+}
+
+var _ collector.Source = (*Source)(nil)
+
+// New makes a source of log lines.
+func New(cfg Config, env collector.Env) (*Source, error) {
+	cfg.Fill()
+	up, err := upstream.New(cfg.Config, upstream.Settings{Service: "collector", Source: "loki", Audit: env.Audit, Now: env.Now})
+	if err != nil {
+		return nil, err
+	}
+	s := newSource(cfg, env, up)
+	if !cfg.Tail.Off {
+		s.bell = newBell(cfg, env.Now)
+		env.Metrics.MustRegister(s.bell.rings, s.bell.late, s.bell.open)
+	}
+	return s, nil
+}
+
+// newSource makes a source without a tail.
+func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
+	matchers := cfg.ExtraMatchers
+	for _, ns := range cfg.ExcludeNamespaces {
+		matchers = strings.TrimPrefix(matchers+fmt.Sprintf(", namespace!=%q", ns), ", ")
+	}
+	labels := prometheus.Labels{"source": cfg.Name}
+	s := &Source{
+		cfg: cfg, env: env, up: up, name: cfg.Name, query: upstream.InjectLogQL(cfg.Selector, matchers), stream: event.Logs,
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_windows_cut_total", Help: "Milliseconds of which Loki would not give every line, because more than its limit fell into them.", ConstLabels: labels}),
+		sampled: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_lines_sampled_out_total", Help: "Lines left out to keep the byte budget.", ConstLabels: labels}),
+		parsed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_event_lines_total", Help: "Lines of an event exporter, by what became of them.", ConstLabels: labels},
+			[]string{"outcome"}),
+	}
+	s.make = func(streams []stream, start, end time.Time) (out []event.Outgoing) {
+		for _, b := range s.batches(streams, start, end) {
+			out = append(out, event.LogsRead.Out(b))
+		}
+		return out
+	}
+	for _, o := range []string{"event", "no_event", "no_identity"} {
+		s.parsed.WithLabelValues(o)
+	}
+	env.Metrics.MustRegister(s.dropped, s.sampled, s.parsed)
+	s.hash = event.SeriesHash(event.HashStrings(s.query, cfg.Window.String()))[:8]
+	return s
+}
+
+// Name is the configured name.
+func (s *Source) Name() string { return s.name }
+
+// cursor is how far has been read.
+type cursor struct {
+	End time.Time `json:"end"` // of the last window that is stored
+}
+
+// After is the cursor of a source that has read everything up to a time: it
+// goes on with the window that begins there.
+func After(at time.Time) []byte {
+	b, _ := json.Marshal(cursor{at.UTC()}) // a time of this era is JSON
+	return b
+}
+
+// Run reads every aligned window once it is Delay old.
+func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
+	var cur cursor
+	if raw != nil {
+		if err := json.Unmarshal(raw, &cur); err != nil {
+			s.env.Log.Warn("cursor unreadable, reading from now on", "source", s.name, "err", err)
+		}
+	}
+	if cur.End.IsZero() {
+		cur.End = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Window).UTC()
+	}
+	if s.bell != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		wg.Go(func() { s.tail(ctx) })
+	}
+	var blind *event.Blindness
+	for backoff := time.Second; ; {
+		start := cur.End
+		end := start.Add(s.cfg.Window)
+		now := s.env.Now()
+		if wait := end.Add(s.delay(start)).Sub(now); wait > 0 {
+			if !s.wait(ctx, wait) {
+				return ctx.Err()
+			}
+			continue
+		}
+		skipped := 0
+		if oldest := now.Add(-s.cfg.MaxCatchUp).Truncate(s.cfg.Window); start.Before(oldest) {
+			skipped = int(oldest.Sub(start) / s.cfg.Window)
+			start, end = oldest.UTC(), oldest.Add(s.cfg.Window).UTC()
+			s.env.Log.Warn("windows skipped, older than max_catch_up", "source", s.name, "windows", skipped, "to", start)
+		}
+		streams, err := s.read(ctx, start, end)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if blind == nil {
+				blind = &event.Blindness{Source: s.name, Since: start, Reason: reason(err)}
+				s.env.Log.Warn("source unreadable, trying again", "source", s.name, "since", start, "err", err)
+			}
+			if e := emit(ctx, collector.Emission{Stream: s.stream, Blind: blind}); e != nil {
+				return e
+			}
+			if !sleep(ctx, max(backoff, retryAfter(err))) {
+				return ctx.Err()
+			}
+			backoff = min(2*backoff, 30*time.Second)
+			continue
+		}
+		if blind != nil {
+			s.env.Log.Info("source readable again, catching up", "source", s.name, "blind_since", blind.Since)
+		}
+		blind, backoff = nil, time.Second
+		cur.End = end
+		position, err := json.Marshal(cur)
+		if err != nil {
+			return fmt.Errorf("cursor: %w", err)
+		}
+		if s.bell != nil {
+			s.bell.wasRead(end)
+		}
+		if err := emit(ctx, collector.Emission{Stream: s.stream, Events: s.make(streams, start, end), Cursor: position, Closed: end, Skipped: skipped}); err != nil {
+			return err
+		}
+	}
+}
+
+// delay is how long after its end the window that begins at start is read.
+func (s *Source) delay(start time.Time) time.Duration {
+	if s.bell == nil {
+		return s.cfg.Delay
+	}
+	return s.bell.delay(start)
+}
+
+// wait waits, or until the bell rings, and returns false when ctx is done.
+func (s *Source) wait(ctx context.Context, d time.Duration) bool {
+	if s.bell == nil {
+		return sleep(ctx, d)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-s.bell.ring:
+	}
+	return true
+}
+
+func reason(err error) string {
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		return string(e.Kind) + ": " + e.Err.Error()
+	}
+	return err.Error()
+}
+
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// stream is one stream of Loki's answer.
+type stream struct {
+	Labels map[string]string `json:"stream"`
+	Values [][]any           `json:"values"` // [nanoseconds as a string, line, metadata]
+}
+
+// read returns every line of [start, end). An answer that is full may hide
+// lines: the window is halved until it is not.
+func (s *Source) read(ctx context.Context, start, end time.Time) ([]stream, error) {
+	params := url.Values{
+		"query": {s.query}, "direction": {"forward"}, "limit": {strconv.Itoa(s.cfg.Limit)},
+		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
+	}
+	body, err := s.up.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: s.query})
+	if err != nil {
+		return nil, err
+	}
+	streams, n, err := parse(body)
+	if err != nil {
+		return nil, &upstream.Error{Source: s.cfg.Name, Kind: upstream.Unreachable, Err: err}
+	}
+	if n < s.cfg.Limit {
+		return streams, nil
+	}
+	half := end.Sub(start) / 2
+	if half < time.Millisecond {
+		s.dropped.Add(1)
+		return streams, nil
+	}
+	first, err := s.read(ctx, start, start.Add(half))
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.read(ctx, start.Add(half), end)
+	return append(first, second...), err
+}
+
+// parse reads the answer to a log query and counts its lines.
+func parse(body []byte) ([]stream, int, error) {
+	var answer struct {
+		Data struct {
+			ResultType string   `json:"resultType"`
+			Result     []stream `json:"result"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, 0, fmt.Errorf("answer is not JSON, or was cut: %w", err)
+	}
+	if t := answer.Data.ResultType; t != "streams" {
+		return nil, 0, fmt.Errorf("answer holds %q, not streams", t)
+	}
+	n := 0
+	for _, s := range answer.Data.Result {
+		n += len(s.Values)
+	}
+	return answer.Data.Result, n, nil
+}
