@@ -43,6 +43,10 @@ const maxUnpacked = 2 << 30
 // step of it.
 const maxSpan = 31 * 24 * time.Hour
 
+// maxWindow bounds how far back a packed file may refer, and so the memory that
+// reading it takes.
+const maxWindow = 64 << 20
+
 // Manifest says what a bundle is.
 type Manifest struct {
 	Version  int       `json:"version"` // FormatVersion
@@ -108,7 +112,7 @@ func Open(name string) (*Bundle, error) {
 // OpenArchive reads a .tar.zst whole into memory. Paths that leave the
 // archive, links and devices are refused.
 func OpenArchive(r io.Reader, name string) (*Bundle, error) {
-	dec, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxUnpacked))
+	dec, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, fmt.Errorf("open bundle %s: %w", name, err)
 	}
@@ -213,7 +217,7 @@ func (b *Bundle) open(name string) (io.ReadCloser, error) {
 	if zerr != nil {
 		return nil, err
 	}
-	dec, err := zstd.NewReader(z, zstd.WithDecoderMaxMemory(maxUnpacked))
+	dec, err := zstd.NewReader(z, zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		_ = z.Close()
 		return nil, err
