@@ -311,3 +311,23 @@ func TestAStormIsOneIncidentInBoundedMemory(t *testing.T) {
 		t.Errorf("state of %d MiB", len(b)>>20)
 	}
 }
+
+func TestARolloutThatAnotherHasReplacedIsNoLikelyCause(t *testing.T) {
+	s := &story{}
+	web := deploy("web")
+	s.topology(web, "n1")
+	s.watermarks(at(-2 * time.Minute))
+	s.change(event.Rollout, web, at(0), "image v1 -> v2")
+	s.change(event.Rollout, web, at(2*time.Minute), "image v2 -> v3")
+	s.anomaly("event_surge", web, event.ClassCause, event.Critical, at(3*time.Minute), at(3*time.Minute), "OOMKilled x2")
+	s.watermarks(at(5 * time.Minute))
+	got := run(t, newTestFold(t), s.msgs)
+	if len(got) == 0 || len(got[0].Suspects) == 0 || got[0].Suspects[0].Change == nil || got[0].Suspects[0].Change.Summary != "image v2 -> v3" {
+		t.Fatalf("got %+v, want the last rollout as first suspect", got)
+	}
+	for _, c := range got[0].Suspects[1:] {
+		if c.Confidence == event.High {
+			t.Errorf("%s is suspected with high confidence too", c.Why)
+		}
+	}
+}

@@ -57,6 +57,9 @@ type Evidence struct {
 	All      []event.Anomaly
 	Relation func(a, b event.Entity) bool // b depends on a, or runs on it
 	MainRoot event.Entity                 // what is affected most
+	// Replaced is when a later change of the same kind took the suspected one's
+	// place, before the onset; zero when it was in force.
+	Replaced time.Time
 }
 
 // Scorer adds to a suspect's score. It is pure: the same evidence gives the
@@ -68,7 +71,7 @@ type Scorer interface {
 
 // Scorers are the built-in scorers, in the order they are printed.
 func Scorers() []Scorer {
-	return []Scorer{changeProximity{}, causeEvidence{}, precedence{}, blastRadius{}, strength{}, quietSuspect{}}
+	return []Scorer{changeProximity{}, causeEvidence{}, precedence{}, blastRadius{}, strength{}, quietSuspect{}, replaced{}}
 }
 
 // changeProximity: most incidents begin shortly after somebody changed
@@ -204,6 +207,18 @@ func (quietSuspect) Score(e Evidence) (float64, string) {
 	return -1, "changed, but nothing is wrong with it"
 }
 
+// replaced: what is no longer in force explains little.
+type replaced struct{}
+
+func (replaced) Name() string { return "replaced" }
+
+func (replaced) Score(e Evidence) (float64, string) {
+	if e.Replaced.IsZero() {
+		return 0, ""
+	}
+	return -2.5, fmt.Sprintf("another %s took its place at %s", e.Change.Kind, clock(e.Replaced))
+}
+
 func short(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%ds", int(d.Seconds()))
@@ -249,6 +264,9 @@ func (f *fold) suspects(inc *incident, onset time.Time) []event.Suspect {
 	var out []event.Suspect
 	add := func(e event.Entity, c *event.Change) {
 		ev := Evidence{Suspect: e, Change: c, Onset: onset, Roots: roots, Own: own[e.String()], All: all, Relation: depends, MainRoot: main}
+		if c != nil {
+			ev.Replaced = f.replacedAt(*c, onset)
+		}
 		sus := event.Suspect{Entity: e, Change: c}
 		for _, sc := range f.scorers {
 			if w, why := sc.Score(ev); w != 0 {
@@ -292,6 +310,17 @@ func (f *fold) suspects(inc *incident, onset time.Time) []event.Suspect {
 		out[i].Confidence = confidence(out, i)
 	}
 	return out[:min(len(out), maxSuspects)]
+}
+
+// replacedAt is when a later change of the same kind to the same thing took
+// the place of a change, up to the onset; zero when none did.
+func (f *fold) replacedAt(c event.Change, onset time.Time) time.Time {
+	for _, o := range f.State.Changes {
+		if o.Entity == c.Entity && o.Kind == c.Kind && o.Time.After(c.Time) && !o.Time.After(onset) {
+			return o.Time
+		}
+	}
+	return time.Time{}
 }
 
 func confidence(all []event.Suspect, i int) event.Confidence {
