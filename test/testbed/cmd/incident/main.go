@@ -3,7 +3,7 @@
 // runs a small shop on the node, rolls out a version of one service that leaks
 // with a lower memory limit, rolls it back, and has `oncall record` record it.
 //
-// It needs Linux, root, containerd and runc, and takes about 35 minutes beside
+// It needs Linux, root, containerd and runc, and takes about 36 minutes beside
 // the first build of the servers:
 //
 //	go run ./test/testbed/cmd/incident BUNDLE
@@ -35,14 +35,19 @@ func main() {
 }
 
 // scene is how long each part takes.
-type scene struct{ calm, trouble, recovery time.Duration }
+type scene struct {
+	start, calm, trouble, recovery time.Duration
+	logs                           bool
+}
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("incident", flag.ContinueOnError)
 	s := scene{}
-	flags.DurationVar(&s.calm, "calm", 13*time.Minute, "how long all is well before the rollout")
-	flags.DurationVar(&s.trouble, "trouble", 8*time.Minute, "how long from the rollout to the rollback")
-	flags.DurationVar(&s.recovery, "recovery", 14*time.Minute, "how long after the rollback")
+	flags.BoolVar(&s.logs, "logs", true, "start Loki; without it the recording has no logs")
+	flags.DurationVar(&s.start, "start", 2*time.Minute, "how long the shop runs before the recording begins")
+	flags.DurationVar(&s.calm, "calm", 12*time.Minute, "how long all is well before the rollout")
+	flags.DurationVar(&s.trouble, "trouble", 7*time.Minute, "how long from the rollout to the rollback")
+	flags.DurationVar(&s.recovery, "recovery", 13*time.Minute, "how long after the rollback")
 	dir := flags.String("dir", "", "folder of data and logs; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -74,9 +79,11 @@ func play(ctx context.Context, b *testbed.Bed, s scene, bundle string) error {
 	if err != nil {
 		return err
 	}
-	loki, err := b.StartLoki(ctx, testbed.LokiConfig{})
-	if err != nil {
-		return err
+	var loki *testbed.Server
+	if s.logs {
+		if loki, err = b.StartLoki(ctx, testbed.LokiConfig{}); err != nil {
+			return err
+		}
 	}
 	node, err := b.StartNode(ctx, c, testbed.NodeConfig{Name: "node-1", Loki: loki})
 	if err != nil {
@@ -106,12 +113,18 @@ func play(ctx context.Context, b *testbed.Bed, s scene, bundle string) error {
 		return fmt.Errorf("build oncall: %w\n%s", err, out)
 	}
 	say("the shop is open; its first minutes are its start, and not recorded")
-	if err := pause(ctx, 3*time.Minute); err != nil {
+	if err := pause(ctx, s.start); err != nil {
 		return err
 	}
-	record := exec.CommandContext(ctx, bin, "record", "--prometheus", prom.URL, "--loki", loki.URL, "--kubeconfig", c.Kubeconfig,
-		"--cluster", "shop-eu-1", "--step", "15s", "--for", (s.calm + s.trouble + s.recovery).String(),
-		"--summary", "A rollout that leaks memory and halves the limit: OOMKilled, CrashLoopBackOff, failing orders, rolled back.", bundle)
+	args := []string{
+		"record", "--prometheus", prom.URL, "--kubeconfig", c.Kubeconfig, "--cluster", "shop-eu-1", "--step", "15s",
+		"--for", (s.calm + s.trouble + s.recovery).String(), "--name", "oom-after-rollout", "--summary", summary,
+	}
+	if loki != nil {
+		args = append(args, "--loki", loki.URL)
+	}
+	say("recording from " + strings.Join(args[1:5], " "))
+	record := exec.CommandContext(ctx, bin, append(args, bundle)...)
 	record.Stdout, record.Stderr = os.Stdout, os.Stderr
 	record.Cancel = func() error { return record.Process.Signal(syscall.SIGTERM) }
 	if err := record.Start(); err != nil {
@@ -136,6 +149,8 @@ func play(ctx context.Context, b *testbed.Bed, s scene, bundle string) error {
 	}
 	return record.Wait()
 }
+
+const summary = "A rollout that leaks memory and halves the limit: OOMKilled, CrashLoopBackOff, failing orders, rolled back."
 
 func say(what string) {
 	fmt.Fprintln(os.Stderr, "incident:", time.Now().UTC().Format(time.TimeOnly), what)
