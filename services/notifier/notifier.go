@@ -30,14 +30,27 @@ type Service struct {
 	outlets map[string]*outlet
 	metrics *metrics
 	now     func() time.Time
-	kinds   *Registry
+	pace    pace
 }
 
-// New makes the service and every configured channel.
-func New(cfg Config, env service.Env) (service.Runner, error) { return build(cfg, env, &Builtin) }
+// pace are the intervals at which the service does things by itself. Tests
+// are in more of a hurry.
+type pace struct {
+	margin   time.Duration // by which a message's time exceeds a delivery's
+	silences time.Duration // between looks at silenced incidents
+	probe    time.Duration // between attempts on a channel that refuses everything
+	digest   time.Duration // between looks whether a digest is due
+}
 
-func build(cfg Config, env service.Env, kinds *Registry) (*Service, error) {
-	s := &Service{cfg: cfg, env: env, outlets: map[string]*outlet{}, now: time.Now, kinds: kinds}
+var defaultPace = pace{margin: 10 * time.Second, silences: 15 * time.Second, probe: time.Minute, digest: time.Minute}
+
+// New makes the service and every configured channel.
+func New(cfg Config, env service.Env) (service.Runner, error) {
+	return build(cfg, env, &Builtin, defaultPace, time.Now)
+}
+
+func build(cfg Config, env service.Env, kinds *Registry, pace pace, now func() time.Time) (*Service, error) {
+	s := &Service{cfg: cfg, env: env, outlets: map[string]*outlet{}, now: now, pace: pace}
 	client := NewClient(cfg.Timeout)
 	for _, name := range sortedKeys(cfg.Channels) {
 		c := cfg.Channels[name]
@@ -49,7 +62,7 @@ func build(cfg Config, env service.Env, kinds *Registry) (*Service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.outlets[name] = newOutlet(name, info, ch, cfg.MaxPerMinute)
+		s.outlets[name] = newOutlet(name, info, ch, cfg.MaxPerMinute, pace.probe)
 	}
 	s.metrics = newMetrics(env.Metrics, sortedKeys(s.outlets))
 	return s, nil
@@ -89,6 +102,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.recheckSilences(ctx, st) })
 	g.Go(func() error { return s.digests(ctx, st) })
+	// One service of the five moves what the server has given up, so that only
+	// one needs the right to read single messages of the streams it is about.
+	g.Go(func() error { s.env.Bus.RunDeadLetters(ctx); return nil })
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -107,4 +123,4 @@ func (s *Service) consumer(channel string) bus.ConsumerConfig {
 	}
 }
 
-func (s *Service) ackWait() time.Duration { return s.cfg.Timeout + 10*time.Second }
+func (s *Service) ackWait() time.Duration { return s.cfg.Timeout + s.pace.margin }
