@@ -65,5 +65,5 @@ func (b *Bed) StartAlertmanager(ctx context.Context, cfg AlertmanagerConfig) (*S
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Process: p, URL: scheme + "://" + local(ports[0]), Addr: local(ports[0]), Client: client}, nil
+	return &Server{Process: p, URL: scheme + "://" + local(ports[0]), Addr: local(ports[0]), Client: client, Door: cfg.Door}, nil
 }

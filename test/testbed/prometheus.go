@@ -1,12 +1,14 @@
 package testbed
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -50,8 +52,11 @@ type PrometheusConfig struct {
 	Scrapes       []Scrape
 	Interval      time.Duration // of scrapes and rules; 0: 1s
 	Rules         string        // a rule file's content
-	Alertmanagers []string      // host:port
+	Alertmanagers []*Server
 	Door          Door
+	// History is what was there before it started, by namespace, as [Shop.History]
+	// gives it.
+	History []map[string][]string
 	// External are the labels added towards Alertmanager and remotes.
 	External map[string]string
 }
@@ -62,6 +67,18 @@ type Server struct {
 	URL    string
 	Addr   string // host:port
 	Client *http.Client
+	Door   Door
+}
+
+// target is how a Prometheus is told to send to the server.
+func (s *Server) target() map[string]any {
+	out := map[string]any{"static_configs": []map[string]any{{"targets": []string{s.Addr}}}}
+	if s.Door.Locked() {
+		out["scheme"] = "https"
+		out["tls_config"] = map[string]any{"ca_file": s.Door.Authority.CAFile}
+		out["basic_auth"] = map[string]any{"username": s.Door.User, "password": s.Door.Password}
+	}
+	return out
 }
 
 // StartPrometheus starts a Prometheus that also accepts remote writes, of up
@@ -76,6 +93,9 @@ func (b *Bed) StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Serve
 		return nil, err
 	}
 	if err := writePrometheus(dir, cfg); err != nil {
+		return nil, err
+	}
+	if err := remember(ctx, dir, cfg.History); err != nil {
 		return nil, err
 	}
 	web, scheme, err := webConfig(dir, "prometheus", cfg.Door)
@@ -101,7 +121,36 @@ func (b *Bed) StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Serve
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Process: p, URL: url(ports), Addr: local(ports[0]), Client: client}, nil
+	return &Server{Process: p, URL: url(ports), Addr: local(ports[0]), Client: client, Door: cfg.Door}, nil
+}
+
+// remember fills the data directory with what was there before.
+func remember(ctx context.Context, dir string, history []map[string][]string) error {
+	if len(history) == 0 {
+		return nil
+	}
+	promtool, err := Program(ctx, "promtool", os.Stderr)
+	if err != nil {
+		return err
+	}
+	all := map[string][]string{}
+	for _, h := range history {
+		for family, lines := range h {
+			all[family] = append(all[family], lines...)
+		}
+	}
+	var text bytes.Buffer
+	writeFamilies(&text, all, "http_requests")
+	text.WriteString("# EOF\n")
+	file := filepath.Join(dir, "history.om")
+	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, promtool, "tsdb", "create-blocks-from", "openmetrics", file, filepath.Join(dir, "data")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("history of prometheus: %w\n%s", err, tail(string(out), 5))
+	}
+	return nil
 }
 
 func writePrometheus(dir string, cfg PrometheusConfig) error {
@@ -120,7 +169,11 @@ func writePrometheus(dir string, cfg PrometheusConfig) error {
 		"storage":        object{"tsdb": object{"out_of_order_time_window": "24h"}},
 	}
 	if len(cfg.Alertmanagers) > 0 {
-		doc["alerting"] = object{"alertmanagers": []object{{"static_configs": []object{{"targets": cfg.Alertmanagers}}}}}
+		var all []object
+		for _, a := range cfg.Alertmanagers {
+			all = append(all, a.target())
+		}
+		doc["alerting"] = object{"alertmanagers": all}
 	}
 	if cfg.Rules != "" {
 		doc["rule_files"] = []string{"rules.yml"}

@@ -1,9 +1,9 @@
 package testbed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -39,13 +39,22 @@ type workload struct {
 
 type pod struct {
 	workload string
-	node     string
 	good     float64
 	bad      float64
 	slow     [len(buckets) + 1]float64 // cumulative
 	sum      float64
 	last     time.Time
 	gone     bool
+}
+
+// past is how long a pod has served when it is first seen, as its counters
+// have it: room for a history.
+const past = time.Hour
+
+func newPod(name string, w *workload, now time.Time) *pod {
+	p := &pod{workload: name, last: now.Add(-past)}
+	p.advance(w, now)
+	return p
 }
 
 // buckets are the bounds of the latency histogram, in seconds.
@@ -180,7 +189,7 @@ func (s *Shop) follow(ctx context.Context) error {
 		}
 		there[i.Metadata.Name] = true
 		if p, ok := s.pods[i.Metadata.Name]; !ok {
-			s.pods[i.Metadata.Name] = &pod{workload: w, node: i.Spec.NodeName, last: now}
+			s.pods[i.Metadata.Name] = newPod(w, s.work[w], now)
 		} else if p.gone {
 			p.gone, p.last = false, now
 		}
@@ -194,10 +203,12 @@ func (s *Shop) follow(ctx context.Context) error {
 
 // advance lets time pass for a pod's counters.
 func (s *Shop) advance(p *pod, now time.Time) {
-	if p.gone {
-		return
+	if !p.gone {
+		p.advance(s.work[p.workload], now)
 	}
-	w := s.work[p.workload]
+}
+
+func (p *pod) advance(w *workload, now time.Time) {
 	n := w.rate * now.Sub(p.last).Seconds()
 	p.last = now
 	p.bad += n * w.errors
@@ -214,28 +225,68 @@ func (s *Shop) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	var b bytes.Buffer
-	b.WriteString("# TYPE http_requests_total counter\n# TYPE http_request_duration_seconds histogram\n")
+	samples := map[string][]string{}
 	for name, p := range s.pods {
-		if p.gone {
-			continue
+		if !p.gone {
+			s.advance(p, now)
+			s.expose(samples, name, p, "")
 		}
-		s.advance(p, now)
-		id := fmt.Sprintf("namespace=%q,pod=%q", s.Namespace, name)
-		fmt.Fprintf(&b, "http_requests_total{%s,code=\"200\"} %g\n", id, p.good)
-		fmt.Fprintf(&b, "http_requests_total{%s,code=\"500\"} %g\n", id, p.bad)
-		for i, n := range p.slow {
-			le := "+Inf"
-			if i < len(buckets) {
-				le = strconv.FormatFloat(buckets[i], 'g', -1, 64)
-			}
-			fmt.Fprintf(&b, "http_request_duration_seconds_bucket{%s,le=%q} %g\n", id, le, n)
-		}
-		fmt.Fprintf(&b, "http_request_duration_seconds_sum{%s} %g\n", id, p.sum)
-		fmt.Fprintf(&b, "http_request_duration_seconds_count{%s} %g\n", id, p.slow[len(buckets)])
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	_, _ = w.Write(b.Bytes())
+	writeFamilies(w, samples, "http_requests_total")
+}
+
+// expose adds a pod's samples by their family. stamp stands after each value.
+func (s *Shop) expose(samples map[string][]string, name string, p *pod, stamp string) {
+	id := fmt.Sprintf("namespace=%q,pod=%q", s.Namespace, name)
+	add := func(family, format string, args ...any) {
+		samples[family] = append(samples[family], fmt.Sprintf(format, args...)+stamp)
+	}
+	add("requests", "http_requests_total{%s,code=\"200\"} %f", id, p.good)
+	add("requests", "http_requests_total{%s,code=\"500\"} %f", id, p.bad)
+	const h = "http_request_duration_seconds"
+	for i, n := range p.slow {
+		le := "+Inf"
+		if i < len(buckets) {
+			le = strconv.FormatFloat(buckets[i], 'f', -1, 64)
+		}
+		add(h, "%s_bucket{%s,le=%q} %f", h, id, le, n)
+	}
+	add(h, "%s_sum{%s} %f", h, id, p.sum)
+	add(h, "%s_count{%s} %f", h, id, p.slow[len(buckets)])
+}
+
+// writeFamilies writes samples as text. counter is the name of the counter's
+// family, which OpenMetrics has without _total.
+func writeFamilies(w io.Writer, samples map[string][]string, counter string) {
+	fmt.Fprintf(w, "# TYPE %s counter\n", counter)
+	for _, l := range samples["requests"] {
+		fmt.Fprintln(w, l)
+	}
+	fmt.Fprintln(w, "# TYPE http_request_duration_seconds histogram")
+	for _, l := range samples["http_request_duration_seconds"] {
+		fmt.Fprintln(w, l)
+	}
+}
+
+// History is what the present pods would have exposed since a time, as
+// OpenMetrics with timestamps: at most [past] ago.
+func (s *Shop) History(ctx context.Context, since time.Time) (map[string][]string, error) {
+	if err := s.follow(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	samples := map[string][]string{}
+	for name, p := range s.pods {
+		w := s.work[p.workload]
+		h := &pod{workload: p.workload, last: p.last.Add(-time.Duration(float64(time.Second) * p.good / w.rate))}
+		for t := since; t.Before(p.last); t = t.Add(5 * time.Second) {
+			h.advance(w, t)
+			s.expose(samples, name, h, fmt.Sprintf(" %.3f", float64(t.UnixMilli())/1000))
+		}
+	}
+	return samples, nil
 }
 
 // fault is /fault?workload=web&errors=0.3&latency=2s&log=TEXT&lines=50, for

@@ -66,7 +66,7 @@ var stories = []story{
 		namespace: "oom", limit: 90 * time.Second,
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "oom"}),
 		want: want{
-			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "oom/deployment/web", headline: "web", cause: "web:v2", finding: "OOM",
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "oom/deployment/web", headline: "web", cause: "v1 -> v2", finding: "OOM",
 			rollback: true, evidence: "OOMKilled", check: "kubectl",
 		},
 	},
@@ -74,7 +74,7 @@ var stories = []story{
 		namespace: "crash", limit: 90 * time.Second,
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
 		want: want{
-			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "crash/deployment/web", cause: "web:v2", finding: "exit",
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "crash/deployment/web", cause: "v1 -> v2", finding: "exit",
 			rollback: true, evidence: "CrashLoopBackOff", check: "kubectl",
 		},
 	},
@@ -82,7 +82,7 @@ var stories = []story{
 		namespace: "image", limit: 90 * time.Second,
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "imagepull"}),
 		want: want{
-			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "image/deployment/web", cause: "web:v2", finding: "mage",
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "image/deployment/web", cause: "v1 -> v2", finding: "mage",
 			rollback: true, evidence: "not found", check: "kubectl",
 		},
 	},
@@ -99,6 +99,30 @@ var stories = []story{
 		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.5, 0) },
 		want: want{
 			priority: []event.Priority{event.P1}, entity: "slo/deployment/web", headline: "requests fail", finding: "fail", check: "promtool",
+		},
+	},
+	{
+		namespace: "logs", limit: 2 * time.Minute,
+		fail: func(_ *testing.T, w *world, ns string) {
+			w.shops[ns].Log("web", slices.Repeat([]string{`level=error msg="payment ledger rejected entry" err="constraint violated" shard=7`}, 60)...)
+		},
+		want: want{
+			entity: "logs/deployment/web", finding: "ledger", evidence: "payment ledger rejected entry", check: "logcli",
+		},
+	},
+	{
+		namespace: "alert", limit: 2 * time.Minute,
+		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.3, 0) },
+		want: want{
+			priority: []event.Priority{event.P1}, entity: "alert/deployment/web", headline: "checkouts fail", finding: "checkouts fail",
+		},
+	},
+	{
+		namespace: "down", limit: 5 * time.Minute,
+		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
+		want: want{
+			priority: []event.Priority{event.P1}, entity: "down/deployment/web", headline: "0/2 ready", cause: "v1 -> v2", rollback: true,
+			evidence: "CrashLoopBackOff", check: "kubectl",
 		},
 	},
 }

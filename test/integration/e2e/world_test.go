@@ -22,6 +22,8 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/policies"
+	"github.com/oncall-copilot/oncall/services/collector/loki"
+	"github.com/oncall-copilot/oncall/services/collector/prometheus"
 	"github.com/oncall-copilot/oncall/test/testbed"
 )
 
@@ -107,19 +109,55 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 	w.alerts = must(w.bed.StartAlertmanager(ctx, testbed.AlertmanagerConfig{Door: w.door}))(t)
 	ksm := must(w.bed.StartKubeStateMetrics(ctx, w.cluster.Kubeconfig))(t)
 	scrapes := []testbed.Scrape{{Job: "kube-state-metrics", Targets: []string{ksm.Addr}, Honor: true}}
+	var history []map[string][]string
+	since := time.Now().Add(-before)
 	for ns, workloads := range namespaces {
 		s := must(w.bed.StartShop(ctx, testbed.ShopConfig{Cluster: w.cluster, Loki: w.loki, Tenant: tenant, Namespace: ns, Workloads: workloads}))(t)
 		w.shops[ns] = s
 		scrapes = append(scrapes, s.Scrape())
+		history = append(history, must(s.History(ctx, since))(t))
+		check(t, s.Remember(ctx, since))
 	}
-	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{Scrapes: scrapes, Door: w.door}))(t)
+	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{
+		Scrapes: scrapes, Door: w.door, History: history, Rules: theirRules, Alertmanagers: []*testbed.Server{w.alerts},
+	}))(t)
 	w.build(t)
+	w.bus = must(bus.Connect(ctx, bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: 3, MaxPending: 64, ManageStreams: true}, bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
+	w.rewind(t, since)
 	for _, name := range service.Names {
 		w.run(t, name)
 	}
-	w.bus = must(bus.Connect(ctx, bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: 3, MaxPending: 64}, bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
 	t.Cleanup(func() { _ = w.bus.Close() })
 	return w
+}
+
+// before is how long the shops have been watched when a test begins: what is
+// normal has to be known before something can be odd.
+const before = 32 * time.Minute
+
+// theirRules are what the user's Prometheus alerts on.
+const theirRules = `groups:
+- name: shop
+  rules:
+  - alert: CheckoutErrors
+    expr: |
+      sum by (namespace) (rate(http_requests_total{code=~"5..",namespace="alert"}[20s]))
+        / sum by (namespace) (rate(http_requests_total{namespace="alert"}[20s])) > 0.05
+    labels: {severity: page, deployment: web}
+    annotations:
+      summary: "{{ $value | humanizePercentage }} of checkouts fail"
+      runbook_url: https://runbooks.example/checkout-errors
+  - alert: Watchdog
+    expr: vector(1)
+    labels: {severity: none}
+`
+
+// rewind has the collector read from a time on, as after an outage.
+func (w *world) rewind(t *testing.T, since time.Time) {
+	t.Helper()
+	kv := must(w.bus.KV(t.Context(), bus.BucketCollector))(t)
+	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Truncate(15*time.Second))))(t)
+	must(kv.Put(t.Context(), "loki", loki.After(since.Truncate(10*time.Second))))(t)
 }
 
 // secrets writes what the services read from files.
@@ -206,15 +244,17 @@ func (w *world) run(t *testing.T, name string) {
 	t.Helper()
 	reader := must(w.cluster.KubeconfigFor(testbed.Reader))(t)
 	prom := w.upstream(w.prom.URL)
-	prom["step"], prom["delay"], prom["window"] = "5s", "2s", "20s"
+	prom["step"], prom["delay"], prom["window"], prom["max_query_qps"] = "15s", "2s", "20s", 100
 	loki := w.upstream(w.loki.URL)
-	loki["tenant"] = tenant
+	loki["tenant"], loki["window"], loki["max_catch_up"], loki["max_query_qps"] = tenant, "10s", "1h", 50
+	alerts := w.upstream(w.alerts.URL)
+	alerts["every"] = "5s"
 	cfg := object{
 		"cluster": "testbed", "policies": w.policies(t),
 		"obs": object{"listen": "127.0.0.1:0"},
 		"bus": object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
 		"collector": object{
-			"prometheus": []object{prom}, "loki": []object{loki},
+			"prometheus": []object{prom}, "loki": []object{loki}, "alertmanager": []object{alerts},
 			"kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
 		},
 		"notifier": object{

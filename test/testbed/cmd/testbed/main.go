@@ -104,7 +104,7 @@ func up(ctx context.Context, args []string) error {
 		if am, err = b.StartAlertmanager(ctx, testbed.AlertmanagerConfig{}); err != nil {
 			return err
 		}
-		cfg.Alertmanagers = []string{am.Addr}
+		cfg.Alertmanagers = []*testbed.Server{am}
 	}
 	prom, err := b.StartPrometheus(ctx, cfg)
 	if err != nil {

@@ -1,0 +1,173 @@
+package fault
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The history that every run of this process reads: eighty minutes of three
+// workloads, of which two break for a while and recover. All runs read the same
+// minutes, so that what they find can be compared.
+const (
+	step   = 30 * time.Second
+	length = 80 * time.Minute
+)
+
+var (
+	began = time.Now().Add(-3 * time.Hour).Truncate(time.Minute).UTC()
+	ends  = began.Add(length)
+)
+
+// outage is when a workload of the history fails.
+type outage struct{ from, to time.Time }
+
+func (o outage) at(t time.Time) bool { return !t.Before(o.from) && t.Before(o.to) }
+
+var workloads = map[[2]string]outage{
+	{"shop", "web"}:    {began.Add(32 * time.Minute), began.Add(42 * time.Minute)},
+	{"billing", "pay"}: {began.Add(46 * time.Minute), began.Add(52 * time.Minute)},
+	{"shop", "search"}: {},
+}
+
+// sources answers as Prometheus and Loki that hold the history would. What is
+// later than its end cannot be read yet.
+type sources struct {
+	*httptest.Server
+	// fault may take over an answer: it returns true when it has.
+	fault atomic.Pointer[func(w http.ResponseWriter, r *http.Request, at time.Time) bool]
+	// pace is how long an answer takes.
+	pace atomic.Int64
+	// live makes the sources answer for any time, as those of a running cluster.
+	live atomic.Bool
+	// read is the latest time that was asked for and answered, in milliseconds.
+	read atomic.Int64
+}
+
+func newSources(t testing.TB) *sources {
+	t.Helper()
+	s := &sources{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/api/v1/query", s.instant)
+	mux.HandleFunc("/loki/api/v1/query_range", s.lines)
+	s.Server = httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// admit paces an answer, lets a fault take it over, and refuses what is not
+// history yet.
+func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time) bool {
+	time.Sleep(time.Duration(s.pace.Load()))
+	if f := s.fault.Load(); f != nil && (*f)(w, r, at) {
+		return false
+	}
+	if at.After(ends) && !s.live.Load() {
+		http.Error(w, "not yet", http.StatusServiceUnavailable)
+		return false
+	}
+	for {
+		old := s.read.Load()
+		if old >= at.UnixMilli() || s.read.CompareAndSwap(old, at.UnixMilli()) {
+			return true
+		}
+	}
+}
+
+func (s *sources) instant(w http.ResponseWriter, r *http.Request) {
+	_ = r.ParseForm()
+	sec, _ := strconv.ParseFloat(r.Form.Get("time"), 64)
+	at := time.UnixMilli(int64(sec * 1000)).UTC()
+	if !s.admit(w, r, at) {
+		return
+	}
+	query := r.Form.Get("query")
+	type sample struct {
+		Metric map[string]string `json:"metric"`
+		Value  [2]any            `json:"value"`
+	}
+	result := []sample{}
+	add := func(v float64, labels map[string]string) {
+		result = append(result, sample{labels, [2]any{sec, fmt.Sprint(v)}})
+	}
+	n := int(at.Unix()/15) % 7
+	for w, bad := range workloads {
+		pod := map[string]string{"namespace": w[0], "pod": w[1] + "-7d4b9c6f5-x2x8q"}
+		switch {
+		case strings.Contains(query, "count by (__name__)"):
+		case strings.Contains(query, "code=~"):
+			errs := 0.0
+			if bad.at(at) {
+				errs = 30
+			}
+			add(errs, pod)
+		case strings.Contains(query, "rate(http_requests_total"):
+			add(100+float64(n), pod)
+		}
+	}
+	if strings.Contains(query, "count by (__name__)") && strings.Contains(query, "http_requests_total") {
+		add(1, map[string]string{"__name__": "http_requests_total"})
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "vector", "result": result}})
+}
+
+func (s *sources) lines(w http.ResponseWriter, r *http.Request) {
+	_ = r.ParseForm()
+	ns := func(name string) time.Time {
+		n, _ := strconv.ParseInt(r.Form.Get(name), 10, 64)
+		return time.Unix(0, n).UTC()
+	}
+	start, end := ns("start"), ns("end")
+	if !s.admit(w, r, end) {
+		return
+	}
+	query := r.Form.Get("query")
+	onlyErrors := strings.Contains(query, "|~")
+	type stream struct {
+		Labels map[string]string `json:"stream"`
+		Values [][2]string       `json:"values"`
+	}
+	result := []stream{}
+	for wl, bad := range workloads {
+		if onlyErrors && !(strings.Contains(query, strconv.Quote(wl[0])) && strings.Contains(query, wl[1])) {
+			continue
+		}
+		st := stream{Labels: map[string]string{"namespace": wl[0], "pod": wl[1] + "-7d4b9c6f5-x2x8q", "container": wl[1]}}
+		for at := start.Truncate(time.Second); at.Before(end); at = at.Add(time.Second) {
+			if at.Before(start) {
+				continue
+			}
+			say := func(offset time.Duration, line string) {
+				st.Values = append(st.Values, [2]string{strconv.FormatInt(at.Add(offset).UnixNano(), 10), line})
+			}
+			if at.Second()%5 == 0 && !onlyErrors {
+				say(0, fmt.Sprintf("level=info msg=\"request served\" path=/cart status=200 duration=%dms", 10+at.Second()))
+			}
+			if bad.at(at) {
+				for i := range 3 {
+					say(time.Duration(i+1)*time.Millisecond, fmt.Sprintf("level=error msg=\"connect to database: connection refused\" host=db-%d", i))
+				}
+			}
+		}
+		if len(st.Values) > 0 {
+			result = append(result, st)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": result}})
+}
+
+// disturb lets a fault take over answers until the returned function is
+// called.
+func (s *sources) disturb(f func(w http.ResponseWriter, r *http.Request, at time.Time) bool) (mend func()) {
+	s.fault.Store(&f)
+	return func() { s.fault.Store(nil) }
+}
+
+// isLoki says which of the two a request is for.
+func isLoki(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/loki/") }
