@@ -114,6 +114,9 @@ func (n *Node) Scrapes() []Scrape {
 	return []Scrape{
 		{Job: "pods", Discovery: n.Discovery, Honor: true},
 		{Job: "kubelet", Targets: []string{n.CAdvisor}, Path: "/metrics/cadvisor", Insecure: true, Honor: true, Labels: map[string]string{"node": n.Name}},
+		// cAdvisor knows the pods of a containerd at its usual address only; the
+		// kubelet itself knows memory and CPU of all.
+		{Job: "kubelet-resource", Targets: []string{n.CAdvisor}, Path: "/metrics/resource", Insecure: true, Honor: true, Labels: map[string]string{"node": n.Name}},
 	}
 }
 
