@@ -24,7 +24,11 @@ var volatile = []string{"config_hash", "policy_hash"}
 func Digest(ctx context.Context, b *bus.Bus) (string, error) {
 	var lines []string
 	for _, s := range []*event.Stream{event.Anomalies, event.Incidents, event.Reports} {
-		err := b.Read(ctx, s, bus.ReadOptions{}, func(m bus.Message) error {
+		var o bus.ReadOptions
+		if s == event.Anomalies { // watermarks outnumber them by far
+			o.Filters = []string{event.AnomalyDetected.Filter()}
+		}
+		err := b.Read(ctx, s, o, func(m bus.Message) error {
 			switch m.Data.(type) {
 			case event.Anomaly, event.Incident, event.Report:
 				line, err := canonical(m.Payload)

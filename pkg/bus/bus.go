@@ -304,7 +304,7 @@ func (b *Bus) each(ctx context.Context, s *event.Stream, o ReadOptions, last uin
 			return nil
 		}
 	}
-	it, err := pull(cons, pullMessages)
+	it, err := pull(cons, pullMessages, false)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.Name, err)
 	}

@@ -257,3 +257,27 @@ func TestRequestsAreAnsweredOrRefusedWithTheReason(t *testing.T) {
 		t.Errorf("err = %v, want the service's reason", err)
 	}
 }
+
+func TestPuttingOffDoesNotLengthenTheBackoff(t *testing.T) {
+	b := bustest.Start(t)
+	if err := bus.Publish(t.Context(), b, event.ReportDrafted, report("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls seen
+	cfg := bus.ConsumerConfig{Durable: "test", Backoff: []time.Duration{time.Millisecond, time.Hour}, MaxDeliver: 100}
+	go func() {
+		_ = bus.Consume(ctx, b, event.ReportDrafted, cfg, func(context.Context, event.Event[event.Report]) error {
+			calls.add("call")
+			switch n := len(calls.list()); {
+			case n <= 5:
+				return bus.Retry(errors.New("not yet"), time.Millisecond)
+			case n == 6:
+				return errors.New("the first failure")
+			}
+			return nil
+		})
+	}()
+	eventually(t, "the attempt after the first failure", func() bool { return len(calls.list()) == 7 })
+}

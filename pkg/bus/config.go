@@ -34,6 +34,9 @@ type Config struct {
 	// time that a crash leaves its partitions alone. The same for every service.
 	// Default: 6s.
 	MemberTTL time.Duration `yaml:"member_ttl"`
+	// CheckpointEvery is how often folds write down their state; a crash repeats
+	// the work since. Default: 30s.
+	CheckpointEvery time.Duration `yaml:"checkpoint_every"`
 	// ManageStreams makes the streams and buckets at start. In a cluster whose
 	// services may not, only the one identity that may sets it. Default: true.
 	ManageStreams bool `yaml:"manage_streams"`
@@ -50,7 +53,7 @@ type TLSConfig struct {
 
 // DefaultConfig is the configuration of a user who writes nothing.
 func DefaultConfig() Config {
-	return Config{Replicas: 1, MaxPending: 256, MemberTTL: 6 * time.Second, ManageStreams: true}
+	return Config{Replicas: 1, MaxPending: 256, MemberTTL: 6 * time.Second, CheckpointEvery: 30 * time.Second, ManageStreams: true}
 }
 
 // Validate checks the fields.
@@ -90,6 +93,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MemberTTL < time.Second || c.MemberTTL > time.Minute {
 		bad("member_ttl", c.MemberTTL, "is not between 1s and 1m", "write 6s")
+	}
+	if c.CheckpointEvery < 100*time.Millisecond || c.CheckpointEvery > 10*time.Minute {
+		bad("checkpoint_every", c.CheckpointEvery, "is not between 100ms and 10m", "write 30s")
 	}
 	if c.MaxBytes < 0 {
 		bad("max_bytes", c.MaxBytes, "is negative", "write 0 for no bound")

@@ -20,8 +20,10 @@ type ConsumerConfig struct {
 	Filter     string          // subject filter; "" for the kind's own address
 	Workers    int             // messages handled at once; 0 means 1
 	AckWait    time.Duration   // 0 means 10 s; extended while a handler runs, so only a crash is waited out
-	MaxDeliver int             // 0 means 6
+	MaxDeliver int             // 0 means 6; put-off deliveries count, so more where the handler uses Retry
 	Backoff    []time.Duration // nil means 1s 5s 30s 2m 10m; the last one repeats
+
+	failed *failures
 }
 
 func (c *ConsumerConfig) defaults() {
@@ -33,9 +35,31 @@ func (c *ConsumerConfig) defaults() {
 	}
 }
 
-// delay is how long to wait before the attempt after the n-th.
-func (c *ConsumerConfig) delay(n uint64) time.Duration {
-	return c.Backoff[min(int(n)-1, len(c.Backoff)-1)]
+// delay is how long to wait after the n-th failure.
+func (c *ConsumerConfig) delay(n int) time.Duration {
+	return c.Backoff[min(n-1, len(c.Backoff)-1)]
+}
+
+// failures counts, by position in the stream, how often a handler of this
+// process has failed on a message. The server's count of deliveries will not do
+// for the back-off: it also counts those that were put off with [Retry], or
+// given back at a stop.
+type failures struct {
+	mu sync.Mutex
+	n  map[uint64]int
+}
+
+func (f *failures) add(seq uint64) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n[seq]++
+	return f.n[seq]
+}
+
+func (f *failures) forget(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.n, seq)
 }
 
 // Consume calls h with each event of kind k until ctx is done. What h returns
@@ -59,6 +83,7 @@ func Consume[T any](ctx context.Context, b *Bus, k event.Kind[T], c ConsumerConf
 // A consumer that is lost is made again, from where it was.
 func (b *Bus) ConsumeAny(ctx context.Context, s *event.Stream, filters []string, c ConsumerConfig, h func(context.Context, Message) error) error {
 	c.defaults()
+	c.failed = &failures{n: map[uint64]int{}}
 	for first := true; ; first = false {
 		err := b.consume(ctx, s, filters, c, h)
 		if ctx.Err() != nil {
@@ -87,7 +112,7 @@ func (b *Bus) consume(ctx context.Context, s *event.Stream, filters []string, c 
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}
-	it, err := pull(cons, c.Workers)
+	it, err := pull(cons, c.Workers, true)
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", c.Durable, s.Name, err)
 	}
@@ -185,24 +210,28 @@ func protect(f func() error) (err error) {
 func (b *Bus) settle(ctx context.Context, c ConsumerConfig, raw jetstream.Msg, m Message, meta *jetstream.MsgMetadata, err error) {
 	outcome := "retry"
 	var settleErr error
+	seq := meta.Sequence.Stream
 	retry, delayed := errors.AsType[*RetryError](err)
 	_, rejected := errors.AsType[*RejectError](err)
 	switch {
 	case err == nil:
+		c.failed.forget(seq)
 		outcome, settleErr = "ok", raw.Ack()
 	case rejected || meta.NumDelivered >= uint64(c.MaxDeliver) && !delayed:
 		outcome = "reject"
 		if dead := b.deadLetter(context.WithoutCancel(ctx), c.Durable, m, raw.Headers(), int(meta.NumDelivered), err); dead != nil {
 			b.set.Log.Error("dead letter not stored, message kept", "consumer", c.Durable, "subject", m.Subject, "err", dead)
-			settleErr = raw.NakWithDelay(c.delay(meta.NumDelivered))
+			settleErr = raw.NakWithDelay(c.delay(c.failed.add(seq)))
 			break
 		}
+		c.failed.forget(seq)
 		settleErr = raw.TermWithReason(reason(err))
 	case delayed:
 		settleErr = raw.NakWithDelay(retry.After)
 	default:
-		b.set.Log.Warn("handler refused a message, delivering again", "consumer", c.Durable, "subject", m.Subject, "attempt", meta.NumDelivered, "err", err)
-		settleErr = raw.NakWithDelay(c.delay(meta.NumDelivered))
+		n := c.failed.add(seq)
+		b.set.Log.Warn("handler refused a message, delivering again", "consumer", c.Durable, "subject", m.Subject, "attempt", n, "err", err)
+		settleErr = raw.NakWithDelay(c.delay(n))
 	}
 	if p, ok := errors.AsType[*panicError](err); ok {
 		b.set.Log.Error("handler panicked", "consumer", c.Durable, "subject", m.Subject, "stack", string(p.stack))

@@ -99,7 +99,7 @@ func (b *Bus) moveGivenUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	it, err := pull(cons, pullMessages)
+	it, err := pull(cons, pullMessages, true)
 	if err != nil {
 		return err
 	}

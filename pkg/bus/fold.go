@@ -49,7 +49,7 @@ type Group struct {
 	// New makes the fold of a partition, empty.
 	New func(partition int) (Fold, error)
 	// CheckpointEvery and CheckpointMessages bound the work that is repeated
-	// after a crash. Zero: 30 s and 20,000 messages.
+	// after a crash. Zero: as [Config] says, and 20,000 messages.
 	CheckpointEvery    time.Duration
 	CheckpointMessages int
 }

@@ -25,7 +25,7 @@ import (
 // work since the checkpoint, with the same ids; a member that was away too
 // long finds its revision overtaken, drops its state and writes nothing.
 func (b *Bus) RunGroup(ctx context.Context, g Group) error {
-	g.CheckpointEvery = cmp.Or(g.CheckpointEvery, 30*time.Second)
+	g.CheckpointEvery = cmp.Or(g.CheckpointEvery, b.cfg.CheckpointEvery, 30*time.Second)
 	g.CheckpointMessages = cmp.Or(g.CheckpointMessages, 20_000)
 	members, err := b.KV(ctx, bucketMembers)
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *groupRunner) run(ctx context.Context, mine []int, assigned <-chan []int
 	if err != nil {
 		return nil, err
 	}
-	it, err := pull(cons, pullMessages)
+	it, err := pull(cons, pullMessages, false)
 	if err != nil {
 		return nil, err
 	}

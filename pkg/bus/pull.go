@@ -18,19 +18,26 @@ type puller struct {
 	done   chan struct{}
 	once   sync.Once
 	cancel jetstream.ConsumeContext
+	// giveBack returns messages that nobody takes any more.
+	giveBack bool
 }
 
 // errStopped is what Next returns after Stop.
 var errStopped = errors.New("stopped")
 
-// pull begins to read a consumer, with at most n messages on their way.
-func pull(cons jetstream.Consumer, n int) (*puller, error) {
-	p := &puller{msgs: make(chan jetstream.Msg), errs: make(chan error, 1), done: make(chan struct{})}
+// pull begins to read a consumer, with at most n messages on their way. giveBack
+// returns those that are when it stops, so that the next reader has them at
+// once; it is for consumers whose messages are acknowledged one by one.
+func pull(cons jetstream.Consumer, n int, giveBack bool) (*puller, error) {
+	p := &puller{msgs: make(chan jetstream.Msg), errs: make(chan error, 1), done: make(chan struct{}), giveBack: giveBack}
 	cc, err := cons.Consume(
 		func(m jetstream.Msg) {
 			select {
 			case p.msgs <- m:
 			case <-p.done:
+				if giveBack {
+					_ = m.Nak() // else it comes when its time is over
+				}
 			}
 		},
 		jetstream.PullMaxMessagesWithBytesLimit(n, pullBytes),
@@ -75,11 +82,15 @@ func (p *puller) Next(ctx context.Context) (jetstream.Msg, error) {
 	}
 }
 
-// Stop ends it. Messages that were on their way are delivered again to
-// whoever reads next.
+// Stop ends it. Acknowledged messages that were on their way are delivered
+// again to whoever reads next.
 func (p *puller) Stop() {
 	p.once.Do(func() {
 		close(p.done)
-		p.cancel.Stop()
+		if p.giveBack {
+			p.cancel.Drain()
+		} else {
+			p.cancel.Stop()
+		}
 	})
 }
