@@ -6,7 +6,7 @@ import "strings"
 // braces where there are some, behind the metric's name where there are none.
 // It works on tokens: strings, comments, label lists and functions are left
 // alone. An expression that PromQL refuses comes out as one that it refuses
-// too.
+// too. test/compat/prometheus holds it against Prometheus' own parser.
 func InjectPromQL(expr, matchers string) string {
 	if strings.TrimSpace(matchers) == "" {
 		return expr
@@ -65,6 +65,7 @@ func InjectPromQL(expr, matchers string) string {
 			case listKeywords[strings.ToLower(word)]:
 				labels = strings.HasPrefix(next, "(")
 			case lists > 0, keywords[strings.ToLower(word)], strings.HasPrefix(next, "("), strings.HasPrefix(next, "{"):
+			case aggregations[strings.ToLower(word)] && listKeywords[firstWord(next)]:
 			default:
 				out.WriteString("{" + matchers + "}")
 			}
@@ -91,8 +92,13 @@ func InjectLogQL(expr, matchers string) string {
 	var out strings.Builder
 	for i := 0; i < len(expr); {
 		switch c := expr[i]; c {
-		case '"', '`':
+		case '"', '`', '#':
 			n := quoted(expr[i:])
+			if c == '#' { // a comment, whose quotes quote nothing
+				if n = strings.IndexByte(expr[i:], '\n'); n < 0 {
+					n = len(expr) - i
+				}
+			}
 			out.WriteString(expr[i : i+n])
 			i += n
 		case '{':
@@ -158,7 +164,21 @@ var listKeywords = map[string]bool{"by": true, "without": true, "on": true, "ign
 
 // keywords are words that are no metrics.
 var keywords = map[string]bool{
-	"and": true, "or": true, "unless": true, "bool": true, "offset": true, "inf": true, "nan": true, "atan2": true, "start": true, "end": true,
+	"and": true, "or": true, "unless": true, "bool": true, "offset": true, "inf": true, "nan": true, "atan2": true, "anchored": true, "smoothed": true,
+}
+
+// aggregations are functions when a list of labels or parentheses follow, else
+// names of metrics like any other.
+var aggregations = map[string]bool{
 	"sum": true, "avg": true, "min": true, "max": true, "count": true, "stddev": true, "stdvar": true, "group": true,
 	"topk": true, "bottomk": true, "quantile": true, "count_values": true, "limitk": true, "limit_ratio": true,
+}
+
+// firstWord is the name that s begins with, in lower case.
+func firstWord(s string) string {
+	n := 0
+	for n < len(s) && isName(s[n]) {
+		n++
+	}
+	return strings.ToLower(s[:n])
 }

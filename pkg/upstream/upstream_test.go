@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,16 @@ func TestInjectPromQL(t *testing.T) {
 		"a brace inside a value":    {`a{b="}"}`, `a{b="}", cluster="a"}`},
 		"keywords, numbers, offset": {`a offset 5m > bool 1e3 and b == Inf`, `a{cluster="a"} offset 5m > bool 1e3 and b{cluster="a"} == Inf`},
 		"recorded names":            {`job:req:rate5m`, `job:req:rate5m{cluster="a"}`},
+		"a nested subquery":         {`max_over_time(rate(a{b="]"}[5m:1m])[1h:5m] offset 1d)`, `max_over_time(rate(a{b="]", cluster="a"}[5m:1m])[1h:5m] offset 1d)`},
+		"a time to look at":         {`a @ end() - b @ 1609746000`, `a{cluster="a"} @ end() - b{cluster="a"} @ 1609746000`},
+		"a negative offset":         {`a offset -5m`, `a{cluster="a"} offset -5m`},
+		"a name in quotes":          {`{"http.requests", job="x"}`, `{"http.requests", job="x", cluster="a"}`},
+		"a label in quotes":         {`sum by ("service.name") (a)`, `sum by ("service.name") (a{cluster="a"})`},
+		"a metric called count":     {`count + sum`, `count{cluster="a"} + sum{cluster="a"}`},
+		"a metric called start":     {`start / end`, `start{cluster="a"} / end{cluster="a"}`},
+		"words in capitals":         {`SUM BY (x) (a) AND b`, `SUM BY (x) (a{cluster="a"}) AND b{cluster="a"}`},
+		"a comment with a quote":    {"a # it's \"\n+ b", "a{cluster=\"a\"} # it's \"\n+ b{cluster=\"a\"}"},
+		"a label called by":         {`a{by="x"} * on (sum) b`, `a{by="x", cluster="a"} * on (sum) b{cluster="a"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := upstream.InjectPromQL(tc.in, m); got != tc.want {
@@ -37,8 +48,55 @@ func TestInjectPromQL(t *testing.T) {
 			}
 		})
 	}
-	if got, want := upstream.InjectLogQL(`sum(rate({app="x"} |= "{no}" [5m]))`, m), `sum(rate({app="x", cluster="a"} |= "{no}" [5m]))`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+}
+
+func TestInjectLogQL(t *testing.T) {
+	const m = `cluster="a"`
+	for name, tc := range map[string]struct{ in, want string }{
+		"a filter that looks like a selector": {`sum(rate({app="x"} |= "{no}" [5m]))`, `sum(rate({app="x", cluster="a"} |= "{no}" [5m]))`},
+		"every selector":                      {`{a="b"} or {c="d"}`, `{a="b", cluster="a"} or {c="d", cluster="a"}`},
+		"a template":                          {"{a=\"b\"} | line_format `{{.msg}}`", "{a=\"b\", cluster=\"a\"} | line_format `{{.msg}}`"},
+		"a brace in a value":                  {`{a="}", b=~"x{2}"}`, `{a="}", b=~"x{2}", cluster="a"}`},
+		"a comment with a quote":              {"{a=\"b\"} # it is \"\n|= \"x\"\n# {e}\nor {c=\"d\"}", "{a=\"b\", cluster=\"a\"} # it is \"\n|= \"x\"\n# {e}\nor {c=\"d\", cluster=\"a\"}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := upstream.InjectLogQL(tc.in, m); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestParseMatchers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in, want string // want: rewritten, or the error
+		bad      bool
+	}{
+		"every operator":       {`a="1", b!="2",c=~"x|y" , d!~"z"`, `a="1",b!="2",c=~"x|y",d!~"z"`, false},
+		"the same label twice": {`a!="1",a!="2"`, `a!="1",a!="2"`, false},
+		"a quoted name":        {`"service.name"="x"`, `"service.name"="x"`, false},
+		"operators in a value": {`a="x!=y,b=~z"`, `a="x!=y,b=~z"`, false},
+		"a trailing comma":     {`a="1",`, `a="1"`, false},
+		"nothing":              {` `, ``, false},
+		"no quotes":            {`a=b`, `is not quoted`, true},
+		"no comma":             {`a="1" b="2"`, `no comma`, true},
+		"no operator":          {`a "1"`, `no =`, true},
+		"a bad expression":     {`a=~"("`, `missing closing`, true},
+		"no name":              {`="x"`, `no label name`, true},
+		"a brace":              {`a="1"} or {b="2"`, `no comma`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ms, err := upstream.ParseMatchers(tc.in)
+			if tc.bad {
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("got %v, want an error with %q", err, tc.want)
+				}
+				return
+			}
+			if got := strings.Join(upstream.Matchers(tc.in), ","); err != nil || got != tc.want {
+				t.Errorf("got %s (%d), %v; want %s", got, len(ms), err, tc.want)
+			}
+		})
 	}
 }
 
@@ -50,6 +108,14 @@ func FuzzInject(f *testing.F) {
 		}
 		_ = upstream.InjectPromQL(s, `x="y"`)
 		_ = upstream.InjectLogQL(s, `x="y"`)
+		ms, err := upstream.ParseMatchers(s)
+		if err != nil {
+			return
+		}
+		again, err := upstream.ParseMatchers(strings.Join(upstream.Matchers(s), ","))
+		if err != nil || !slices.Equal(ms, again) {
+			t.Errorf("%q reads as %v, and written again as %v: %v", s, ms, again, err)
+		}
 	})
 }
 
