@@ -87,9 +87,10 @@ func roles() []role {
 	}
 	return []role{
 		{
-			name: "collector", doc: "Writes telemetry and answers look-ups; reads nothing of the bus but its own cursors.",
+			name: "collector", doc: "Writes telemetry and answers look-ups; reads nothing of the bus but its own cursors and what was pushed to it.",
 			publishes: kinds(event.MetricsRead.Type, event.LogsRead.Type, event.KubeEventSeen.Type, event.ChangeSeen.Type, event.TopologySeen.Type,
-				event.AlertSeen.Type, event.MetricsTick.Type, event.LogsTick.Type, event.EventsTick.Type, event.EvidenceFound.Type, event.Audited.Type),
+				event.AlertSeen.Type, event.MetricsPushed.Type, event.MetricsTick.Type, event.LogsTick.Type, event.EventsTick.Type, event.EvidenceFound.Type, event.Audited.Type),
+			reads:   []*event.Stream{event.Pushed},
 			leads:   []string{"collector"},
 			buckets: []bucket{{bus.BucketCollector, []string{">"}}, {bus.BucketConfig, []string{"redaction.key"}}},
 			serves:  []string{event.QuerySubject},
@@ -199,7 +200,8 @@ func (r role) identity() Identity {
 		g.pub("$JS.API.STREAM.MSG.GET."+s.Name, "$JS.API.DIRECT.GET."+s.Name)
 	}
 	if r.streams {
-		g.pub("$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.INFO.*")
+		// INFO is asked for what the server can do before a bucket is made.
+		g.pub("$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.INFO.*", "$JS.API.INFO")
 	} else {
 		// What waits for the streams to be made looks at the last one.
 		g.stream(bus.LastMade)
