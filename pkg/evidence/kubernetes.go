@@ -123,7 +123,15 @@ func (k kubernetes) object(ctx context.Context, q Query, w kubeQuestion) (event.
 func statusLines(o object) []string {
 	var out []string
 	meta := child(o, "metadata")
-	out = append(out, strings.TrimSpace(fmt.Sprintf("%v %v/%v created %v", o["kind"], orDash(meta["namespace"]), meta["name"], orDash(meta["creationTimestamp"]))))
+	name := text(meta, "name")
+	if ns := text(meta, "namespace"); ns != "" {
+		name = ns + "/" + name
+	}
+	head := fmt.Sprintf("%v %s", o["kind"], name)
+	if at := text(meta, "creationTimestamp"); at != "" {
+		head += " created " + at
+	}
+	out = append(out, head)
 	status := child(o, "status")
 	for _, key := range []string{"phase", "reason", "message", "replicas", "readyReplicas", "updatedReplicas", "unavailableReplicas", "desiredNumberScheduled", "numberReady", "currentReplicas", "desiredReplicas", "failed", "succeeded", "active"} {
 		if v, ok := status[key]; ok {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,7 +117,7 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 	if r.TLDR != "" {
 		hang(&b, Plain(r.TLDR), width, "", "")
 	}
-	if len(r.Causes) == 0 {
+	if len(r.Causes) == 0 && r.Entity.Kind != "Source" {
 		line("%s no cause stands out", o.Paint(bold, "Likely:"))
 	}
 	for i, c := range r.Causes {
@@ -131,9 +132,17 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		}
 	}
 	for _, f := range r.Findings {
-		hang(&b, fmt.Sprintf("%s: %s%s", Plain(f.Entity.String()), Plain(f.Title), refs(f.Evidence)), width, " + ", "   ")
+		text, ok := finding(r, f)
+		if !ok {
+			continue
+		}
+		first := " + "
+		if !stated(r, f) {
+			hang(&b, Plain(text)+refs(f.Evidence), width, first, "   ")
+			first = "   "
+		}
 		if f.Detail != "" {
-			hang(&b, Plain(f.Detail), width, "   ", "   ")
+			hang(&b, Plain(f.Detail), width, first, "   ")
 		}
 	}
 	if len(r.Checked) > 0 {
@@ -159,7 +168,7 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		line("%s", o.Paint(bold, "Evidence"))
 		for _, e := range r.Evidence {
 			line("  %s", o.Paint(dim, clip(fmt.Sprintf("%s %s: %s", Plain(e.ID), Plain(e.Source), Plain(e.Query)), width-2)))
-			for _, x := range e.Excerpt[:min(2, len(e.Excerpt))] {
+			for _, x := range e.Excerpt[:min(3, len(e.Excerpt))] {
 				line("     %s", clip(Plain(x), width-5))
 			}
 			if e.Failed != "" {
@@ -180,6 +189,31 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 	line("%s", o.Paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", r.Incident, r.Revision, r.Score, event.ShortID(r.Incident))))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// stated says whether a cause says what a finding does.
+func stated(r event.Report, f event.Finding) bool {
+	return slices.ContainsFunc(r.Causes, func(c event.Cause) bool { return c.Entity == f.Entity && strings.HasSuffix(c.Text, f.Title) })
+}
+
+// finding words a finding for a reader of its report: with the entity where it
+// is another than the report's, and how sure it is. The symptom that the summary
+// begins with is not said twice.
+func finding(r event.Report, f event.Finding) (text string, ok bool) {
+	if f.Entity == r.Entity && f.Title == r.Symptom {
+		return "", false
+	}
+	text = f.Title
+	if f.Entity != r.Entity {
+		text = f.Entity.String() + ": " + text
+	}
+	if f.Confidence != "" {
+		text += " (" + string(f.Confidence) + ")"
+	}
+	if f.Model {
+		text += " (worded by a model)"
+	}
+	return text, true
 }
 
 func entry(t event.TimelineEntry) string {
@@ -273,7 +307,11 @@ func reportMarkdown(w io.Writer, r event.Report) error {
 	if len(r.Findings) > 0 {
 		p("\n## Findings\n")
 		for _, f := range r.Findings {
-			p("- **%s**: %s%s", Markdown(f.Entity.String()), Markdown(f.Title), Markdown(refs(f.Evidence)))
+			text, ok := finding(r, f)
+			if !ok {
+				continue
+			}
+			p("- %s%s", Markdown(text), Markdown(refs(f.Evidence)))
 			if f.Detail != "" {
 				p("  %s", Markdown(f.Detail))
 			}

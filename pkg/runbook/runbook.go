@@ -116,7 +116,7 @@ type Query struct {
 const maxExcerpt = 400
 
 // Find returns runbooks, best first: those that name a rule or an alert of the
-// query, then those whose words fit.
+// query, and when there is none, those whose words fit.
 func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 	if q.Limit == 0 {
 		q.Limit = 3
@@ -143,7 +143,7 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 		}
 	}
 	words := strings.TrimSpace(strings.Join(slices.Concat(q.Tags, []string{q.Text}), " "))
-	if words != "" && len(hits) < q.Limit {
+	if words != "" && len(hits) == 0 {
 		// A title says what a book is about; its text says so of much else too.
 		any := bleve.NewDisjunctionQuery()
 		for _, f := range []struct {

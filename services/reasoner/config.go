@@ -58,7 +58,7 @@ func (c *Config) Validate() error {
 		if s == "" {
 			continue
 		}
-		if u, err := url.Parse(s); err != nil || u.Host == "" {
+		if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			errs = append(errs, &policy.FieldError{Path: path, Value: s, Problem: "is not a URL", Fix: "write https://host/path"})
 		}
 	}

@@ -3,29 +3,20 @@ package reasoner
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
-	"github.com/oncall-copilot/oncall/pkg/rule"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 )
-
-// draft is a report in the making.
-type draft struct {
-	r      *Reasoner
-	inc    event.Incident
-	report event.Report
-	tags   []string
-	rules  []string
-}
 
 // subject is one entity that rules are applied to, with its look-ups.
 type subject struct {
 	entity  event.Entity
-	answers map[string]event.Evidence // by look-up name
+	answers map[string]event.Evidence // by look-up name, see rule.Lookups
 }
 
 // maxSubjects bounds how many entities are looked at: what is affected most,
@@ -52,235 +43,190 @@ func (d *draft) subjects() []event.Entity {
 	return out
 }
 
-// gather asks everything that the rules may need, at once, and returns the
-// answers by subject. A question without an answer is an answer too.
+// question is one look-up for one subject.
+type question struct {
+	subject int
+	name    string // of the look-up
+	query   evidence.Query
+}
+
+// gather asks all that the rules may need, and returns the answers by subject.
+// What the first answers point at (a container that crashed, the node that the
+// troubled pods share) is asked in a second round, within the same deadline. A
+// question without an answer is an answer too.
 func (d *draft) gather(ctx context.Context) []subject {
-	type question struct {
-		subject int
-		name    string
-		query   evidence.Query
-	}
 	entities := d.subjects()
 	out := make([]subject, len(entities))
-	var qs []question
-	end := d.inc.Updated
-	start := d.inc.Onset.Add(-15 * time.Minute)
+	var first, second []question
 	for i, e := range entities {
 		out[i] = subject{entity: e, answers: map[string]event.Evidence{}}
-		ask := func(name, source, expr string, limit int) {
-			qs = append(qs, question{i, name, evidence.Query{
-				Source: source, Expr: expr, Start: start, End: end, Limit: limit, Incident: d.inc.ID, Entity: e,
-			}})
+		first = append(first, d.firstQuestions(i, e)...)
+	}
+	d.ask(ctx, out, first)
+	for i := range out {
+		second = append(second, d.secondQuestions(i, out[i])...)
+	}
+	d.ask(ctx, out, second)
+	return out
+}
+
+func (d *draft) question(subject int, e event.Entity, name, source, expr string, limit int) question {
+	return question{subject, name, evidence.Query{
+		Source: source, Expr: expr, Start: d.inc.Onset.Add(-15 * time.Minute), End: d.inc.Updated, Limit: limit, Incident: d.inc.ID, Entity: e,
+	}}
+}
+
+// maxPods bounds how many pods of a subject are read: more than a node holds.
+const maxPods = 260
+
+func (d *draft) firstQuestions(i int, e event.Entity) []question {
+	var qs []question
+	ask := func(name, source, expr string, limit int) {
+		qs = append(qs, d.question(i, e, name, source, expr, limit))
+	}
+	where := strings.TrimSpace(e.Namespace + " " + e.Kind + "/" + e.Name)
+	object := fmt.Sprintf("object %s %s/%s", e.Kind, e.Namespace, e.Name)
+	switch e.Kind {
+	case "Node":
+		ask("object", evidence.Kubernetes, "object Node "+e.Name, 1)
+		ask("pods", evidence.Kubernetes, "pods "+where, maxPods)
+		ask("events", evidence.Kubernetes, "events "+where, 50)
+	case "PersistentVolume", "Namespace":
+		ask("object", evidence.Kubernetes, fmt.Sprintf("object %s %s", e.Kind, e.Name), 1)
+		ask("events", evidence.Kubernetes, "events "+where, 50)
+	case "Workload":
+		// A name that came out of a metric: there is no object of this kind.
+		ask("logs", evidence.Loki, errorLines(e), 30)
+	case "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Rollout":
+		ask("pods", evidence.Kubernetes, "pods "+where, maxPods)
+		ask("events", evidence.Kubernetes, "events "+where, 50)
+		ask("object", evidence.Kubernetes, object, 1)
+		ask("logs", evidence.Loki, errorLines(e), 30)
+		if slices.Contains([]string{"Deployment", "StatefulSet", "Rollout"}, e.Kind) {
+			ask("hpa", evidence.Kubernetes, fmt.Sprintf("object HorizontalPodAutoscaler %s/%s", e.Namespace, e.Name), 1)
 		}
-		where := strings.TrimSpace(e.Namespace + " " + e.Kind + "/" + e.Name)
-		switch e.Kind {
-		case "Node", "PersistentVolume", "Namespace":
-			ask("object", evidence.Kubernetes, fmt.Sprintf("object %s %s", e.Kind, e.Name), 1)
-			ask("events", evidence.Kubernetes, "events "+where, 50)
-		case "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Rollout", "Workload":
-			ask("pods", evidence.Kubernetes, "pods "+where, 20)
-			ask("events", evidence.Kubernetes, "events "+where, 50)
-			if e.Kind != "Workload" {
-				ask("object", evidence.Kubernetes, fmt.Sprintf("object %s %s/%s", e.Kind, e.Namespace, e.Name), 1)
+	default:
+		if _, err := kube.KindOf(e.Kind); err != nil {
+			return nil // a kind that look-ups do not know: a custom resource, a name out of a metric
+		}
+		ask("object", evidence.Kubernetes, object, 1)
+		ask("events", evidence.Kubernetes, "events "+where, 50)
+	}
+	return qs
+}
+
+// secondQuestions follow from the pods: what a container said before it died,
+// and how the node is that the unready pods share.
+func (d *draft) secondQuestions(i int, s subject) []question {
+	var qs []question
+	pods, _ := s.answers["pods"].Values["items"].([]any)
+	if s.entity.Kind == "Node" {
+		return nil
+	}
+	node, shared := "", true
+	crashed := false
+	for _, p := range pods {
+		pod, _ := p.(map[string]any)
+		meta, spec, status := child(pod, "metadata"), child(pod, "spec"), child(pod, "status")
+		name, _ := meta["name"].(string)
+		if n, _ := spec["nodeName"].(string); n != "" && !ready(status) {
+			shared = shared && (node == "" || node == n)
+			node = n
+		}
+		for _, list := range []string{"initContainerStatuses", "containerStatuses"} {
+			cs, _ := status[list].([]any)
+			for _, c := range cs {
+				c, _ := c.(map[string]any)
+				container, _ := c["name"].(string)
+				restarts, _ := c["restartCount"].(float64)
+				_, died := child(child(c, "lastState"), "terminated")["exitCode"]
+				if crashed || restarts == 0 || !died || name == "" || container == "" {
+					continue
+				}
+				crashed = true
+				expr := fmt.Sprintf("logs %s/%s %s previous", s.entity.Namespace, name, container)
+				qs = append(qs, d.question(i, s.entity, "crash", evidence.Kubernetes, expr, 20))
 			}
-			ask("logs", evidence.Loki, errorLines(e), 30)
-		default:
-			ask("object", evidence.Kubernetes, fmt.Sprintf("object %s %s/%s", e.Kind, e.Namespace, e.Name), 1)
-			ask("events", evidence.Kubernetes, "events "+where, 50)
 		}
 	}
-	answers := make([]event.Evidence, len(qs))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 6) // as many as the collector answers at once
+	if node != "" && shared {
+		qs = append(qs, d.question(i, s.entity, "node", evidence.Kubernetes, "object Node "+node, 1))
+	}
+	return qs
+}
+
+func ready(status map[string]any) bool {
+	cs, _ := status["conditions"].([]any)
+	return slices.ContainsFunc(cs, func(c any) bool {
+		m, _ := c.(map[string]any)
+		return m["type"] == "Ready" && m["status"] == "True"
+	})
+}
+
+func child(o map[string]any, key string) map[string]any {
+	c, _ := o[key].(map[string]any)
+	return c
+}
+
+// ask puts questions at once, and gives each subject its answers. It returns
+// when ctx is done, whether or not a source heeds it: a report is due by then.
+func (d *draft) ask(ctx context.Context, subjects []subject, qs []question) {
+	type answer struct {
+		i int
+		e event.Evidence
+	}
+	answers := make(chan answer, len(qs)) // room for all, so that a late one does not wait for us
+	slots := make(chan struct{}, 6)       // as many as the collector answers at once
 	for i, q := range qs {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+		go func() {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				return
+			}
 			e, err := d.r.ask.Retrieve(ctx, q.query)
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
 				e = evidence.Failed(q.query, err.Error())
 			}
-			answers[i] = e
-		})
+			answers <- answer{i, e}
+		}()
 	}
-	wg.Wait()
+	got := make([]bool, len(qs))
+	keep := func(a answer) { got[a.i], subjects[qs[a.i].subject].answers[qs[a.i].name] = true, a.e }
+	for range qs {
+		select {
+		case a := <-answers:
+			keep(a)
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	for {
+		select { // those that came in time
+		case a := <-answers:
+			keep(a)
+			continue
+		default:
+		}
+		break
+	}
 	for i, q := range qs {
-		out[q.subject].answers[q.name] = answers[i]
+		if !got[i] {
+			subjects[q.subject].answers[q.name] = evidence.Failed(q.query, fmt.Sprintf("no answer by the report's deadline of %s", d.r.cfg.Deadline))
+		}
 	}
-	return out
 }
 
 // errorLines is LogQL for the lines of a workload that look like trouble.
 func errorLines(e event.Entity) string {
-	pod := e.Name
+	pod := regexp.QuoteMeta(e.Name)
 	if e.Kind != "Pod" {
-		pod = e.Name + "-.*"
+		pod += "-.*"
 	}
-	return fmt.Sprintf(`{namespace=%q, pod=~%q} |~ "(?i)error|fatal|panic|exception|refused|timeout|denied|killed"`, e.Namespace, pod)
-}
-
-// judge numbers the evidence, applies the rules to every subject, and keeps
-// what holds.
-func (d *draft) judge(ctx context.Context, subjects []subject) error {
-	anomalies := d.anomalyEvidence()
-	for _, s := range subjects {
-		in := rule.Input{
-			Entity: s.entity, Anomalies: d.anomaliesOf(s.entity), Changes: d.inc.Changes, Evidence: s.answers, Context: d.r.cfg.KubeContext,
-		}
-		matches, err := d.r.rules.Eval(ctx, in)
-		if err != nil {
-			return err
-		}
-		for _, m := range matches {
-			var cited []string
-			for _, name := range m.Evidence {
-				if e, ok := s.answers[name]; ok && e.Failed == "" {
-					cited = append(cited, d.cite(e))
-				}
-			}
-			if cited == nil {
-				cited = anomalies[s.entity]
-			}
-			if cited == nil && len(in.Anomalies) > 0 {
-				cited = []string{d.cite(observed(in.Anomalies[0]))}
-			}
-			if cited == nil {
-				for _, c := range d.inc.Changes {
-					cited = append(cited, d.cite(changed(c)))
-					break
-				}
-			}
-			if cited == nil {
-				continue // nothing to show for it
-			}
-			m.Finding.Evidence = slices.Compact(cited)
-			d.report.Findings = append(d.report.Findings, m.Finding)
-			d.tags = append(d.tags, m.Tags...)
-			d.rules = append(d.rules, m.Finding.Rule)
-		}
-		d.account(s)
-	}
-	rank := map[event.Confidence]int{event.High: 0, event.Medium: 1, event.Low: 2}
-	slices.SortStableFunc(d.report.Findings, func(a, b event.Finding) int {
-		if a.Cause != b.Cause {
-			if a.Cause {
-				return -1
-			}
-			return 1
-		}
-		if c := b.Severity.Number() - a.Severity.Number(); c != 0 {
-			return c
-		}
-		return rank[a.Confidence] - rank[b.Confidence]
-	})
-	return nil
-}
-
-// account says of a subject's look-ups which found nothing and which gave no
-// answer.
-func (d *draft) account(s subject) {
-	for _, name := range rule.Lookups {
-		e, ok := s.answers[name]
-		switch {
-		case !ok:
-		case e.Failed != "":
-			d.report.Unknown = append(d.report.Unknown, fmt.Sprintf("%s of %s: %s", name, s.entity, e.Failed))
-		case name == "logs" && len(e.Excerpt) == 0:
-			d.report.Checked = append(d.report.Checked, "no error lines in the logs of "+s.entity.String())
-		case name == "events" && len(e.Excerpt) == 0:
-			d.report.Checked = append(d.report.Checked, "no events about "+s.entity.String())
-		}
-	}
-}
-
-func (d *draft) anomaliesOf(e event.Entity) []event.Anomaly {
-	var out []event.Anomaly
-	for _, a := range d.inc.Anomalies {
-		if a.Entity == e || belongs(a.Entity, e) || e == d.inc.Entity && a.Entity.Namespace == e.Namespace && a.Entity.Name == e.Name {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// belongs says whether a pod carries a workload's name.
-func belongs(pod, workload event.Entity) bool {
-	return pod.Kind == "Pod" && pod.Namespace == workload.Namespace && event.WorkloadOfPod(pod.Name) == workload.Name
-}
-
-// maxAnomalyEvidence bounds how many anomalies become evidence.
-const maxAnomalyEvidence = 6
-
-// anomalyEvidence makes evidence of the worst anomalies: the query and what it
-// showed is what they rest on.
-func (d *draft) anomalyEvidence() map[event.Entity][]string {
-	out := map[event.Entity][]string{}
-	n := 0
-	for _, a := range d.inc.Anomalies {
-		if n == maxAnomalyEvidence || a.Severity == event.Info {
-			continue
-		}
-		n++
-		id := d.cite(observed(a))
-		out[a.Entity] = append(out[a.Entity], id)
-		if a.Entity.Kind == "Pod" {
-			w := event.Entity{Namespace: a.Entity.Namespace, Kind: d.inc.Entity.Kind, Name: event.WorkloadOfPod(a.Entity.Name)}
-			out[w] = append(out[w], id)
-		}
-	}
-	return out
-}
-
-// observed is an anomaly as evidence.
-func observed(a event.Anomaly) event.Evidence {
-	q := evidence.Query{Source: "anomaly", Expr: a.Detector + " " + a.Signal, Start: a.Onset, End: a.WindowEnd, Entity: a.Entity}
-	lines := []string{a.Summary}
-	if len(a.Evidence) > 0 {
-		q.Source, q.Expr = a.Evidence[0].Source, a.Evidence[0].Query
-		lines = append(lines, a.Evidence[0].Excerpt...)
-	}
-	e := evidence.New(q, lines, map[string]any{"observed": a.Observed, "tail_prob": a.TailProb, "detector": a.Detector})
-	e.Entity = a.Entity
-	return e
-}
-
-// changed is a change as evidence.
-func changed(c event.Change) event.Evidence {
-	lines := []string{fmt.Sprintf("%s %s %s", c.Time.UTC().Format(time.RFC3339), c.Kind, c.Summary)}
-	for _, f := range c.Fields {
-		lines = append(lines, fmt.Sprintf("%s: %q -> %q", f.Path, f.From, f.To))
-	}
-	q := evidence.Query{Source: evidence.Kubernetes, Expr: fmt.Sprintf("change %s revision %s", c.Entity, c.Revision), Start: c.Time, End: c.Time, Entity: c.Entity}
-	e := evidence.New(q, lines, nil)
-	e.Entity = c.Entity
-	return e
-}
-
-// cite numbers a piece of evidence in the report: E1, E2 …
-func (d *draft) cite(e event.Evidence) string {
-	for _, o := range d.report.Evidence {
-		if o.QueryHash == e.QueryHash && o.Digest == e.Digest {
-			return o.ID
-		}
-	}
-	e.ID = fmt.Sprintf("E%d", len(d.report.Evidence)+1)
-	// The whole object stays in the EVIDENCE stream; a report shows lines.
-	e.Values = scalars(e.Values)
-	e.Excerpt = e.Excerpt[:min(len(e.Excerpt), 10)]
-	d.report.Evidence = append(d.report.Evidence, e)
-	return e.ID
-}
-
-func scalars(m map[string]any) map[string]any {
-	out := map[string]any{}
-	for k, v := range m {
-		switch v.(type) {
-		case string, float64, bool, int:
-			out[k] = v
-		}
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return out
+	return fmt.Sprintf(`{namespace=%q, pod=~%q} |~ "(?i)error|fatal|panic|exception|refused|timeout|timed out|denied|killed|no such host|no space|too many|expired|unavailable|traceback"`, e.Namespace, pod)
 }

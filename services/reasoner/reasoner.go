@@ -8,12 +8,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -26,32 +29,68 @@ var Spec = service.Define("reasoner", DefaultConfig, New)
 type Reasoner struct {
 	cfg   Config
 	ask   evidence.Retriever
+	force atomic.Pointer[policies] // in force
+}
+
+// policies are what a report is judged by.
+type policies struct {
+	hash  string
 	rules *rule.Engine
 	books *runbook.Shelf
 }
 
-// NewReasoner makes a Reasoner that asks the given retriever.
-func NewReasoner(cfg Config, ask evidence.Retriever, rules *rule.Engine, books *runbook.Shelf) *Reasoner {
-	return &Reasoner{cfg: cfg, ask: ask, rules: rules, books: books}
+// load reads rules and runbooks; all that is wrong with them is the error.
+func load(s *policy.Store) (*policies, error) {
+	p := &policies{hash: s.Hash()}
+	var rulesErr, booksErr error
+	p.rules, rulesErr = rule.Load(s)
+	p.books, booksErr = runbook.Load(s)
+	if err := errors.Join(rulesErr, booksErr); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// NewReasoner makes a Reasoner that asks the given retriever, and judges by the
+// rules and runbooks of the store.
+func NewReasoner(cfg Config, ask evidence.Retriever, s *policy.Store) (*Reasoner, error) {
+	p, err := load(s)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reasoner{cfg: cfg, ask: ask}
+	r.force.Store(p)
+	return r, nil
+}
+
+// Reload takes over the rules and runbooks of the store when they have changed,
+// and says whether. When they are wrong, those before stay in force.
+func (r *Reasoner) Reload(s *policy.Store) (bool, error) {
+	if s.Hash() == r.force.Load().hash {
+		return false, nil
+	}
+	p, err := load(s)
+	if err != nil {
+		return false, err
+	}
+	r.force.Store(p)
+	return true, nil
 }
 
 // New makes the service.
 func New(cfg Config, env service.Env) (service.Runner, error) {
-	rules, err := rule.Load(env.Policies)
+	r, err := NewReasoner(cfg, evidence.NewRemote(env.Bus, cfg.LookupTimeout), env.Policies)
 	if err != nil {
 		return nil, err
 	}
-	books, err := runbook.Load(env.Policies)
-	if err != nil {
-		return nil, err
-	}
-	var ask evidence.Retriever = evidence.NewRemote(env.Bus, cfg.LookupTimeout)
 	s := &server{
-		reasoner: NewReasoner(cfg, ask, rules, books), env: env,
+		reasoner: r, env: env,
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_reasoner_reports_total", Help: "Reports drafted, by state of the incident."}, []string{"state"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "oncall_reasoner_draft_duration_seconds", Help: "Time to gather evidence and draft a report.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 12)}),
+		loaded:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "oncall_reasoner_policies_loaded", Help: "1 when the rules and runbooks in force are those on disk, 0 when those on disk are wrong."}),
 	}
-	env.Metrics.MustRegister(s.reports, s.seconds)
+	env.Metrics.MustRegister(s.reports, s.seconds, s.loaded)
+	s.loaded.Set(1)
 	for _, st := range []event.IncidentState{event.Open, event.Resolved} {
 		s.reports.WithLabelValues(string(st))
 	}
@@ -63,6 +102,34 @@ type server struct {
 	env      service.Env
 	reports  *prometheus.CounterVec
 	seconds  prometheus.Histogram
+	loaded   prometheus.Gauge
+	wrong    string // hash of the policies that were refused last
+	reload   sync.Mutex
+}
+
+// follow takes over policies that have changed. It is asked before each draft,
+// so that nothing has to run beside the work.
+func (s *server) follow() {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	hash := s.env.Policies.Hash()
+	if hash == s.wrong {
+		return // said before
+	}
+	changed, err := s.reasoner.Reload(s.env.Policies)
+	switch {
+	case err != nil:
+		s.wrong = hash
+		s.loaded.Set(0)
+		s.env.Log.Warn("rules or runbooks are wrong; those before stay in force", "policies", hash, "err", err)
+	case changed:
+		s.wrong = ""
+		s.loaded.Set(1)
+		s.env.Log.Info("rules and runbooks taken over", "policies", hash)
+	case s.wrong != "":
+		s.wrong = ""
+		s.loaded.Set(1)
+	}
 }
 
 // Run drafts a report for every revision of every incident until ctx is done.
@@ -82,6 +149,7 @@ func (s *server) Run(ctx context.Context) error {
 		if m.Type == event.IncidentUpdated.Type && !s.reasoner.cfg.EveryRevision && overtaken(ctx, kv, inc) {
 			return nil
 		}
+		s.follow()
 		started := s.env.Bus.Now()
 		r, err := s.reasoner.Draft(ctx, inc)
 		if err != nil {
@@ -115,7 +183,7 @@ const modelRevisions = 2
 // Draft writes the report of one revision of an incident, by rules alone. The
 // same incident and the same answers give the same report.
 func (r *Reasoner) Draft(ctx context.Context, inc event.Incident) (event.Report, error) {
-	d := &draft{r: r, inc: inc, report: event.Report{
+	d := &draft{r: r, in: r.force.Load(), inc: inc, report: event.Report{
 		Incident: inc.ID, Revision: (inc.Revision-1)*modelRevisions + 1, IncidentRevision: inc.Revision, State: inc.State, Priority: inc.Priority,
 		Cluster: inc.Cluster, Entity: inc.Entity, Owner: inc.Owner, Onset: inc.Onset, Time: inc.Updated, ResolvedAt: inc.ResolvedAt,
 		Symptom: inc.Symptom, Score: inc.Score, Held: inc.Held, Reason: inc.Reason, Timeline: inc.Timeline, PolicyHash: inc.PolicyHash,
@@ -130,6 +198,8 @@ func (r *Reasoner) Draft(ctx context.Context, inc event.Incident) (event.Report,
 	if err := d.judge(ctx, answers); err != nil {
 		return event.Report{}, err
 	}
-	d.write()
+	if err := d.write(); err != nil {
+		return event.Report{}, err
+	}
 	return d.report, nil
 }

@@ -3,61 +3,96 @@ package reasoner
 import (
 	"cmp"
 	"fmt"
-	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
 )
 
-// maxHeadline is what a phone's lock screen shows.
+// maxHeadline is what a phone's lock screen shows, in characters.
 const maxHeadline = 120
 
 // write puts the report into words.
-func (d *draft) write() {
+func (d *draft) write() error {
 	r := &d.report
 	d.causes()
 	d.commands()
 	d.alerts()
+	for _, b := range d.inc.Blind {
+		if d.inc.Entity.Kind == "Source" {
+			break // that is what the report says
+		}
+		r.Unknown = append(r.Unknown, fmt.Sprintf("%s cannot be read since %s: %s", b.Source, clock(b.Since), b.Reason))
+	}
+	if n := d.inc.Dropped; n > 0 {
+		r.Unknown = append(r.Unknown, fmt.Sprintf("%d more of its anomalies are left out here, to keep the report small", n))
+	}
 	r.Headline = d.headline()
 	r.TLDR = d.tldr()
 	r.Status = d.status()
 	r.Links = d.links()
-	for _, b := range d.inc.Blind {
-		r.Unknown = append(r.Unknown, fmt.Sprintf("%s cannot be read since %s: %s", b.Source, clock(b.Since), b.Reason))
-	}
-	books, err := d.r.books.Find(runbook.Query{Rules: d.rules, Alerts: d.alertNames(), Tags: d.tags, Text: d.inc.Symptom})
-	if err == nil {
-		r.Runbooks = append(r.Runbooks, books...)
+	d.trim()
+	return d.runbooks()
+}
+
+// runbooks finds what fits; the alert's own comes first: its author knew what
+// it is for.
+func (d *draft) runbooks() error {
+	r := &d.report
+	if d.inc.Entity.Kind == "Source" {
+		return nil // nothing is wrong with the cluster
 	}
 	for _, a := range d.inc.Anomalies {
-		if a.RunbookURL != "" && !slices.ContainsFunc(r.Runbooks, func(b event.Runbook) bool { return b.Path == a.RunbookURL }) {
-			// The alert's own runbook comes first: its author knew what it is for.
-			r.Runbooks = slices.Insert(r.Runbooks, 0, event.Runbook{Title: a.Alert, Path: a.RunbookURL})
+		if a.Detector == "burn_rate" {
+			d.tags = append(d.tags, "slo", "error", "budget")
 			break
 		}
 	}
+	books, err := d.in.books.Find(runbook.Query{Rules: d.rules, Alerts: d.alertNames(), Tags: d.tags, Text: headSymptom(d.inc)})
+	if err != nil {
+		return err
+	}
+	for _, a := range d.inc.Anomalies {
+		if a.RunbookURL != "" && !slices.ContainsFunc(r.Runbooks, func(b event.Runbook) bool { return b.Path == a.RunbookURL }) && len(r.Runbooks) < 2 {
+			r.Runbooks = append(r.Runbooks, event.Runbook{Title: cmp.Or(a.Alert, a.Detector), Path: a.RunbookURL})
+		}
+	}
+	r.Runbooks = append(r.Runbooks, books...)
+	return nil
 }
 
-// causes joins what the correlator suspects with what the rules found. A
-// suspect's confidence rises when a rule explains the same thing; a cause that
-// nothing but weak hints speaks for is not stated.
+// maxCauses bounds the causes that are stated: who reads a fourth has no cause.
+const maxCauses = 3
+
+// maxCitations bounds the ids behind one cause.
+const maxCitations = 5
+
+// causes joins what the correlator suspects with what the rules found. A cause
+// that nothing but weak hints speaks for is not stated.
 func (d *draft) causes() {
+	r := &d.report
 	for _, s := range d.inc.Suspects {
 		c := event.Cause{Text: s.Why, Entity: s.Entity, Confidence: s.Confidence, Score: s.Score}
 		if s.Change != nil {
+			c.Text = changeText(*s.Change, s.Entity)
 			c.Evidence = append(c.Evidence, d.cite(changed(*s.Change)))
 		}
-		for _, f := range d.report.Findings {
-			if f.Cause && f.Entity == s.Entity {
-				c.Evidence = append(c.Evidence, f.Evidence...)
-				if s.Change == nil {
-					c.Text = fmt.Sprintf("%s: %s", s.Entity, f.Title)
+		explained := false
+		for _, f := range r.Findings {
+			if !f.Cause || f.Entity != s.Entity {
+				continue
+			}
+			c.Evidence = append(c.Evidence, f.Evidence...)
+			if s.Change == nil && !explained {
+				c.Text = d.about(s.Entity, f.Title)
+				if c.Confidence == event.Low && f.Confidence == event.High {
+					c.Confidence = event.Medium // what the correlator suspects, a rule explains
 				}
 			}
+			explained = true
 		}
 		if c.Evidence == nil {
 			for _, a := range d.anomaliesOf(s.Entity) {
@@ -67,64 +102,56 @@ func (d *draft) causes() {
 				}
 			}
 		}
-		slices.Sort(c.Evidence)
-		c.Evidence = slices.Compact(c.Evidence)
-		if c.Confidence == "" || len(c.Evidence) == 0 || slices.ContainsFunc(d.report.Causes, func(o event.Cause) bool { return o.Text == c.Text }) {
+		if c.Confidence == "" || len(c.Evidence) == 0 || len(r.Causes) == maxCauses || slices.ContainsFunc(r.Causes, func(o event.Cause) bool { return o.Text == c.Text }) {
 			continue
 		}
-		d.report.Causes = append(d.report.Causes, c)
-	}
-	if len(d.report.Causes) == 0 {
-		for _, f := range d.report.Findings {
-			if f.Cause && f.Confidence != event.Low {
-				d.report.Causes = append(d.report.Causes, event.Cause{
-					Text: fmt.Sprintf("%s: %s", f.Entity, f.Title), Entity: f.Entity, Confidence: lower(f.Confidence), Evidence: f.Evidence,
-				})
-				break
+		var ids []string
+		for _, id := range c.Evidence {
+			if !slices.Contains(ids, id) && len(ids) < maxCitations {
+				ids = append(ids, id)
 			}
+		}
+		slices.SortFunc(ids, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }) // E2 before E10
+		c.Evidence = ids
+		r.Causes = append(r.Causes, c)
+	}
+	if len(r.Causes) > 0 {
+		return
+	}
+	for _, f := range r.Findings {
+		if f.Cause && f.Confidence != event.Low && (d.inc.Symptom == "" || !strings.Contains(f.Title, d.inc.Symptom)) {
+			r.Causes = append(r.Causes, event.Cause{
+				Text: d.about(f.Entity, f.Title), Entity: f.Entity, Confidence: lower(f.Confidence), Evidence: f.Evidence,
+			})
+			return
 		}
 	}
 }
 
-// lower is one step less sure: a rule that holds without any trace in the
-// anomalies is a hint.
+// about is what is said of an entity, with its name where it is another than
+// the incident's.
+func (d *draft) about(e event.Entity, text string) string {
+	if e == d.inc.Entity {
+		return text
+	}
+	return e.String() + ": " + text
+}
+
+// changeText is a change as a cause.
+func changeText(c event.Change, e event.Entity) string {
+	what := map[event.ChangeKind]string{
+		event.Rollout: "rollout of ", event.Scale: "scaling of ", event.ConfigEdit: "changed configuration of ", event.Drain: "drain of ", event.Autoscale: "autoscaler of ",
+	}[c.Kind]
+	return fmt.Sprintf("%s%s at %s: %s", what, e, clock(c.Time), c.Summary)
+}
+
+// lower is one step less sure: a rule that holds where the correlator suspects
+// nothing is a hint.
 func lower(c event.Confidence) event.Confidence {
 	if c == event.High {
 		return event.Medium
 	}
 	return event.Low
-}
-
-func (d *draft) commands() {
-	r := &d.report
-	add := func(list *[]event.Check, c event.Check, most int) {
-		if len(*list) < most && !slices.ContainsFunc(*list, func(o event.Check) bool { return o.Command == c.Command }) {
-			*list = append(*list, c)
-		}
-	}
-	for _, f := range r.Findings {
-		for _, c := range f.Checks {
-			add(&r.Checks, c, 6)
-		}
-		if f.Cause {
-			for _, c := range f.Rollback {
-				add(&r.Rollback, c, 3)
-			}
-		}
-	}
-	for _, a := range d.inc.Anomalies {
-		for _, e := range a.Evidence {
-			switch e.Source {
-			case "prometheus":
-				add(&r.Checks, event.Check{Why: "the series behind: " + a.Summary, Command: "promtool query instant $PROMETHEUS " + rule.Quote(e.Query)}, 6)
-			case "loki":
-				add(&r.Checks, event.Check{Why: "the lines behind: " + a.Summary, Command: "logcli query --since=1h " + rule.Quote(e.Query)}, 6)
-			}
-		}
-	}
-	if len(r.Checks) == 0 && d.inc.Entity.Namespace != "" {
-		add(&r.Checks, event.Check{Why: "latest events", Command: "kubectl -n " + rule.Quote(d.inc.Entity.Namespace) + " get events --sort-by=.lastTimestamp"}, 6)
-	}
 }
 
 func (d *draft) alertNames() []string {
@@ -138,35 +165,70 @@ func (d *draft) alertNames() []string {
 }
 
 func (d *draft) alerts() {
-	count := map[string]int{}
+	number := map[string]int{}
 	for _, a := range d.inc.Anomalies {
 		if a.Alert != "" {
-			count[a.Alert]++
+			number[a.Alert]++
 			d.report.Firing = d.report.Firing || a.Ended == nil
 		}
 	}
 	for _, name := range d.alertNames() {
-		if n := count[name]; n > 1 {
+		if n := number[name]; n > 1 {
 			name = fmt.Sprintf("%s x%d", name, n)
 		}
 		d.report.Alerts = append(d.report.Alerts, name)
 	}
 }
 
-// headline is severity, cluster, entity, symptom, since, owner.
+// symptom is what is wrong, in words: why it may page, else its title.
+func symptom(i event.Incident) string {
+	return cmp.Or(i.Symptom, strings.TrimPrefix(i.Title, i.Entity.String()+": "))
+}
+
+// headSymptom is the part of the symptom that fits a headline: up to what
+// explains it.
+func headSymptom(i event.Incident) string {
+	s, _, _ := strings.Cut(symptom(i), ";")
+	return strings.TrimSpace(lasted.ReplaceAllString(s, ""))
+}
+
+// lasted is how long a symptom says that it lasts, which the headline says too.
+var lasted = regexp.MustCompile(` for \d+[ dhms\d]*$`)
+
+// headline is severity, cluster, entity, symptom, since, owner. Of what is too
+// long the names are cut, and since when is not.
 func (d *draft) headline() string {
 	i := d.inc
-	what := cmp.Or(i.Symptom, strings.TrimPrefix(i.Title, i.Entity.String()+": "))
-	tail := fmt.Sprintf(" since %s", clock(i.Onset))
+	tail := " since " + clock(i.Onset)
+	if end := d.end(); end.After(i.Onset) {
+		if i.State == event.Resolved {
+			tail = fmt.Sprintf(" %s-%s", clock(i.Onset), clock(end))
+		}
+		tail += " (" + age(end.Sub(i.Onset)) + ")"
+	}
 	if i.Owner.Team != "" {
-		tail += " @" + i.Owner.Team
+		tail += " @" + clip(i.Owner.Team, 24)
 	}
 	head := string(i.Priority)
 	if i.Cluster != "" {
-		head += " " + i.Cluster
+		head += " " + clip(i.Cluster, 20)
 	}
-	head += " " + i.Entity.String() + ": "
-	return clip(head+clip(what, maxHeadline-len([]rune(head))-len([]rune(tail)))+tail, maxHeadline)
+	left := maxHeadline - len([]rune(head)) - len([]rune(tail)) - len(" : ")
+	what := headSymptom(i)
+	if i.Entity.Kind == "Source" {
+		what = strings.Replace(what, " since "+clock(i.Onset), "", 1)
+		return clip(head+" "+clip(what, left)+tail, maxHeadline) // the title names the source
+	}
+	entity := clip(i.Entity.String(), max(20, left-min(len([]rune(what)), 40)))
+	return clip(head+" "+entity+": "+clip(what, max(8, left-len([]rune(entity))))+tail, maxHeadline)
+}
+
+// end is when the incident was over, or the time of this revision.
+func (d *draft) end() time.Time {
+	if d.inc.State == event.Resolved && d.inc.ResolvedAt != nil {
+		return *d.inc.ResolvedAt
+	}
+	return d.inc.Updated
 }
 
 func clip(s string, n int) string {
@@ -174,7 +236,7 @@ func clip(s string, n int) string {
 	if len(r) <= n {
 		return s
 	}
-	return string(r[:max(0, n-1)]) + "…"
+	return strings.TrimRight(string(r[:max(0, n-1)]), " ,;:") + "…"
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04") }
@@ -183,26 +245,59 @@ func clock(t time.Time) string { return t.UTC().Format("15:04") }
 func (d *draft) tldr() string {
 	r, i := d.report, d.inc
 	var s []string
-	what := cmp.Or(i.Symptom, i.Title)
-	switch {
-	case i.State == event.Resolved:
-		end := i.Updated
-		if i.ResolvedAt != nil {
-			end = *i.ResolvedAt
+	what := trimDot(symptom(i))
+	others := 0
+	for _, e := range i.Related {
+		if e != i.Entity {
+			others++
 		}
-		s = append(s, fmt.Sprintf("Resolved at %s after %s: %s.", clock(end), age(end.Sub(i.Onset)), trimDot(what)))
-	default:
-		s = append(s, fmt.Sprintf("%s: %s, for %s.", i.Entity, trimDot(what), age(i.Updated.Sub(i.Onset))))
 	}
-	if len(r.Causes) == 0 {
+	switch {
+	case i.Entity.Kind == "Source":
+		what = "The pipeline is blind: " + strings.TrimPrefix(what, "blind: ")
+		if i.State == event.Resolved {
+			return fmt.Sprintf("Over since %s: %s.", clock(d.end()), what)
+		}
+		return what + ". What it shows is unknown meanwhile; that nothing is reported does not mean that nothing is wrong."
+	case i.State == event.Resolved:
+		s = append(s, fmt.Sprintf("Resolved at %s after %s: %s.", clock(d.end()), age(d.end().Sub(i.Onset)), trimDot(headSymptom(i))))
+	case lasted.MatchString(what):
+		s = append(s, what+".")
+	default:
+		s = append(s, fmt.Sprintf("For %s: %s.", age(i.Updated.Sub(i.Onset)), what))
+	}
+	if others > 0 && i.State == event.Open {
+		s = append(s, countIs(others, "other")+" affected.")
+	}
+	switch {
+	case len(r.Causes) == 0 && i.Symptom != "" && slices.ContainsFunc(r.Findings, func(f event.Finding) bool { return f.Cause && strings.Contains(f.Title, i.Symptom) }):
+		// A disk that fills up says itself what is wrong.
+	case len(r.Causes) == 0:
 		s = append(s, "No cause stands out.")
-	} else {
+	case r.Causes[0].Confidence == event.Low:
+		s = append(s, fmt.Sprintf("A weak hint, no more: %s.", trimDot(r.Causes[0].Text)))
+	default:
 		s = append(s, fmt.Sprintf("Likely cause (%s): %s.", r.Causes[0].Confidence, trimDot(r.Causes[0].Text)))
 	}
-	if i.State == event.Open && len(r.Rollback) > 0 {
-		s = append(s, "A roll-back is suggested below and needs a human.")
+	switch {
+	case i.State == event.Resolved:
+	case i.Held != "":
+		s = append(s, fmt.Sprintf("Held back from paging: %s.", trimDot(i.Held)))
+	case len(r.Rollback) > 0:
+		what := "A step that changes something"
+		if strings.Contains(r.Rollback[0].Command, " undo ") {
+			what = "A roll-back"
+		}
+		s = append(s, what+" is given below; it needs a human.")
 	}
 	return strings.Join(s, " ")
+}
+
+func countIs(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, what)
 }
 
 func trimDot(s string) string { return strings.TrimRight(strings.TrimSpace(s), ".") }
@@ -213,81 +308,66 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%d s", int(d.Seconds()))
 	case d < 2*time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return fmt.Sprintf("%.1f h", d.Hours())
+	return fmt.Sprintf("%.1f days", d.Hours()/24)
 }
 
 // status is for people who do not run the system: what they may notice, since
-// when, that it is worked on. No guesses, no internal names but the service's.
+// when, that it is worked on. No guesses, no figures, and no names but the
+// service's.
 func (d *draft) status() string {
 	i := d.inc
-	name := i.Entity.Name
-	if i.State == event.Resolved {
-		end := i.Updated
-		if i.ResolvedAt != nil {
-			end = *i.ResolvedAt
+	if i.Entity.Kind == "Source" {
+		if i.State == event.Resolved {
+			return fmt.Sprintf("Monitoring works fully again since %s UTC.", clock(d.end()))
 		}
-		return fmt.Sprintf("The problem with %s that began at %s UTC is over since %s UTC. We are looking into its cause and will follow up.", name, clock(i.Onset), clock(end))
+		return fmt.Sprintf("Since %s UTC part of our monitoring is impaired. No effect on users is known. The team on call has been informed. Next update in 30 minutes.", clock(i.Onset))
 	}
-	effect := "is not working as it should"
+	who := i.Entity.Name
+	switch i.Entity.Kind {
+	case "Deployment", "StatefulSet", "DaemonSet", "Rollout", "Workload", "Service", "Job", "CronJob", "Ingress":
+	default:
+		// The name of a node or a volume says nothing to them.
+		if who = "a part of the platform"; i.Entity.Namespace != "" {
+			who = "a part of " + i.Entity.Namespace
+		}
+	}
+	if i.State == event.Resolved {
+		return fmt.Sprintf("The problem with %s that began at %s UTC is over since %s UTC. We are looking into its cause and will follow up.", who, clock(i.Onset), clock(d.end()))
+	}
+	next := "The team on call has been informed and is investigating. Next update in 30 minutes."
+	if !i.Priority.Pages() {
+		next = "No urgent effect on users is known. The owning team will look into it."
+	}
+	return fmt.Sprintf("Since %s UTC %s %s. %s", clock(i.Onset), who, effect(i), next)
+}
+
+// effect is what people may notice, by the worst symptom.
+func effect(i event.Incident) string {
 	for _, a := range i.Anomalies {
 		if a.Class != event.ClassSymptom {
 			continue
 		}
 		switch {
 		case strings.Contains(a.Signal, "latency"):
-			effect = "is slower than usual"
+			return "is slower than usual"
 		case strings.Contains(a.Signal, "error") || a.Detector == "burn_rate":
-			effect = "answers some requests with errors"
+			return "answers some requests with errors"
 		case strings.Contains(a.Signal, "replicas"):
-			effect = "is running with less capacity than it should"
+			return "is running with less capacity than it should"
+		case strings.Contains(a.Signal, "node"):
+			return "is running with less capacity than it should"
+		case strings.HasPrefix(a.Signal, "pvc_") || strings.Contains(a.Signal, "disk"):
+			return "is running out of storage space"
+		case strings.HasPrefix(a.Signal, "cert_"):
+			return "has a certificate that needs to be renewed"
 		}
 		break
 	}
-	return fmt.Sprintf("Since %s UTC %s %s. The team on call has been informed and is investigating. Next update in 30 minutes.", clock(i.Onset), name, effect)
-}
-
-// links lead to the consoles, at the time of the incident.
-func (d *draft) links() []event.Link {
-	l, i := d.r.cfg.Links, d.inc
-	from, to := i.Onset.Add(-30*time.Minute), i.Updated.Add(5*time.Minute)
-	var metric, logs string
-	for _, a := range i.Anomalies {
-		for _, e := range a.Evidence {
-			if e.Source == "prometheus" && metric == "" {
-				metric = e.Query
-			}
-			if e.Source == "loki" && logs == "" {
-				logs = e.Query
-			}
-		}
+	if i.Symptom == "" {
+		return "shows unusual behaviour"
 	}
-	if logs == "" && i.Entity.Namespace != "" {
-		logs = errorLines(i.Entity)
-	}
-	var out []event.Link
-	if l.Prometheus != "" && metric != "" {
-		q := url.Values{"g0.expr": {metric}, "g0.range_input": {"1h"}, "g0.end_input": {to.UTC().Format("2006-01-02 15:04:05")}, "g0.tab": {"graph"}}
-		out = append(out, event.Link{Title: "Graph", URL: strings.TrimRight(l.Prometheus, "/") + "/graph?" + q.Encode()})
-	}
-	if l.Grafana != "" {
-		if metric != "" {
-			out = append(out, event.Link{Title: "Explore metrics", URL: explore(l.Grafana, l.GrafanaPrometheus, metric, from, to)})
-		}
-		if logs != "" {
-			out = append(out, event.Link{Title: "Logs", URL: explore(l.Grafana, l.GrafanaLoki, logs, from, to)})
-		}
-	}
-	if l.Alertmanager != "" {
-		f := url.QueryEscape(fmt.Sprintf(`{namespace=%q}`, i.Entity.Namespace))
-		out = append(out, event.Link{Title: "Silence", URL: strings.TrimRight(l.Alertmanager, "/") + "/#/silences/new?filter=" + f})
-	}
-	return out
-}
-
-// explore is the address of a query in Grafana's Explore (schema version 1).
-func explore(base, uid, expr string, from, to time.Time) string {
-	pane := fmt.Sprintf(`{"a":{"datasource":%q,"queries":[{"refId":"A","expr":%q,"datasource":{"uid":%q}}],"range":{"from":"%d","to":"%d"}}}`,
-		uid, expr, uid, from.UnixMilli(), to.UnixMilli())
-	return strings.TrimRight(base, "/") + "/explore?" + url.Values{"schemaVersion": {"1"}, "panes": {pane}, "orgId": {"1"}}.Encode()
+	return "is not working as it should"
 }
