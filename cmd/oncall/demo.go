@@ -86,10 +86,10 @@ type player struct {
 func (p *player) opening() {
 	m := p.manifest
 	fmt.Fprintf(p.w, "%s\n", p.o.Paint("1", "oncall demo: a real incident, recorded "+m.Start.Format("2 January 2006")))
-	fmt.Fprintf(p.w, "%s of a real cluster, in seconds; no network, no cluster, no model.\n\n", span(m.End.Sub(m.Start)))
+	fmt.Fprintf(p.w, "%s of a real cluster, in seconds; no network, no cluster, no model.\n\n", minutes(m.End.Sub(m.Start)))
 }
 
-func span(d time.Duration) string {
+func minutes(d time.Duration) string {
 	return fmt.Sprintf("%d minutes", int(d.Round(time.Minute).Minutes()))
 }
 
@@ -193,14 +193,14 @@ func (p *player) tell(m pipeline.Moment) {
 		if c.Time.Before(p.manifest.Start) || c.Kind == event.NodeState {
 			return
 		}
-		p.line(m.At, "change", "36", fmt.Sprintf("%s %s %s: %s", short(c.Entity), c.Kind, c.Revision, c.Summary))
+		p.line(m.At, "change", "36", fmt.Sprintf("%s %s %s: %s", named(c.Entity), c.Kind, c.Revision, c.Summary))
 	case m.Anomaly != nil:
 		a := *m.Anomaly
 		if a.Severity == event.Info || a.Ended != nil || p.seen[a.Key] {
 			return
 		}
 		p.seen[a.Key] = true
-		p.line(m.At, "anomaly", "33", short(a.Entity)+": "+a.Summary)
+		p.line(m.At, "anomaly", "33", named(a.Entity)+": "+a.Summary)
 	case m.Incident != nil:
 		i := *m.Incident
 		if i.Priority == event.P4 {
@@ -221,8 +221,8 @@ func (p *player) tell(m pipeline.Moment) {
 	}
 }
 
-// short names an entity without its kind, which the words around it say.
-func short(e event.Entity) string {
+// named is an entity without its kind, which the words around it say.
+func named(e event.Entity) string {
 	if e.Namespace == "" {
 		return strings.ToLower(e.Kind) + "/" + e.Name
 	}
