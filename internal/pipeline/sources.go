@@ -224,7 +224,20 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 	if len(objects) == 0 && len(events) == 0 {
 		return event.KubeEvents, nil, nil
 	}
-	s, err := kubernetes.NewRecorded("kubernetes", objects, events, m.Start, m.End, env, wait)
+	edges, err := r.Bundle.Edges()
+	if err != nil {
+		return nil, nil, err
+	}
+	calls := map[event.Entity][]event.Entity{}
+	for _, e := range edges {
+		caller, ok1 := event.ParseEntity(e.Caller)
+		callee, ok2 := event.ParseEntity(e.Callee)
+		if !ok1 || !ok2 {
+			return nil, nil, fmt.Errorf("bundle %s: edges.json: %q -> %q: write namespace/kind/name", m.Name, e.Caller, e.Callee)
+		}
+		calls[caller] = append(calls[caller], callee)
+	}
+	s, err := kubernetes.NewRecorded("kubernetes", kubernetes.Recording{Objects: objects, Events: events, Calls: calls, Start: m.Start, End: m.End}, env, wait)
 	if err != nil {
 		return nil, nil, fmt.Errorf("bundle %s: objects.jsonl, events.jsonl: %w", m.Name, err)
 	}

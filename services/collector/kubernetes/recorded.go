@@ -65,6 +65,7 @@ type Recorded struct {
 	env        collector.Env
 	items      []item
 	start, end time.Time
+	calls      map[event.Entity][]event.Entity
 	wait       func(context.Context, time.Time) error
 }
 
@@ -77,14 +78,22 @@ type item struct {
 
 var _ collector.Source = (*Recorded)(nil)
 
-// NewRecorded makes a source of what one cluster showed between two times.
-// Events are core/v1 JSON. wait is called before each moment is emitted and
-// holds it back; nil reads at once. The error names the line that is no object
-// of Kubernetes.
-func NewRecorded(name string, objects []Observation, events []json.RawMessage, start, end time.Time, env collector.Env, wait func(context.Context, time.Time) error) (*Recorded, error) {
+// Recording is what one cluster showed between two times.
+type Recording struct {
+	Objects    []Observation
+	Events     []json.RawMessage // core/v1 JSON
+	Calls      map[event.Entity][]event.Entity
+	Start, End time.Time
+}
+
+// NewRecorded makes a source of a recording. wait is called before each moment
+// is emitted and holds it back; nil reads at once. The error names the line
+// that is no object of Kubernetes.
+func NewRecorded(name string, rec Recording, env collector.Env, wait func(context.Context, time.Time) error) (*Recorded, error) {
 	cfg := Config{Name: name}
 	cfg.Fill()
-	r := &Recorded{cfg: cfg, env: env, start: start.UTC(), end: end.UTC(), wait: wait}
+	objects, events := rec.Objects, rec.Events
+	r := &Recorded{cfg: cfg, env: env, start: rec.Start.UTC(), end: rec.End.UTC(), calls: rec.Calls, wait: wait}
 	for i, o := range objects {
 		obj, err := decode(o.Object)
 		if err != nil {
@@ -161,6 +170,7 @@ const idle = 5 * time.Second
 func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error {
 	clock := r.start
 	w := newWorld(r.cfg, r.env.Redact.Line, func() time.Time { return clock }, saved{})
+	w.calls = r.calls
 	rest := r.items
 	// What was there at first is learned, as from the first lists.
 	for len(rest) > 0 && !rest[0].at.After(r.start) {

@@ -51,7 +51,7 @@ func (w *world) topologies(now time.Time) []event.Topology {
 }
 
 func (w *world) topologyOf(ref kube.Ref) event.Topology {
-	t := event.Topology{Entity: ref.Entity()}
+	t := event.Topology{Entity: ref.Entity(), Calls: w.calls[ref.Entity()]}
 	if ref.Kind == "Node" {
 		n := w.nodes[ref.Name]
 		if n == nil {

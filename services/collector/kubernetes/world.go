@@ -46,6 +46,7 @@ type world struct {
 	labelSets   map[string]map[string]string // label sets that pods share
 	topology    map[string]sent              // by entity
 	dirty       map[kube.Ref]bool
+	calls       map[event.Entity][]event.Entity // workloads that a workload calls, where a recording knows
 	versions    map[string]string // of events: uid to resource version
 	high        uint64            // highest resource version of events taken in
 
