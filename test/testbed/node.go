@@ -45,8 +45,9 @@ type Node struct {
 	// CAdvisor is the address of the kubelet's container metrics.
 	CAdvisor string
 
-	socket string
-	pods   string // folder of the pods' logs
+	socket  string
+	pods    string // folder of the pods' logs
+	shipper *shipper
 }
 
 // NodeConfig says how a node is called and where its pods' logs go.
@@ -95,6 +96,7 @@ func (b *Bed) StartNode(ctx context.Context, c *Cluster, cfg NodeConfig) (*Node,
 		return nil, err
 	}
 	s := newShipper(n.pods, cfg)
+	n.shipper = s
 	if n.Discovery, err = b.Serve(http.HandlerFunc(s.discovery)); err != nil {
 		return nil, err
 	}
@@ -108,6 +110,10 @@ func (b *Bed) StartNode(ctx context.Context, c *Cluster, cfg NodeConfig) (*Node,
 	b.OnClose(func() { cancel(); <-done })
 	return n, nil
 }
+
+// Ship brings the log lines of the node's pods to a Loki from now on, and those
+// that were written before.
+func (n *Node) Ship(loki *Server) { n.shipper.to(loki) }
 
 // Scrapes are the Prometheus jobs that read the node.
 func (n *Node) Scrapes() []Scrape {

@@ -46,6 +46,14 @@ func (s *shipper) run(ctx context.Context) {
 	}
 }
 
+// to gives the lines to a Loki, from the beginning of every file.
+func (s *shipper) to(loki *Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.Loki = loki
+	clear(s.offsets)
+}
+
 // logFile is <namespace>_<pod>_<uid>/<container>/<restarts>.log.
 type logFile struct{ namespace, pod, container, restarts string }
 
@@ -90,11 +98,12 @@ func (s *shipper) ship(ctx context.Context) error {
 			delete(s.metrics, name)
 		}
 	}
+	loki, tenant := s.cfg.Loki, s.cfg.Tenant
 	s.mu.Unlock()
-	if s.cfg.Loki == nil || len(streams) == 0 {
+	if loki == nil || len(streams) == 0 {
 		return nil
 	}
-	return s.cfg.Loki.push(ctx, s.cfg.Tenant, streams)
+	return loki.push(ctx, tenant, streams)
 }
 
 // read is what has been added to a file, without a last line that is not

@@ -47,8 +47,8 @@ type world struct {
 	topology    map[string]sent              // by entity
 	dirty       map[kube.Ref]bool
 	calls       map[event.Entity][]event.Entity // workloads that a workload calls, where a recording knows
-	versions    map[string]string // of events: uid to resource version
-	high        uint64            // highest resource version of events taken in
+	versions    map[string]string               // of events: uid to resource version
+	high        uint64                          // highest resource version of events taken in
 
 	changes []event.Change
 	events  []event.KubeEvent

@@ -44,8 +44,8 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("incident", flag.ContinueOnError)
 	s := scene{}
 	flags.BoolVar(&s.logs, "logs", true, "start Loki; without it the recording has no logs")
-	flags.DurationVar(&s.start, "start", 2*time.Minute, "how long the shop runs before the recording begins")
-	flags.DurationVar(&s.calm, "calm", 12*time.Minute, "how long all is well before the rollout")
+	flags.DurationVar(&s.start, "start", 10*time.Minute, "how long the shop runs before the recording begins; it reads all but the first minute of it from history")
+	flags.DurationVar(&s.calm, "calm", 3*time.Minute, "how long all stays well while it records")
 	flags.DurationVar(&s.trouble, "trouble", 7*time.Minute, "how long from the rollout to the rollback")
 	flags.DurationVar(&s.recovery, "recovery", 13*time.Minute, "how long after the rollback")
 	dir := flags.String("dir", "", "folder of data and logs; default: a temporary one")
@@ -79,13 +79,7 @@ func play(ctx context.Context, b *testbed.Bed, s scene, bundle string) error {
 	if err != nil {
 		return err
 	}
-	var loki *testbed.Server
-	if s.logs {
-		if loki, err = b.StartLoki(ctx, testbed.LokiConfig{}); err != nil {
-			return err
-		}
-	}
-	node, err := b.StartNode(ctx, c, testbed.NodeConfig{Name: "node-1", Loki: loki})
+	node, err := b.StartNode(ctx, c, testbed.NodeConfig{Name: "node-1"})
 	if err != nil {
 		return err
 	}
@@ -108,17 +102,26 @@ func play(ctx context.Context, b *testbed.Bed, s scene, bundle string) error {
 			return err
 		}
 	}
+	opened := time.Now()
+	say("the shop is open; its first minute is its start, and not recorded")
+	var loki *testbed.Server
+	if s.logs {
+		if loki, err = b.StartLoki(ctx, testbed.LokiConfig{}); err != nil {
+			return err
+		}
+		node.Ship(loki)
+	}
 	bin := filepath.Join(b.Dir, "oncall")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/oncall").CombinedOutput(); err != nil {
 		return fmt.Errorf("build oncall: %w\n%s", err, out)
 	}
-	say("the shop is open; its first minutes are its start, and not recorded")
-	if err := pause(ctx, s.start); err != nil {
+	if err := pause(ctx, time.Until(opened.Add(s.start))); err != nil {
 		return err
 	}
+	since := time.Since(opened) - time.Minute
 	args := []string{
 		"record", "--prometheus", prom.URL, "--kubeconfig", c.Kubeconfig, "--cluster", "shop-eu-1", "--step", "15s",
-		"--for", (s.calm + s.trouble + s.recovery).String(), "--name", "oom-after-rollout", "--summary", summary,
+		"--since", since.Truncate(time.Minute).String(), "--for", (s.calm + s.trouble + s.recovery).String(), "--name", "oom-after-rollout", "--summary", summary,
 	}
 	if loki != nil {
 		args = append(args, "--loki", loki.URL)
