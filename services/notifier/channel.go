@@ -26,8 +26,10 @@ type Thread struct {
 	// Pending is the id of a delivery that was begun and not seen to end: a
 	// channel whose other side cannot drop repeats looks there before it sends.
 	Pending string `json:"pending,omitempty"`
-	// Attempts counts the deliveries that were begun under that id.
-	Attempts int `json:"attempts,omitempty"`
+	// Trying is the id of the delivery that was begun last, and Attempts how
+	// often it was.
+	Trying   string `json:"trying,omitempty"`
+	Attempts int    `json:"attempts,omitempty"`
 }
 
 // Channel tells people about an incident in one place.

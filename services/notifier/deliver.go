@@ -38,7 +38,7 @@ func (s *Service) deliver(ctx, stop context.Context, st *store, o *outlet, e eve
 	}
 	age := s.age(e)
 	if n.After > th.Revision && age < s.patience() {
-		return bus.Retry(fmt.Errorf("revision %d goes first", n.After), time.Second)
+		return bus.Retry(fmt.Errorf("revision %d goes first", n.After), 500*time.Millisecond)
 	}
 	switch news := th.News(n.Report); {
 	case n.Update == "digest":
@@ -53,18 +53,24 @@ func (s *Service) deliver(ctx, stop context.Context, st *store, o *outlet, e eve
 	if wait, why := o.probe(s.now()); wait > 0 && age < s.cfg.GiveUpAfter {
 		return bus.Retry(fmt.Errorf("channel %s refuses: %s", o.name, why), wait)
 	}
-	if !o.info.Edits || th.Revision == 0 {
-		if wait := o.slots.take(s.now(), n.Report.Priority.Pages()); wait > 0 {
-			return bus.Retry(fmt.Errorf("channel %s has sent its messages of this minute", o.name), wait)
-		}
-	}
 	select {
 	case o.lanes <- struct{}{}:
 		defer func() { <-o.lanes }()
 	case <-stop.Done():
 		return bus.Retry(errStopping, time.Second)
 	}
-	return s.send(ctx, st, o, n, th, rev, age)
+	if o.info.Edits && th.Revision > 0 {
+		return s.send(ctx, st, o, n, th, rev, age) // an edit is no new message
+	}
+	taken := s.now()
+	if wait := o.slots.take(taken, n.Report.Priority.Pages()); wait > 0 {
+		return bus.Retry(fmt.Errorf("channel %s has sent its messages of this minute", o.name), wait)
+	}
+	err = s.send(ctx, st, o, n, th, rev, age)
+	if IsUnsent(err) {
+		o.slots.back(taken)
+	}
+	return err
 }
 
 // age is how long ago a notification was queued.
@@ -85,9 +91,10 @@ func (s *Service) patience() time.Duration { return s.ackWait() + 2*time.Minute 
 func (s *Service) send(ctx context.Context, st *store, o *outlet, n event.Notification, th Thread, rev uint64, age time.Duration) error {
 	id := event.NotificationID(n.Incident, n.Revision, n.Channel)
 	begun := th
-	if begun.Pending != id {
-		begun.Pending, begun.Attempts = id, 0
+	if begun.Trying != id {
+		begun.Trying, begun.Attempts = id, 0
 	}
+	begun.Pending = id
 	begun.Attempts++
 	rev, err := st.update(ctx, threadKey(n.Incident, o.name), begun, rev)
 	if err != nil {
@@ -98,7 +105,7 @@ func (s *Service) send(ctx context.Context, st *store, o *outlet, n event.Notifi
 	started := s.now()
 	next, err := o.channel.Send(sendCtx, n, th)
 	s.metrics.seconds.WithLabelValues(o.name).Observe(s.now().Sub(started).Seconds())
-	next.Attempts = begun.Attempts
+	next.Trying, next.Attempts = id, begun.Attempts
 	if err != nil {
 		next.Told = th.Told
 		next.Pending = id
@@ -154,7 +161,8 @@ func (s *Service) undelivered(ctx context.Context, st *store, o *outlet, n event
 		}
 		if !old {
 			s.metrics.deliveries.WithLabelValues(o.name, "retried").Inc()
-			return bus.Retry(cause, probeEvery)
+			// Without the channel's own verdict, which is to reject.
+			return bus.Retry(Refused(errors.New(cause.Error())), s.pace.probe)
 		}
 	}
 	if !rejected && !old {

@@ -31,12 +31,12 @@ func (s *Service) digests(ctx context.Context, st *store) error {
 	}
 	for {
 		if err := s.digestIfDue(ctx, st, at); err != nil && ctx.Err() == nil {
-			s.env.Log.Warn("digest not queued, trying again in a minute", "err", err)
+			s.env.Log.Warn("digest not queued, trying again", "err", err)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Minute):
+		case <-time.After(s.pace.digest):
 		}
 	}
 }

@@ -5,12 +5,8 @@ import (
 	"time"
 )
 
-const (
-	// lanes is how many deliveries a channel has under way at once.
-	lanes = 4
-	// probeEvery is how often a channel that refuses everything is tried.
-	probeEvery = time.Minute
-)
+// lanes is how many deliveries a channel has under way at once.
+const lanes = 4
 
 // outlet is one configured channel and what is going on with it.
 type outlet struct {
@@ -19,6 +15,7 @@ type outlet struct {
 	channel Channel
 	slots   *window
 	lanes   chan struct{} // one for each delivery under way
+	every   time.Duration // between attempts while it refuses everything
 
 	mu      sync.Mutex
 	busy    map[string]bool // incidents with a delivery under way
@@ -26,10 +23,10 @@ type outlet struct {
 	probed  time.Time       // when it was tried last since
 }
 
-func newOutlet(name string, info Info, ch Channel, perMinute int) *outlet {
+func newOutlet(name string, info Info, ch Channel, perMinute int, probe time.Duration) *outlet {
 	return &outlet{
 		name: name, info: info, channel: ch, slots: newWindow(perMinute, time.Minute),
-		lanes: make(chan struct{}, lanes), busy: map[string]bool{},
+		lanes: make(chan struct{}, lanes), every: probe, busy: map[string]bool{},
 	}
 }
 
@@ -59,7 +56,7 @@ func (o *outlet) probe(now time.Time) (wait time.Duration, why string) {
 	if o.refused == "" {
 		return 0, ""
 	}
-	if wait := probeEvery - now.Sub(o.probed); wait > 0 {
+	if wait := o.every - now.Sub(o.probed); wait > 0 {
 		return wait, o.refused
 	}
 	o.probed = now

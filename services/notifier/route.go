@@ -85,13 +85,10 @@ func (s *Service) watchSilence(ctx context.Context, st *store, r event.Report, s
 	return st.drop(ctx, silencedKey(r.Incident))
 }
 
-// silenceEvery is how often open incidents that are silenced are looked at
-// again: the end of a silence is no event of theirs.
-const silenceEvery = 15 * time.Second
-
-// recheckSilences decides again about incidents whose silence has ended.
+// recheckSilences decides again about incidents whose silence has ended: that
+// is no event of theirs.
 func (s *Service) recheckSilences(ctx context.Context, st *store) error {
-	t := time.NewTicker(silenceEvery)
+	t := time.NewTicker(s.pace.silences)
 	defer t.Stop()
 	for {
 		select {

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,4 +33,13 @@ func (w *window) take(now time.Time, urgent bool) time.Duration {
 	}
 	w.taken = append(w.taken, now)
 	return 0
+}
+
+// back returns the place of a message, taken at a time, that was not sent.
+func (w *window) back(taken time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.taken, taken); i >= 0 {
+		w.taken = slices.Delete(w.taken, i, i+1)
+	}
 }

@@ -29,3 +29,16 @@ func TestAWindowAdmitsItsLimitInAnySpan(t *testing.T) {
 		t.Errorf("after a minute one waits %v", got)
 	}
 }
+
+func TestAMessageThatWasNotSentGivesItsPlaceBack(t *testing.T) {
+	w := newWindow(1, time.Minute)
+	now := time.Unix(0, 0)
+	w.take(now, true)
+	if got := w.take(now.Add(time.Second), true); got != 59*time.Second {
+		t.Fatalf("the second waits %v, want 59s", got)
+	}
+	w.back(now)
+	if got := w.take(now.Add(time.Second), true); got != 0 {
+		t.Errorf("after the place is back it waits %v", got)
+	}
+}

@@ -31,6 +31,7 @@ type silences struct {
 	read  time.Time // when the copy was made
 	tried time.Time // when it was last tried to
 	err   error     // of that
+	again bool      // it is being tried, in the background
 }
 
 // silence is one silence of GET /api/v2/silences.
@@ -73,22 +74,39 @@ func (c *channel) Silenced(ctx context.Context, labels map[string]string) (strin
 	return "", nil
 }
 
+// current is the copy in force. It is renewed while the caller waits; when
+// that has failed, in the background, so that an Alertmanager that hangs
+// delays one decision and not all.
 func (c *channel) current(ctx context.Context) ([]silence, error) {
-	c.silences.mu.Lock()
-	defer c.silences.mu.Unlock()
 	s := &c.silences
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := c.env.Now()
-	if s.tried.IsZero() || now.Sub(s.tried) >= silencesFor {
+	switch due := s.tried.IsZero() || now.Sub(s.tried) >= silencesFor; {
+	case due && s.err == nil:
 		all, err := c.readSilences(ctx)
-		s.tried, s.err = now, err
-		if err == nil {
-			s.all, s.read = all, now
-		}
+		s.set(all, err, now)
+	case due && !s.again:
+		s.again = true
+		go func() {
+			all, err := c.readSilences(context.WithoutCancel(ctx)) // ends by itself
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.set(all, err, c.env.Now())
+			s.again = false
+		}()
 	}
 	if s.err != nil && (s.read.IsZero() || now.Sub(s.read) > silencesAtMost) {
 		return nil, s.err
 	}
 	return s.all, nil
+}
+
+func (s *silences) set(all []silence, err error, now time.Time) {
+	s.tried, s.err = now, err
+	if err == nil {
+		s.all, s.read = all, now
+	}
 }
 
 // readSilences asks every replica at once and takes the first answer: they
