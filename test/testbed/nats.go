@@ -75,11 +75,12 @@ func (b *Bed) natsCluster(ctx context.Context, bin string, cfg NATSConfig) (*NAT
 		}
 		var t strings.Builder
 		fmt.Fprintf(&t, "server_name: %s\nlisten: %q\nhttp: %q\n", name, local(client[i]), local(monitor[i]))
+		// The streams reserve what they may grow to, which is more than any test fills.
 		sync := ""
 		if cfg.SyncInterval != "" {
 			sync = "sync_interval: " + cfg.SyncInterval
 		}
-		fmt.Fprintf(&t, "jetstream { store_dir: %q, max_file_store: 4G, max_memory_store: 64M\n%s }\n", filepath.Join(dir, "data"), sync)
+		fmt.Fprintf(&t, "jetstream { store_dir: %q, max_file_store: 256G, max_memory_store: 64M\n%s }\n", filepath.Join(dir, "data"), sync)
 		if cfg.Servers > 1 {
 			fmt.Fprintf(&t, "cluster { name: testbed, listen: %q, routes: [%s] }\n", local(route[i]), strings.Join(routes, ", "))
 		}

@@ -141,7 +141,7 @@ func (s *Shop) Log(workload string, lines ...string) {
 }
 
 // Scrape is the Prometheus job that reads the shop.
-func (s *Shop) Scrape() Scrape { return Scrape{Job: "shop", Targets: []string{s.Addr}, Honor: true} }
+func (s *Shop) Scrape() Scrape { return Scrape{Job: "shop-" + s.Namespace, Targets: []string{s.Addr}, Honor: true} }
 
 func (s *Shop) run(ctx context.Context) {
 	t := time.NewTicker(time.Second)
