@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -340,8 +341,14 @@ func Reason(err error) string {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the address
 	}
+	if m := relayed.FindStringSubmatch(err.Error()); m != nil {
+		return "unreachable: the API server cannot reach the node's kubelet: " + short(m[1])
+	}
 	return "unreachable: " + short(err.Error())
 }
+
+// relayed is how the API server words that it could not ask a kubelet.
+var relayed = regexp.MustCompile(`^Get "https://[^"]*/containerLogs/[^"]*": (.*)$`)
 
 // Forbidden says whether the cluster refused a request for lack of rights.
 func Forbidden(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,5 +178,12 @@ func TestConfigOfAKubeconfig(t *testing.T) {
 	bad := Config{Kubeconfig: file + ".none", QPS: -1, Timeout: time.Hour}
 	if err := bad.Validate(); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("Validate = %v, want four errors", err)
+	}
+}
+
+func TestAKubeletThatCannotBeReachedIsSaidWithoutItsAddress(t *testing.T) {
+	err := errors.New(`Get "https://10.0.3.7:10250/containerLogs/shop/checkout-1/app?previous=true": dial tcp 10.0.3.7:10250: connect: connection refused`)
+	if got, want := Reason(err), "unreachable: the API server cannot reach the node's kubelet: dial tcp 10.0.3.7:10250: connect: connection refused"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
