@@ -3,9 +3,11 @@ package bus
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
@@ -45,7 +47,7 @@ func ToMsg(subject string, e cloudevents.Event) (*nats.Msg, error) {
 			m.Header[headerPrefix+name] = []string{encode(value)}
 		}
 	}
-	m.Header[headerMsgID] = []string{e.ID()}
+	m.Header[headerMsgID] = []string{encode(e.ID())}
 	set("specversion", e.SpecVersion())
 	set("id", e.ID())
 	set("type", e.Type())
@@ -80,12 +82,8 @@ func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 	ctx := &cloudevents.EventContextV1{}
 	var errs []error
 	version := ""
-	for name, values := range m.Header {
-		attr, ok := strings.CutPrefix(strings.ToLower(name), headerPrefix)
-		if !ok || len(values) == 0 {
-			continue
-		}
-		v, err := decode(values[0])
+	for attr, value := range headerAttributes(m.Header) {
+		v, err := decode(value)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("attribute %s: %w", attr, err))
 			continue
@@ -130,17 +128,37 @@ func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 	return e, nil
 }
 
+// headerAttributes are the attributes among the headers, still encoded. Of
+// several spellings of one the lower-case one counts, else the first in order,
+// so that every reader of the message sees the same.
+func headerAttributes(h nats.Header) map[string]string {
+	out := make(map[string]string, len(h))
+	for name, values := range h {
+		attr, ok := strings.CutPrefix(strings.ToLower(name), headerPrefix)
+		if !ok || len(values) == 0 {
+			continue
+		}
+		if _, twice := out[attr]; twice {
+			out[attr] = header(h, headerPrefix+attr)
+		} else {
+			out[attr] = values[0]
+		}
+	}
+	return out
+}
+
 // header finds a header whatever its case.
 func header(h nats.Header, name string) string {
 	if v, ok := h[name]; ok && len(v) > 0 {
 		return v[0]
 	}
+	spelling, value := "", ""
 	for k, v := range h {
-		if strings.EqualFold(k, name) && len(v) > 0 {
-			return v[0]
+		if strings.EqualFold(k, name) && len(v) > 0 && (spelling == "" || k < spelling) {
+			spelling, value = k, v[0]
 		}
 	}
-	return ""
+	return value
 }
 
 // encode percent-encodes what must not stand in a header: everything but
@@ -157,6 +175,12 @@ func encode(s string) string {
 		return s
 	}
 	const hex = "0123456789ABCDEF"
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar // CloudEvents has none in attributes
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '%' {
@@ -170,11 +194,30 @@ func encode(s string) string {
 	return b.String()
 }
 
+// decode undoes encode. A percent sign that begins no code stands for itself:
+// not every writer encodes it.
 func decode(s string) (string, error) {
-	if !strings.Contains(s, "%") {
-		return s, nil
+	if strings.Contains(s, "%") {
+		b := make([]byte, 0, len(s))
+		for i := 0; i < len(s); i++ {
+			if s[i] == '%' && i+2 < len(s) {
+				if v, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+					b = append(b, byte(v))
+					i += 2
+					continue
+				}
+			}
+			b = append(b, s[i])
+		}
+		s = string(b)
 	}
-	return url.PathUnescape(s)
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("%q is not UTF-8", s)
+	}
+	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
+		return "", fmt.Errorf("%q holds a control character", s)
+	}
+	return s, nil
 }
 
 // cloudEvent makes a CloudEvent of an outgoing event.

@@ -12,6 +12,7 @@ import (
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/s2"
 	remote "github.com/prometheus/client_golang/exp/api/remote/genproto/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Telemetry travels in its ecosystem's own format. This file is the only one
@@ -19,9 +20,14 @@ import (
 // both in a snappy block. What a payload cannot carry is in the event's id and
 // extensions.
 
-// maxPayload bounds what a payload may decompress to, so that a small hostile
-// message cannot take the process down.
-const maxPayload = 16 * mib
+// Bounds of what a payload may grow to, so that a small hostile message cannot
+// take the process down: the bytes that it unpacks to, and the protobuf fields
+// in them, each of which may cost a hundred times the two bytes that it has on
+// the wire. A full batch of ours has a tenth of either.
+const (
+	maxUnpacked = 4 * mib
+	maxFields   = 100_000
+)
 
 // Extensions of telemetry batches.
 const (
@@ -104,7 +110,7 @@ func unmarshalMetrics(payload []byte, a Attributes, prefix string) (MetricBatch,
 	if err != nil {
 		return MetricBatch{}, err
 	}
-	raw, err := unpack(payload)
+	raw, err := unpack(payload, writeShape)
 	if err != nil {
 		return MetricBatch{}, err
 	}
@@ -166,7 +172,7 @@ func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
 	if err != nil {
 		return LogBatch{}, err
 	}
-	raw, err := unpack(payload)
+	raw, err := unpack(payload, pushShape)
 	if err != nil {
 		return LogBatch{}, err
 	}
@@ -205,19 +211,62 @@ func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
 	return b, nil
 }
 
-func unpack(payload []byte) ([]byte, error) {
+// shape says which fields of a message hold messages, by number; 0 stands for
+// all others.
+type shape map[protowire.Number]shape
+
+var (
+	// writeShape is that of io.prometheus.write.v2.Request: series, and in them
+	// samples, histograms and exemplars.
+	writeShape = shape{5: {2: {}, 3: {0: {}}, 4: {}, 5: {}}}
+	// pushShape is that of logproto.PushRequest: streams, entries, metadata.
+	pushShape = shape{1: {2: {3: {}, 4: {}}}}
+)
+
+// unpack decompresses a payload and checks that decoding it is affordable.
+func unpack(payload []byte, s shape) ([]byte, error) {
 	n, err := s2.DecodedLen(payload)
 	if err != nil {
 		return nil, fmt.Errorf("snappy: %w", err)
 	}
-	if n > maxPayload {
-		return nil, fmt.Errorf("snappy: payload would grow to %d bytes, more than %d", n, maxPayload)
+	if n > maxUnpacked {
+		return nil, fmt.Errorf("snappy: payload would grow to %d bytes, more than %d", n, maxUnpacked)
 	}
 	raw, err := s2.Decode(nil, payload)
 	if err != nil {
 		return nil, fmt.Errorf("snappy: %w", err)
 	}
+	if fields := countFields(raw, s, 0); fields > maxFields {
+		return nil, fmt.Errorf("payload holds more than %d protobuf fields", maxFields)
+	}
 	return raw, nil
+}
+
+// countFields adds to n the fields of a message and of those in it, and stops
+// soon after [maxFields]. Where the message is malformed it ends, as decoding
+// will.
+func countFields(b []byte, s shape, n int) int {
+	for len(b) > 0 && n <= maxFields {
+		num, typ, tag := protowire.ConsumeTag(b)
+		if tag < 0 {
+			return n
+		}
+		size := protowire.ConsumeFieldValue(num, typ, b[tag:])
+		if size < 0 {
+			return n
+		}
+		n++
+		inner, ok := s[num]
+		if !ok {
+			inner, ok = s[0]
+		}
+		if ok && typ == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(b[tag:])
+			n = countFields(v, inner, n)
+		}
+		b = b[tag+size:]
+	}
+	return n
 }
 
 // batchID is what the id of a telemetry batch says:

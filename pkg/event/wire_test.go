@@ -1,0 +1,102 @@
+package event
+
+import (
+	"encoding/binary"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// repeat is a message of n times one field.
+func repeat(num protowire.Number, value []byte, n int) []byte {
+	one := protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), value)
+	out := make([]byte, 0, n*len(one))
+	for range n {
+		out = append(out, one...)
+	}
+	return out
+}
+
+func TestABombCostsLittleMemory(t *testing.T) {
+	nothing := []byte{}
+	for name, payload := range map[string][]byte{
+		"a length that is not there":      append(binary.AppendUvarint(nil, 4<<30), 0, 0),
+		"zeros":                           s2.EncodeSnappy(nil, make([]byte, 64<<20)),
+		"a million empty series":          s2.EncodeSnappy(nil, repeat(5, nothing, 1_000_000)),
+		"a million empty samples":         s2.EncodeSnappy(nil, repeat(5, repeat(2, nothing, 1_000_000), 1)),
+		"a million empty spans":           s2.EncodeSnappy(nil, repeat(5, repeat(3, repeat(8, nothing, 1_000_000), 1), 1)),
+		"a million empty symbols":         s2.EncodeSnappy(nil, repeat(4, nothing, 1_000_000)),
+		"a million empty streams":         s2.EncodeSnappy(nil, repeat(1, nothing, 1_000_000)),
+		"a million empty lines":           s2.EncodeSnappy(nil, repeat(1, repeat(2, nothing, 1_000_000), 1)),
+		"a million empty pairs of a line": s2.EncodeSnappy(nil, repeat(1, repeat(2, repeat(3, nothing, 1_000_000), 1), 1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err1 := MetricsRead.Decode(Attributes{ID: "m:s:q:00:1:0"}, payload)
+			_, err2 := LogsRead.Decode(Attributes{ID: "l:s:q:00:1:0", Extensions: map[string]string{extWindowEnd: "1"}}, payload)
+			runtime.ReadMemStats(&after)
+			if err1 == nil && err2 == nil {
+				t.Error("nobody refuses it")
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+				t.Errorf("decoding took %d MiB", took>>20)
+			}
+		})
+	}
+}
+
+func TestAFullBatchIsFarFromTheBounds(t *testing.T) {
+	b := MetricBatch{Source: "s", Query: "q", Step: noon}
+	for i := range MaxBatchSamples {
+		ls := Labels{{"__name__", "request_rate"}, {"namespace", "shop"}, {"pod", strings.Repeat("x", 200) + string(rune('a'+i%26))}, {"zone", strings.Repeat("z", 100)}}
+		b.Series = append(b.Series, Series{Labels: ls, Points: []Point{{T: noon.UnixMilli(), V: float64(i)}}})
+	}
+	payload, err := MetricsRead.Out(b).Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := unpack(payload, writeShape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := countFields(raw, writeShape, 0); n > maxFields/10 || len(raw) > maxUnpacked/10 {
+		t.Errorf("%d fields in %d bytes, want at most a tenth of the bounds", n, len(raw))
+	}
+}
+
+func FuzzMetricsWire(f *testing.F) {
+	p, _ := MetricsRead.Out(MetricBatch{Source: "s", Query: "q", Step: noon, Series: []Series{{Labels: Labels{{"namespace", "shop"}}, Points: []Point{{1, 2}}}}}).Payload()
+	raw, _ := s2.Decode(nil, p)
+	f.Add(raw)
+	f.Add(repeat(5, repeat(2, nil, 3), 3))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := MetricsRead.Decode(Attributes{ID: "m:s:q:00:1:0"}, s2.EncodeSnappy(nil, raw))
+		if err != nil {
+			return
+		}
+		if _, err := MetricsRead.Out(e.Data).Payload(); err != nil && !strings.Contains(err.Error(), "more than") {
+			t.Errorf("decoded, and not encoded again: %v", err)
+		}
+	})
+}
+
+func FuzzLogsWire(f *testing.F) {
+	p, _ := LogsRead.Out(LogBatch{Source: "s", Query: "q", Start: noon, End: noon.Add(time.Second), Streams: []LogStream{{Labels: Labels{{"namespace", "shop"}}, Lines: []LogLine{{noon, "x"}}}}}).Payload()
+	raw, _ := s2.Decode(nil, p)
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		a := Attributes{ID: "l:s:q:00:1:0", Extensions: map[string]string{extWindowEnd: "1000000000"}}
+		e, err := LogsRead.Decode(a, s2.EncodeSnappy(nil, raw))
+		if err != nil {
+			return
+		}
+		if _, err := LogsRead.Out(e.Data).Payload(); err != nil && !strings.Contains(err.Error(), "more than") {
+			t.Errorf("decoded, and not encoded again: %v", err)
+		}
+	})
+}
