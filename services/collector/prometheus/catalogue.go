@@ -21,8 +21,8 @@ type Family struct {
 	Doc string `yaml:"doc"`
 	// Guard is a metric that is there if and only if the exporter is.
 	Guard string `yaml:"guard"`
-	// Unless names families that measure the same better: where one of them is
-	// there, this one is not asked.
+	// Unless names families that measure the same better: what one of them says
+	// of a workload, this one does not say too.
 	Unless []string `yaml:"unless"`
 	// Queries are the signals.
 	Queries []Query `yaml:"queries"`
@@ -119,30 +119,49 @@ func LoadFamilies(store *policy.Store) ([]Family, error) {
 		}
 		out = append(out, f)
 	}
+	for _, f := range out {
+		for _, u := range f.Unless {
+			if !slices.ContainsFunc(out, func(o Family) bool { return o.Family == u }) {
+				errs = append(errs, &policy.Error{File: "policies/queries", Problems: []policy.Problem{{Text: "unless: of " + f.Family + " names " + u + ", which is no family; take it out"}}})
+			}
+		}
+	}
 	return out, errors.Join(errs...)
 }
 
 // active are the queries of the families whose guard metric is there.
 func active(families []Family, present map[string]bool) []boundQuery {
-	there := map[string]bool{}
-	for _, f := range families {
-		there[f.Family] = present[f.Guard]
-	}
 	var out []boundQuery
 	for _, f := range families {
-		if !there[f.Family] || slices.ContainsFunc(f.Unless, func(o string) bool { return there[o] }) {
+		if !present[f.Guard] {
 			continue
 		}
 		for _, q := range f.Queries {
-			out = append(out, boundQuery{family: f.Family, Query: q})
+			out = append(out, boundQuery{family: f.Family, unless: f.Unless, Query: q})
 		}
 	}
 	return out
 }
 
+// within leaves out the queries after the most that may be sent. A ratio sends
+// nothing, but is nothing without its parts.
+func within(queries []boundQuery, most int) (kept []boundQuery, left int) {
+	sent := 0
+	for i, q := range queries {
+		if q.Ratio == nil {
+			sent++
+		}
+		if sent > most {
+			return queries[:i], len(queries) - i
+		}
+	}
+	return queries, 0
+}
+
 // boundQuery is a query of a family.
 type boundQuery struct {
 	family string
+	unless []string
 	Query
 }
 

@@ -3,6 +3,7 @@
 package prometheus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,7 +88,8 @@ type Source struct {
 	mu      sync.Mutex
 	queries []boundQuery
 	owners  owners
-	probed  time.Time // event time of the last look at what is there
+	known   []map[model.Fingerprint]mapping // by query; each is touched by one goroutine at a time
+	probed  time.Time                       // event time of the last look at what is there
 }
 
 var _ collector.Source = (*Source)(nil)
@@ -245,13 +247,14 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 				return
 			}
 			errs[i] = err
-			answers[i] = s.series(q, v, at)
+			answers[i] = s.series(s.known[i], q, v, at)
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return nil, firstOf(errs)
 	}
+	s.yield(answers)
 	for i, q := range s.queries {
 		if q.Ratio != nil {
 			answers[i] = s.ratio(q, s.answer(q.family, q.Ratio[0], answers), s.answer(q.family, q.Ratio[1], answers))
@@ -264,6 +267,26 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 		}
 	}
 	return out, nil
+}
+
+// yield leaves out of each family what a better one says of the same workload:
+// the same requests, counted by a mesh and by the application, are one signal.
+func (s *Source) yield(answers [][]event.Series) {
+	type about struct{ family, signal, namespace, workload string }
+	of := func(family, signal string, ls event.Labels) about {
+		return about{family, signal, ls.Get(event.LabelNamespace), ls.Workload()}
+	}
+	said := map[about]bool{}
+	for i, q := range s.queries {
+		for _, one := range answers[i] {
+			said[of(q.family, q.Signal, one.Labels)] = true
+		}
+	}
+	for i, q := range s.queries {
+		answers[i] = slices.DeleteFunc(answers[i], func(one event.Series) bool {
+			return slices.ContainsFunc(q.unless, func(better string) bool { return said[of(better, q.Signal, one.Labels)] })
+		})
+	}
 }
 
 // answer is the series of one signal of a family.
@@ -333,9 +356,9 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 		return err
 	}
 	queries := active(s.families, present)
-	if len(queries) > MaxQueries {
-		s.env.Log.Warn("more queries than a step may send, the last left out", "source", s.cfg.Name, "queries", len(queries), "most", MaxQueries)
-		queries = queries[:MaxQueries]
+	queries, left := within(queries, MaxQueries)
+	if left > 0 {
+		s.env.Log.Warn("more queries than a step may send, the last left out", "source", s.cfg.Name, "left_out", left, "most", MaxQueries)
 	}
 	if present["kube_pod_owner"] {
 		var vs [3]model.Vector
@@ -360,34 +383,66 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 		s.env.Log.Info("query families found", "source", s.cfg.Name, "families", strings.Join(names, " "), "queries", len(queries))
 	}
 	s.queries, s.probed = queries, at
+	s.known = make([]map[model.Fingerprint]mapping, len(queries))
+	for i := range s.known {
+		s.known[i] = map[model.Fingerprint]mapping{}
+	}
 	return nil
 }
 
+// mapping is what a series of an answer is published as.
+type mapping struct {
+	labels event.Labels
+	id     uint64
+	ok     bool // it names an entity
+}
+
+// mapped maps a series of an answer. What it comes to is kept until the next
+// probe, since the same series come at every step.
+func (s *Source) mapped(known map[model.Fingerprint]mapping, print model.Fingerprint, m model.Metric, q boundQuery) mapping {
+	if to, ok := known[print]; ok {
+		return to
+	}
+	ls, ok := labels(s.entities, m, q, s.owners)
+	if ok {
+		if len(q.Detectors) > 0 {
+			ls = with(ls, event.LabelDetected, strings.Join(q.Detectors, ","))
+		}
+		ls = with(s.env.Redact.Labels(ls), event.LabelSource, s.cfg.Name)
+	}
+	to := mapping{ls, ls.Hash(), ok}
+	known[print] = to
+	return to
+}
+
 // series maps an answer to our labels and joins what speaks of one entity.
-func (s *Source) series(q boundQuery, v model.Vector, at time.Time) []event.Series {
+func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, v model.Vector, at time.Time) []event.Series {
+	type printed struct {
+		*model.Sample
+		print model.Fingerprint
+	}
+	samples := make([]printed, len(v))
+	for i, sample := range v {
+		samples[i] = printed{sample, sample.Metric.Fingerprint()}
+	}
+	// Sums of floats depend on their order, and the answer's order is not
+	// promised: sort first.
+	slices.SortFunc(samples, func(a, b printed) int { return cmp.Compare(a.print, b.print) })
 	type acc struct {
 		labels event.Labels
 		value  float64
 		n      int
 	}
 	byID := map[uint64]*acc{}
-	// Sums of floats depend on their order, and the answer's order is not
-	// promised: sort first.
-	slices.SortFunc(v, func(a, b *model.Sample) int { return strings.Compare(a.Metric.String(), b.Metric.String()) })
-	for _, sample := range v {
-		ls, ok := labels(s.entities, sample.Metric, q, s.owners)
-		if !ok || len(q.Detectors) > 0 && ls == nil {
+	for _, sample := range samples {
+		to := s.mapped(known, sample.print, sample.Metric, q)
+		if !to.ok {
 			continue
 		}
-		if len(q.Detectors) > 0 {
-			ls = with(ls, event.LabelDetected, strings.Join(q.Detectors, ","))
-		}
-		ls = with(s.env.Redact.Labels(ls), event.LabelSource, s.cfg.Name)
-		id := ls.Hash()
 		value := float64(sample.Value)
-		a, ok := byID[id]
+		a, ok := byID[to.id]
 		if !ok {
-			byID[id] = &acc{ls, value, 1}
+			byID[to.id] = &acc{to.labels, value, 1}
 			continue
 		}
 		a.n++
