@@ -95,8 +95,8 @@ var stories = []story{
 		},
 	},
 	{
-		namespace: "slo", limit: 2 * time.Minute,
-		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.5, 0) },
+		namespace: "slo", limit: 3 * time.Minute,
+		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.9, 0) },
 		want: want{
 			priority: []event.Priority{event.P1}, entity: "slo/deployment/web", headline: "requests fail", finding: "fail", check: "promtool",
 		},
@@ -146,6 +146,7 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 	w.settle(t)
 	stop := w.inBackground(t, calm)
 	defer stop()
+	lat := &latencies{}
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range stories {
 			t.Run(s.namespace, func(t *testing.T) {
@@ -164,10 +165,13 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 				first := w.receiver.about(s.namespace)[0]
 				t.Logf("first told after %v, complete after %v\n%s", first.at.Sub(began).Round(time.Millisecond), d.at.Sub(began).Round(time.Millisecond), describe(d.Report))
 				sound(t, d.Report)
+				w.paged(t, d.Report)
+				lat.add(s.namespace, first.at.Sub(began), d.at.Sub(began))
 			})
 		}
 	})
 	stop()
+	t.Log(lat)
 	w.quiet(t, calm)
 	w.tap(t)
 }
@@ -187,6 +191,30 @@ func (w *world) inBackground(t *testing.T, namespace string) (stop func()) {
 		t.Logf("churn of %s for %v: %v", namespace, time.Since(began).Round(time.Second), did)
 	}()
 	return sync.OnceFunc(func() { cancel(); <-done })
+}
+
+// paged checks that the incident is an alert in the user's Alertmanager too,
+// with what their routes and pagers show.
+func (w *world) paged(t *testing.T, r event.Report) {
+	t.Helper()
+	var last alert
+	eventually(t, 30*time.Second, "an alert in Alertmanager for "+r.Headline, func() bool {
+		for _, a := range w.alertmanagerAlerts(t) {
+			if a.Annotations["incident"] == event.ShortID(r.Incident) {
+				last = a
+				return a.Annotations["summary"] != "" && a.Annotations["description"] != ""
+			}
+		}
+		return false
+	})
+	for name, want := range map[string]string{"alertname": "OncallIncident", "namespace": r.Entity.Namespace, "team": r.Owner.Team} {
+		if last.Labels[name] != want {
+			t.Errorf("the alert's label %s is %q, want %q; all: %v", name, last.Labels[name], want, last.Labels)
+		}
+	}
+	if len(r.Causes) > 0 && last.Annotations["likely_cause"] == "" {
+		t.Errorf("the alert does not say the likely cause: %v", last.Annotations)
+	}
 }
 
 // sound checks what holds for every report.

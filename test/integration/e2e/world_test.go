@@ -162,7 +162,7 @@ func (w *world) rewind(t *testing.T, since time.Time) {
 	kv := must(w.bus.KV(t.Context(), bus.BucketCollector))(t)
 	// Exporters are looked for every five minutes of event time, and
 	// kube-state-metrics is new: this finds it a minute after the beginning.
-	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-19*time.Minute).Truncate(15*time.Second))))(t)
+	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-4*time.Minute).Truncate(15*time.Second))))(t)
 	must(kv.Put(t.Context(), "loki", loki.After(since.Truncate(10*time.Second))))(t)
 }
 
