@@ -104,7 +104,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		t.Run("overlay "+overlay+" is accepted", func(t *testing.T) { cluster{k, t}.accepts(overlay) })
 	}
 	t.Run("a pod that is not restricted is refused", func(t *testing.T) {
-		_, said, ok := cluster{k, t}.kubectl(`{apiVersion: v1, kind: Pod, metadata: {name: careless, namespace: oncall}, spec: {containers: [{name: c, image: c}]}}`, "apply", "--dry-run=server", "-f", "-")
+		_, said, ok := cluster{k, t}.kubectl("apiVersion: v1\nkind: Pod\nmetadata: {name: careless, namespace: oncall}\nspec: {containers: [{name: c, image: c}]}\n", "apply", "--dry-run=server", "-f", "-")
 		if ok || !strings.Contains(said, "violates PodSecurity") {
 			t.Errorf("taken, or for another reason: %s", said)
 		}
