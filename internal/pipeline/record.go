@@ -300,17 +300,33 @@ func (r *recorder) parts(context.Context) error {
 }
 
 // kubernetesEvent is an event with what Kubernetes writes at the top of every
-// object.
+// object, and with the times of the new API as it reads them.
 type kubernetesEvent struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	event.KubeEvent
+	EventTime string       `json:"eventTime,omitempty"`
+	Series    *eventSeries `json:"series,omitempty"`
 }
+
+type eventSeries struct {
+	Count            int    `json:"count"`
+	LastObservedTime string `json:"lastObservedTime"`
+}
+
+// microTime has the six digits of a second that Kubernetes insists on.
+const microTime = "2006-01-02T15:04:05.000000Z07:00"
 
 func (r *recorder) kubernetesEvents() []kubernetesEvent {
 	out := make([]kubernetesEvent, len(r.events))
 	for i, e := range r.events {
-		out[i] = kubernetesEvent{"v1", "Event", e}
+		out[i] = kubernetesEvent{APIVersion: "v1", Kind: "Event", KubeEvent: e}
+		if !e.EventTime.IsZero() {
+			out[i].EventTime = e.EventTime.UTC().Format(microTime)
+		}
+		if e.Series != nil {
+			out[i].Series = &eventSeries{e.Series.Count, e.Series.LastObservedTime.UTC().Format(microTime)}
+		}
 	}
 	return out
 }

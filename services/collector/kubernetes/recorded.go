@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -104,8 +105,8 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 		}
 	}
 	for i, raw := range events {
-		e := &corev1.Event{}
-		if err := json.Unmarshal(raw, e); err != nil {
+		e, err := decodeEvent(raw)
+		if err != nil {
 			return nil, fmt.Errorf("event %d: %w", i+1, err)
 		}
 		if e.ReportingController == ours && len(objects) > 0 {
@@ -152,6 +153,44 @@ func decode(raw json.RawMessage) (runtime.Object, error) {
 		return obj.(runtime.Object), nil
 	}
 	return nil, nil
+}
+
+// decodeEvent reads an event. Kubernetes reads times of the new API with six
+// digits of a second and no others; what wrote the file may have been less
+// particular.
+func decodeEvent(raw json.RawMessage) (*corev1.Event, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, err
+	}
+	var late struct {
+		EventTime time.Time `json:"eventTime"`
+		Series    struct {
+			LastObservedTime time.Time `json:"lastObservedTime"`
+		} `json:"series"`
+	}
+	if err := json.Unmarshal(raw, &late); err != nil {
+		return nil, err
+	}
+	delete(fields, "eventTime")
+	var series map[string]json.RawMessage
+	if err := json.Unmarshal(fields["series"], &series); fields["series"] != nil && err == nil {
+		delete(series, "lastObservedTime")
+		fields["series"], _ = json.Marshal(series) // it came out of JSON
+	}
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	e := &corev1.Event{}
+	if err := json.Unmarshal(b, e); err != nil {
+		return nil, err
+	}
+	e.EventTime = metav1.NewMicroTime(late.EventTime)
+	if e.Series != nil {
+		e.Series.LastObservedTime = metav1.NewMicroTime(late.Series.LastObservedTime)
+	}
+	return e, nil
 }
 
 // Name is the name of the recorded source.
