@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -270,19 +271,26 @@ func redactor(cfg Config, env service.Env) (*redact.Redactor, error) {
 // auditor publishes what was asked of the sources, off the path of the
 // question. What it cannot keep up with it counts.
 type auditor struct {
-	env   service.Env
-	queue chan event.Audit
-	once  sync.Once
+	env     service.Env
+	queue   chan event.Audit
+	once    sync.Once
+	dropped prometheus.Counter
 }
 
 func newAuditor(env service.Env) *auditor {
-	return &auditor{env: env, queue: make(chan event.Audit, 1024)} // a burst of one step's queries, many times over
+	a := &auditor{
+		env: env, queue: make(chan event.Audit, 1024), // a burst of one step's queries, many times over
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_audits_dropped_total", Help: "Audit records that were not stored, because the bus was slower than the sources."}),
+	}
+	env.Metrics.MustRegister(a.dropped)
+	return a
 }
 
 func (a *auditor) record(e event.Audit) {
 	select {
 	case a.queue <- e:
 	default:
+		a.dropped.Inc()
 		a.once.Do(func() { a.env.Log.Warn("audit records dropped, the bus is slower than the sources") })
 	}
 }

@@ -134,6 +134,9 @@ type Settings struct {
 	Metrics prometheus.Registerer
 }
 
+// storeTimeout is less than the 30 s after which senders give up by default.
+const storeTimeout = 20 * time.Second
+
 // outcomes are the values of the metric's label.
 var outcomes = []string{"taken", "unauthorized", "refused", "too_large", "busy", "failed"}
 
@@ -264,7 +267,10 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) (outcome stri
 		}
 		return "refused", http.StatusBadRequest, "body ended early"
 	}
-	err = r.handle(req.Context(), req.Header, body, w.Header())
+	// The bus waits until it can store; the sender is told before it hangs up.
+	ctx, cancel := context.WithTimeoutCause(req.Context(), storeTimeout, fmt.Errorf("not stored in %v", storeTimeout))
+	defer cancel()
+	err = r.handle(ctx, req.Header, body, w.Header())
 	if no, ok := errors.AsType[*Refusal](err); ok {
 		return "refused", no.Status, no.Text
 	}

@@ -155,8 +155,11 @@ func (s *Source) keep(in event.Labels) (event.Labels, bool) {
 	return s.env.Redact.Labels(out), true
 }
 
-// pack cuts series into batches of at most so many samples, named by a hash of
-// their content.
+// maxBatch bounds the bytes of a batch before compression, so that the server
+// takes every batch: it takes 512 KiB.
+const maxBatch = 256 << 10
+
+// pack cuts series into batches, named by a hash of their content.
 func (s *Source) pack(series []event.Series) (out []event.MetricBatch) {
 	slices.SortStableFunc(series, func(a, b event.Series) int {
 		switch {
@@ -168,7 +171,7 @@ func (s *Source) pack(series []event.Series) (out []event.MetricBatch) {
 		return int(max(-1, min(1, a.Points[0].T-b.Points[0].T)))
 	})
 	b := event.MetricBatch{Source: s.cfg.Name}
-	n := 0
+	n, bytes := 0, 0
 	flush := func() {
 		if n == 0 {
 			return
@@ -176,13 +179,18 @@ func (s *Source) pack(series []event.Series) (out []event.MetricBatch) {
 		b.Query = contentHash(b.Series)
 		b.Step = newestOf(b.Series)
 		out = append(out, b)
-		b, n = event.MetricBatch{Source: s.cfg.Name}, 0
+		b, n, bytes = event.MetricBatch{Source: s.cfg.Name}, 0, 0
 	}
 	for _, one := range series {
 		for points := range slices.Chunk(one.Points, event.MaxBatchSamples) {
-			if n+len(points) > event.MaxBatchSamples {
+			size := 16 * len(points)
+			for _, l := range one.Labels {
+				size += len(l.Name) + len(l.Value)
+			}
+			if n+len(points) > event.MaxBatchSamples || bytes+size > maxBatch {
 				flush()
 			}
+			bytes += size
 			part := one
 			part.Points = points
 			b.Series = append(b.Series, part)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -266,18 +267,30 @@ func TestManySamplesBecomeBatchesThatFit(t *testing.T) {
 	for i := range 1200 {
 		long.points = append(long.points, event.Point{T: noon.UnixMilli() - int64(i), V: 1})
 	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 200 { // which do not compress
+		ls := map[string]string{"__name__": "http_requests_total", "pod": fmt.Sprintf("fat-%d", i)}
+		for _, name := range []string{"namespace", "workload", "service", "app", "job"} {
+			b := make([]byte, maxValue)
+			for j := range b {
+				b[j] = byte('a' + random.IntN(26))
+			}
+			ls[name] = string(b)
+		}
+		in = append(in, pushed{labels: event.LabelsOf(ls), points: []event.Point{at(0, 1)}})
+	}
 	out, _, err := s.admit(append(in, long))
 	n := 0
 	for _, b := range out {
-		if _, err := event.MetricsPushed.Wire.Marshal(b); err != nil {
-			t.Error(err)
+		if payload, err := event.MetricsPushed.Wire.Marshal(b); err != nil || int64(len(payload)) > int64(event.Pushed.MaxMsg) {
+			t.Errorf("batch of %d bytes, %v", len(payload), err)
 		}
 		for _, se := range b.Series {
 			n += len(se.Points)
 		}
 	}
-	if err != nil || n != 2600 {
-		t.Errorf("%d samples in %d batches, %v; want 2600", n, len(out), err)
+	if err != nil || n != 2800 {
+		t.Errorf("%d samples in %d batches, %v; want 2800", n, len(out), err)
 	}
 }
 
