@@ -29,6 +29,7 @@ type Shop struct {
 	pods  map[string]*pod // by name
 	extra []line          // still to be pushed
 	lines int             // written so far, which makes them differ
+	ticks int             // seconds
 }
 
 type workload struct {
@@ -46,6 +47,9 @@ type pod struct {
 	last     time.Time
 	gone     bool
 }
+
+// logEvery is how many seconds lie between two lines of a healthy pod.
+const logEvery = 2
 
 // past is how long a pod has served when it is first seen, as its counters
 // have it: room for a history.
@@ -141,7 +145,9 @@ func (s *Shop) Log(workload string, lines ...string) {
 }
 
 // Scrape is the Prometheus job that reads the shop.
-func (s *Shop) Scrape() Scrape { return Scrape{Job: "shop-" + s.Namespace, Targets: []string{s.Addr}, Honor: true} }
+func (s *Shop) Scrape() Scrape {
+	return Scrape{Job: "shop-" + s.Namespace, Targets: []string{s.Addr}, Honor: true}
+}
 
 func (s *Shop) run(ctx context.Context) {
 	t := time.NewTicker(time.Second)
@@ -325,6 +331,7 @@ func (s *Shop) write() []line {
 	defer s.mu.Unlock()
 	out := s.extra
 	s.extra = nil
+	s.ticks++
 	if s.loki == nil {
 		return nil
 	}
@@ -332,7 +339,7 @@ func (s *Shop) write() []line {
 		if p.gone {
 			continue
 		}
-		for range 2 {
+		if s.ticks%logEvery == 0 {
 			s.lines++
 			out = append(out, line{name, p.workload, served(s.lines), 0})
 		}
@@ -381,7 +388,7 @@ func (s *Shop) Remember(ctx context.Context, since time.Time) error {
 	}
 	s.mu.Lock()
 	var all []line
-	for t := since; t.Before(s.now().Add(-2 * time.Second)); t = t.Add(5 * time.Second) {
+	for t := since; t.Before(s.now().Add(-logEvery * time.Second)); t = t.Add(logEvery * time.Second) {
 		for name, p := range s.pods {
 			s.lines++
 			all = append(all, line{name, p.workload, served(s.lines), t.UnixNano()})

@@ -37,10 +37,6 @@ func (w *world) tap(t *testing.T) {
 func (w *world) settle(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	signals := 3
-	if w.loki == nil {
-		signals = 2
-	}
 	groups := map[string]bool{}
 	from := uint64(1)
 	eventually(t, 3*time.Minute, "watermarks of all signals", func() bool {
@@ -51,7 +47,7 @@ func (w *world) settle(t *testing.T) {
 			}
 			return nil
 		})
-		return len(groups) == signals
+		return len(groups) == 3
 	})
 	measured := false
 	next := uint64(1)

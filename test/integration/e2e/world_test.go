@@ -105,9 +105,7 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 	w.cluster = must(w.bed.StartKubernetes(ctx))(t)
 	check(t, w.cluster.AddNodes(ctx, 4))
 	check(t, w.cluster.Apply(ctx, rights()))
-	if os.Getenv("NOLOKI") == "" {
-		w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{Tenants: true, Door: w.door}))(t)
-	}
+	w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{Tenants: true, Door: w.door}))(t)
 	w.alerts = must(w.bed.StartAlertmanager(ctx, testbed.AlertmanagerConfig{Door: w.door}))(t)
 	ksm := must(w.bed.StartKubeStateMetrics(ctx, w.cluster.Kubeconfig))(t)
 	scrapes := []testbed.Scrape{{Job: "kube-state-metrics", Targets: []string{ksm.Addr}, Honor: true}}
@@ -118,9 +116,7 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 		w.shops[ns] = s
 		scrapes = append(scrapes, s.Scrape())
 		history = append(history, must(s.History(ctx, since))(t))
-		if w.loki != nil {
-			check(t, s.Remember(ctx, since))
-		}
+		check(t, s.Remember(ctx, since))
 	}
 	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{
 		Scrapes: scrapes, Door: w.door, History: history, Rules: theirRules, Alertmanagers: []*testbed.Server{w.alerts},
@@ -251,11 +247,8 @@ func (w *world) run(t *testing.T, name string) {
 	reader := must(w.cluster.KubeconfigFor(testbed.Reader))(t)
 	prom := w.upstream(w.prom.URL)
 	prom["step"], prom["delay"], prom["window"], prom["max_query_qps"] = "15s", "2s", "20s", 100
-	loki := object{}
-	if w.loki != nil {
-		loki = w.upstream(w.loki.URL)
-		loki["tenant"], loki["window"], loki["max_catch_up"], loki["max_query_qps"] = tenant, "10s", "1h", 50
-	}
+	logs := w.upstream(w.loki.URL)
+	logs["tenant"], logs["window"], logs["max_catch_up"], logs["max_query_qps"] = tenant, "10s", "1h", 50
 	alerts := w.upstream(w.alerts.URL)
 	alerts["every"] = "5s"
 	cfg := object{
@@ -263,7 +256,7 @@ func (w *world) run(t *testing.T, name string) {
 		"obs": object{"listen": "127.0.0.1:0"},
 		"bus": object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
 		"collector": object{
-			"prometheus": []object{prom}, "loki": []object{loki}, "alertmanager": []object{alerts},
+			"prometheus": []object{prom}, "loki": []object{logs}, "alertmanager": []object{alerts},
 			"kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
 		},
 		"notifier": object{
@@ -273,9 +266,6 @@ func (w *world) run(t *testing.T, name string) {
 				"their": object{"type": "alertmanager", "urls": []string{w.alerts.URL}, "repeat": "10s", "patience": "1m", "http": w.http()},
 			},
 		},
-	}
-	if w.loki == nil {
-		delete(cfg["collector"].(object), "loki")
 	}
 	text := must(yaml.Marshal(cfg))(t)
 	w.config[name] = filepath.Join(w.bed.Dir, name+".yaml")
