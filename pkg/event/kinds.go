@@ -360,3 +360,13 @@ func DecisionsOf(incident string) string { return "decisions.*.*.*." + Token(inc
 
 // PushedTo is the subject filter of what was pushed to one receiver.
 func PushedTo(source string) string { return "telemetry.pushed." + Token(source) }
+
+// EvidenceOf is the filter of the evidence of one source about one incident;
+// about all of them when incident is empty.
+func EvidenceOf(incident, source string) string {
+	which := "*"
+	if incident != "" {
+		which = Token(incident)
+	}
+	return "evidence." + which + "." + Token(source)
+}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
 
@@ -24,6 +25,8 @@ type Config struct {
 	KubeContext string `yaml:"kube_context"`
 	// Links are the external URLs of consoles, for people's browsers.
 	Links Links `yaml:"links"`
+	// Model is a language model that may word reports. Default: none.
+	Model ModelConfig `yaml:"model"`
 }
 
 // Links are base URLs as people's browsers reach them.
@@ -42,6 +45,7 @@ func DefaultConfig() Config {
 	return Config{
 		Deadline: 20 * time.Second, LookupTimeout: 8 * time.Second,
 		Links: Links{GrafanaPrometheus: "prometheus", GrafanaLoki: "loki"},
+		Model: ModelConfig{Timeout: 30 * time.Second, MaxTokens: 1500, DailyTokens: 200_000, Least: event.P2},
 	}
 }
 
@@ -62,5 +66,5 @@ func (c *Config) Validate() error {
 			errs = append(errs, &policy.FieldError{Path: path, Value: s, Problem: "is not a URL", Fix: "write https://host/path"})
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Model.validate())...)
 }

@@ -12,11 +12,13 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -90,6 +92,16 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 		loaded:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "oncall_reasoner_policies_loaded", Help: "1 when the rules and runbooks in force are those on disk, 0 when those on disk are wrong."}),
 	}
 	env.Metrics.MustRegister(s.reports, s.seconds, s.loaded)
+	if cfg.Model.On() {
+		var m Model
+		if !cfg.Model.Recorded {
+			m = NewOpenAI(cfg.Model)
+		}
+		// What is in a report was redacted by the collector; this is a second look,
+		// without pseudonyms, so that the same report gives the same question.
+		s.advisor = newAdvisor(cfg.Model, m, busRecord{env.Bus}, redact.New(redact.Options{}).Line, env.Bus.Now)
+		env.Metrics.MustRegister(s.advisor.collectors()...)
+	}
 	s.loaded.Set(1)
 	for _, st := range []event.IncidentState{event.Open, event.Resolved} {
 		s.reports.WithLabelValues(string(st))
@@ -105,6 +117,7 @@ type server struct {
 	loaded   prometheus.Gauge
 	wrong    string // hash of the policies that were refused last
 	reload   sync.Mutex
+	advisor  *advisor // nil when no model is configured
 }
 
 // follow takes over policies that have changed. It is asked before each draft,
@@ -134,45 +147,82 @@ func (s *server) follow() {
 
 // Run drafts a report for every revision of every incident until ctx is done.
 // A revision that has been overtaken is left out, unless it opened or resolved
-// the incident: nobody needs the report of a minute ago.
+// the incident: nobody needs the report of a minute ago. A model is asked about
+// reports that are published already, so that none waits for it.
 func (s *server) Run(ctx context.Context) error {
 	kv, err := s.env.Bus.KV(ctx, bus.BucketIncident)
 	if err != nil {
 		return err
 	}
-	c := bus.ConsumerConfig{Durable: "reasoner", Workers: 4}
-	err = s.env.Bus.ConsumeAny(ctx, event.Incidents, event.Incidents.Subjects, c, func(ctx context.Context, m bus.Message) error {
-		inc, ok := m.Data.(event.Incident)
-		if !ok {
-			return nil
-		}
-		if m.Type == event.IncidentUpdated.Type && !s.reasoner.cfg.EveryRevision && overtaken(ctx, kv, inc) {
-			return nil
-		}
-		s.follow()
-		started := s.env.Bus.Now()
-		r, err := s.reasoner.Draft(ctx, inc)
-		if err != nil {
-			return fmt.Errorf("draft report of %s revision %d: %w", inc.ID, inc.Revision, err)
-		}
-		s.seconds.Observe(s.env.Bus.Now().Sub(started).Seconds())
-		s.reports.WithLabelValues(string(r.State)).Inc()
-		return bus.Publish(ctx, s.env.Bus, event.ReportDrafted, r)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		c := bus.ConsumerConfig{Durable: "reasoner", Workers: 4}
+		return s.env.Bus.ConsumeAny(ctx, event.Incidents, event.Incidents.Subjects, c, func(ctx context.Context, m bus.Message) error {
+			inc, ok := m.Data.(event.Incident)
+			if !ok {
+				return nil
+			}
+			if m.Type == event.IncidentUpdated.Type && !s.reasoner.cfg.EveryRevision && overtaken(ctx, kv, inc.ID, inc.Revision) {
+				return nil
+			}
+			return s.draft(ctx, inc)
+		})
 	})
-	if errors.Is(err, context.Canceled) {
+	if s.advisor != nil {
+		g.Go(func() error {
+			c := bus.ConsumerConfig{Durable: ModelConsumer, Workers: 2}
+			return bus.Consume(ctx, s.env.Bus, event.ReportDrafted, c, func(ctx context.Context, e event.Event[event.Report]) error {
+				return s.advise(ctx, kv, e.Data)
+			})
+		})
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// ModelConsumer is the durable by which reports are read that a model is asked
+// about; it is there when one is configured.
+const ModelConsumer = "reasoner-model"
+
+func (s *server) draft(ctx context.Context, inc event.Incident) error {
+	s.follow()
+	started := s.env.Bus.Now()
+	r, err := s.reasoner.Draft(ctx, inc)
+	if err != nil {
+		return fmt.Errorf("draft report of %s revision %d: %w", inc.ID, inc.Revision, err)
+	}
+	s.seconds.Observe(s.env.Bus.Now().Sub(started).Seconds())
+	s.reports.WithLabelValues(string(r.State)).Inc()
+	return bus.Publish(ctx, s.env.Bus, event.ReportDrafted, r)
+}
+
+// advise publishes what a model adds to a report of the rules.
+func (s *server) advise(ctx context.Context, kv bus.KV, r event.Report) error {
+	if !s.advisor.wants(r) || !s.advisor.cfg.Recorded && overtaken(ctx, kv, r.Incident, r.IncidentRevision) {
 		return nil
 	}
-	return err
+	out, gained, err := s.advisor.advise(ctx, r)
+	var why noted
+	switch {
+	case errors.As(err, &why):
+		s.env.Log.Warn("the model adds nothing; the report by rules stands", "incident", r.Incident, "err", why.error)
+		return nil
+	case err != nil || !gained:
+		return err
+	}
+	return bus.Publish(ctx, s.env.Bus, event.ReportDrafted, out)
 }
 
 // overtaken says whether a later revision of the incident is known.
-func overtaken(ctx context.Context, kv bus.KV, inc event.Incident) bool {
-	raw, _, err := kv.Get(ctx, inc.ID)
+func overtaken(ctx context.Context, kv bus.KV, incident string, revision int) bool {
+	raw, _, err := kv.Get(ctx, incident)
 	if err != nil {
 		return false
 	}
 	var now event.Incident
-	return json.Unmarshal(raw, &now) == nil && now.Revision > inc.Revision
+	return json.Unmarshal(raw, &now) == nil && now.Revision > revision
 }
 
 // modelRevisions is how many revisions a report may have for one revision of

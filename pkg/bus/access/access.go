@@ -109,8 +109,9 @@ func roles() []role {
 		},
 		{
 			name: "reasoner", doc: "Reads incidents, asks the collector, writes reports.",
-			publishes: kinds(event.ReportDrafted.Type, event.DeadLettered.Type),
-			consumes:  []durable{{event.Incidents, "reasoner"}},
+			publishes: kinds(event.ReportDrafted.Type, event.EvidenceFound.Type, event.DeadLettered.Type), // of evidence, a model's answers
+			consumes:  []durable{{event.Incidents, "reasoner"}, {event.Reports, "reasoner-model"}},
+			reads:     []*event.Stream{event.Evidences},
 			buckets:   []bucket{{bus.BucketIncident, nil}},
 			requests:  []string{event.QuerySubject},
 		},
