@@ -12,7 +12,9 @@ import (
 type AlertmanagerConfig struct {
 	// Webhook receives every notification; empty sends nothing.
 	Webhook string
-	Door    Door
+	// Token is shown to the webhook as a bearer token; empty shows none.
+	Token string
+	Door  Door
 }
 
 // StartAlertmanager starts an Alertmanager that notifies within a second.
@@ -28,7 +30,11 @@ func (b *Bed) StartAlertmanager(ctx context.Context, cfg AlertmanagerConfig) (*S
 	type object = map[string]any
 	receiver := object{"name": "all"}
 	if cfg.Webhook != "" {
-		receiver["webhook_configs"] = []object{{"url": cfg.Webhook, "send_resolved": true}}
+		hook := object{"url": cfg.Webhook, "send_resolved": true}
+		if cfg.Token != "" {
+			hook["http_config"] = object{"authorization": object{"credentials": cfg.Token}}
+		}
+		receiver["webhook_configs"] = []object{hook}
 	}
 	text, err := yaml.Marshal(object{
 		"route":     object{"receiver": "all", "group_by": []string{"..."}, "group_wait": "1s", "group_interval": "1s", "repeat_interval": "4h"},

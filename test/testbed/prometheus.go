@@ -57,6 +57,8 @@ type PrometheusConfig struct {
 	// History is what was there before it started, by namespace, as [Shop.History]
 	// gives it.
 	History []map[string][]string
+	// RemoteWrite are sections of remote_write, as in Prometheus' own file.
+	RemoteWrite []map[string]any
 	// External are the labels added towards Alertmanager and remotes.
 	External map[string]string
 }
@@ -167,6 +169,9 @@ func writePrometheus(dir string, cfg PrometheusConfig) error {
 		"global":         object{"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": every, "external_labels": cfg.External},
 		"scrape_configs": scrapes,
 		"storage":        object{"tsdb": object{"out_of_order_time_window": "24h"}},
+	}
+	if len(cfg.RemoteWrite) > 0 {
+		doc["remote_write"] = cfg.RemoteWrite
 	}
 	if len(cfg.Alertmanagers) > 0 {
 		var all []object
