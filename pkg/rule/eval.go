@@ -47,7 +47,7 @@ func (e *Engine) Eval(ctx context.Context, in Input) ([]Match, error) {
 	var out []Match
 	for i := range e.rules {
 		r := &e.rules[i]
-		if len(r.Kinds) > 0 && !slices.Contains(r.Kinds, in.Entity.Kind) || !r.answerable(in) {
+		if !r.speaksOf(in.Entity.Kind) || !r.answerable(in) {
 			continue
 		}
 		v, _, err := r.when.ContextEval(ctx, vars)
@@ -63,6 +63,15 @@ func (e *Engine) Eval(ctx context.Context, in Input) ([]Match, error) {
 		}
 	}
 	return out, nil
+}
+
+// speaksOf says whether the rule is for a kind of entity. The pods of a node
+// are its guests: a rule about pods speaks of their node only if it says so.
+func (r *Rule) speaksOf(kind string) bool {
+	if len(r.Kinds) == 0 {
+		return kind != "Node" || !slices.Contains(r.Needs, "pods")
+	}
+	return slices.Contains(r.Kinds, kind)
 }
 
 // answerable says whether at least one look-up that the rule needs has an

@@ -24,7 +24,8 @@ type Rule struct {
 	ID string `yaml:"id"`
 	// Doc says in a sentence what the rule recognises.
 	Doc string `yaml:"doc"`
-	// Kinds limits the rule to kinds of entities. Empty: all.
+	// Kinds limits the rule to kinds of entities. Empty: all, but rules that need
+	// pods are not for nodes.
 	Kinds []string `yaml:"kinds"`
 	// Needs are the look-ups the condition reads, of [Lookups]. The rule is not
 	// asked when all of them have failed: no access is not absence.

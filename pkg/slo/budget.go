@@ -107,9 +107,13 @@ func (l *Ledger) Began(ms int64, allowed float64) time.Time {
 	return time.UnixMilli(began * 60_000).UTC()
 }
 
-// Since is how much of the last d the ledger knows of.
+// Since is how much of the last d the ledger knows of: to the minute while that
+// is less than six hours, beyond that to the hour.
 func (l *Ledger) Since(d time.Duration) time.Duration {
-	return min(d, max(time.Duration(len(l.hours.all)-1)*time.Hour, time.Duration(len(l.minutes.all))*time.Minute))
+	if n := len(l.minutes.all); n < minuteSlots-1 {
+		return min(d, time.Duration(n)*time.Minute)
+	}
+	return min(d, max(6*time.Hour, time.Duration(len(l.hours.all)-1)*time.Hour))
 }
 
 // Burn is the state of one objective at a time.

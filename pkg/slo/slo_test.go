@@ -127,3 +127,13 @@ func TestFailuresBeganWithTheFirstBadMinuteOfTheSameTrouble(t *testing.T) {
 		})
 	}
 }
+
+func TestAnHourThatHasStruckIsNoHourThatIsKnown(t *testing.T) {
+	var l Ledger
+	for n := range 17 { // from ten to the hour on
+		l.Add(int64(50+n)*60_000, 0, 100)
+	}
+	if got := l.Since(6 * time.Hour); got != 17*time.Minute {
+		t.Errorf("Since(6h) = %v, want 17m", got)
+	}
+}

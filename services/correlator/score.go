@@ -216,7 +216,7 @@ func (replaced) Score(e Evidence) (float64, string) {
 	if e.Replaced.IsZero() {
 		return 0, ""
 	}
-	return -2.5, fmt.Sprintf("another %s took its place at %s", e.Change.Kind, clock(e.Replaced))
+	return -5, fmt.Sprintf("another %s took its place at %s", e.Change.Kind, clock(e.Replaced))
 }
 
 func short(d time.Duration) string {

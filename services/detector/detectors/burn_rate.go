@@ -137,7 +137,7 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 			continue
 		}
 		began := st.ledger.Began(b.Watermark.UnixMilli(), 1-j.objective.Target)
-		found = append(found, d.anomaly(j, burn, began, b.Watermark))
+		found = append(found, d.anomaly(j, burn, began, b.Watermark, st.ledger.Since(burn.Window.Long)))
 	}
 	d.sweep(b.Watermark)
 	return found
@@ -201,7 +201,7 @@ func (s *burnState) book(j *joined) {
 	}
 }
 
-func (d *burnRate) anomaly(j *joined, burn slo.Burn, began, at time.Time) event.Anomaly {
+func (d *burnRate) anomaly(j *joined, burn slo.Burn, began, at time.Time, known time.Duration) event.Anomaly {
 	name := j.labels.Get(event.LabelName)
 	allowed := 1 - j.objective.Target
 	a := event.Anomaly{
@@ -213,8 +213,14 @@ func (d *burnRate) anomaly(j *joined, burn slo.Burn, began, at time.Time) event.
 	if burn.Remaining > 0 {
 		left = fmt.Sprintf("%.0f %% of the budget left, gone in %s at this rate", 100*burn.Remaining, span(burn.Exhausted.Seconds()))
 	}
-	a.Summary = fmt.Sprintf("%.3g %% of requests fail; SLO %s %g: burn %.1fx (%s) %.1fx (%s); %s", 100*burn.Ratio, j.objective.Name,
-		j.objective.Target, burn.Long, short(burn.Window.Long), burn.Short, short(burn.Window.Short), left)
+	rate := fmt.Sprintf("%.1fx (%s) %.1fx (%s)", burn.Long, short(burn.Window.Long), burn.Short, short(burn.Window.Short))
+	switch {
+	case known < burn.Window.Short:
+		rate = fmt.Sprintf("%.1fx (%s, all that is known)", burn.Short, short(known))
+	case known < burn.Window.Long:
+		rate = fmt.Sprintf("%.1fx (%s, all that is known) %.1fx (%s)", burn.Long, short(known), burn.Short, short(burn.Window.Short))
+	}
+	a.Summary = fmt.Sprintf("%.3g %% of requests fail; SLO %s %g: burn %s; %s", 100*burn.Ratio, j.objective.Name, j.objective.Target, rate, left)
 	a.Explanation = fmt.Sprintf("burn of at least %gx over %s and over %s; at most %.3g %% may fail", burn.Window.Burn, short(burn.Window.Long), short(burn.Window.Short), 100*allowed)
 	// Windows say that it burns, minutes since when.
 	a.Onset = began
