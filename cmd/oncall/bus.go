@@ -84,6 +84,9 @@ The servers get the public halves (nats-keys), each service its own seed
 	return c
 }
 
+// servers is how many servers the keys are for: as many as the overlay prod has.
+const servers = 3
+
 // writeKeys prints a Secret for each identity and one for the servers.
 func writeKeys(w io.Writer, namespace string) error {
 	secret := func(name, data string) {
@@ -106,6 +109,11 @@ func writeKeys(w io.Writer, namespace string) error {
 		public += fmt.Sprintf("    %s: %q\n", i.Variable(), key)
 		secret("nats-"+i.Name, fmt.Sprintf("  seed: %q\n", seed))
 	}
-	secret("nats-keys", fmt.Sprintf("  keys.conf: |\n%s  routes.conf: |\n    ROUTE_PASSWORD: %q\n", public, rand.Text()))
+	password := rand.Text()
+	routes := fmt.Sprintf("    ROUTE_PASSWORD: %q\n    ROUTES: [\n", password)
+	for n := range servers {
+		routes += fmt.Sprintf("      \"nats://route:%s@nats-%d.nats:6222\"\n", password, n)
+	}
+	secret("nats-keys", "  keys.conf: |\n"+public+"  routes.conf: |\n"+routes+"    ]\n")
 	return nil
 }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nkeys"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oncall-copilot/oncall/pkg/bus/access"
+)
+
+func TestKeysOfEveryIdentityFitWhatTheServersGet(t *testing.T) {
+	var out bytes.Buffer
+	if err := writeKeys(&out, "night-watch"); err != nil {
+		t.Fatal(err)
+	}
+	secrets := map[string]map[string]string{}
+	for dec := yaml.NewDecoder(&out); ; {
+		var s struct {
+			Kind       string
+			Metadata   struct{ Name, Namespace string }
+			StringData map[string]string `yaml:"stringData"`
+		}
+		if err := dec.Decode(&s); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if s.Kind == "" {
+			continue // after the last separator
+		}
+		if s.Kind != "Secret" || s.Metadata.Namespace != "night-watch" {
+			t.Errorf("%s %s is in namespace %s", s.Kind, s.Metadata.Name, s.Metadata.Namespace)
+		}
+		secrets[s.Metadata.Name] = s.StringData
+	}
+	for _, i := range access.Identities() {
+		pair, err := nkeys.FromSeed([]byte(secrets["nats-"+i.Name]["seed"]))
+		if err != nil {
+			t.Errorf("seed of %s: %v", i.Name, err)
+			continue
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := i.Variable() + `: "` + public + `"`; !strings.Contains(secrets["nats-keys"]["keys.conf"], want) {
+			t.Errorf("the servers do not get %s", want)
+		}
+	}
+	if routes := secrets["nats-keys"]["routes.conf"]; strings.Count(routes, "nats://route:") != servers || !strings.Contains(routes, "nats-2.nats:6222") {
+		t.Errorf("routes.conf is %q", routes)
+	}
+}

@@ -1,0 +1,90 @@
+package deploy_test
+
+import (
+	"context"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+// freePorts are ports that nobody listens on.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var out []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		out = append(out, l.Addr().(*net.TCPAddr).Port)
+	}
+	return out
+}
+
+// TestThreeServersOfTheShippedConfigurationBecomeOneCluster starts production's
+// three servers, with addresses of this machine, and stores with three replicas.
+// A fourth with a wrong password stays outside.
+func TestThreeServersOfTheShippedConfigurationBecomeOneCluster(t *testing.T) {
+	r := &rig{dir: t.TempDir()}
+	writeKeys(t, r)
+	ports := freePorts(t, 4)
+	writeRoutes(t, r, "a-password", ports[:3]...)
+	conf := func(n int) string {
+		c := strings.Replace(shipped(t, "nats.conf"), "port: 6222", "listen: 127.0.0.1:"+strconv.Itoa(ports[n]), 1)
+		return adapt(c, r.dir, n)
+	}
+	var servers []*server.Server
+	for n := range 3 {
+		servers = append(servers, start(t, r, conf(n)))
+	}
+	eventually(t, "a leader of the cluster", func() bool {
+		for _, s := range servers {
+			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
+				return true
+			}
+		}
+		return false
+	})
+	cfg := bus.DefaultConfig()
+	cfg.URL, cfg.NKey, cfg.Replicas, cfg.MaxBytes = servers[0].ClientURL(), r.seed("streams"), 3, 1<<30
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	b, err := bus.Connect(ctx, cfg, bus.Settings{Name: "streams"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, s := range event.Streams() {
+		eventually(t, s.Name+" on three servers", func() bool {
+			for _, member := range servers {
+				if !member.JetStreamIsStreamCurrent("ONCALL", s.Name) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+
+	r.seen = &witness{}
+	for _, member := range servers {
+		member.SetLoggerV2(r.seen, false, false, false)
+	}
+	writeRoutes(t, r, "another", ports[:3]...)
+	stranger := regexp.MustCompile(`(?s)jetstream \{.*?\n\}\n`).ReplaceAllString(conf(3), "")
+	s := start(t, r, stranger)
+	eventually(t, "that the stranger is refused", func() bool { return len(r.seen.refusals()) > 0 })
+	if n := s.NumRoutes(); n != 0 {
+		t.Errorf("a server with another password has %d routes into the cluster", n)
+	}
+}
