@@ -109,7 +109,8 @@ func roles() []role {
 		},
 		{
 			name: "reasoner", doc: "Reads incidents, asks the collector, writes reports.",
-			publishes: kinds(event.ReportDrafted.Type, event.EvidenceFound.Type, event.DeadLettered.Type), // of evidence, a model's answers
+			publishes: kinds(event.ReportDrafted.Type, event.DeadLettered.Type),
+			further:   []string{event.EvidenceOf("", "model")}, // of evidence, a model's answers and nothing else
 			consumes:  []durable{{event.Incidents, "reasoner"}, {event.Reports, "reasoner-model"}},
 			reads:     []*event.Stream{event.Evidences},
 			buckets:   []bucket{{bus.BucketIncident, nil}},
