@@ -271,10 +271,25 @@ func (c *Client) refused(res *http.Response, body []byte) error {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusNotFound, http.StatusMethodNotAllowed:
 		e.Kind = BadQuery
 	}
-	if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
-		e.RetryAfter = min(time.Duration(n)*time.Second, time.Hour)
-	}
+	e.RetryAfter = RetryAfter(res.Header, c.set.Now())
 	return e
+}
+
+// maxRetryAfter bounds what a server may ask for: a wrong header must not blind
+// us for longer.
+const maxRetryAfter = 5 * time.Minute
+
+// RetryAfter reads the header of that name, in seconds or as a date; 0 without
+// one, at most five minutes.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if n, err := strconv.Atoi(value); err == nil {
+		return min(time.Duration(max(n, 0))*time.Second, maxRetryAfter)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
 }
 
 // ErrorKind sorts failures by what a person can do about them.

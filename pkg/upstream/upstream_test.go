@@ -232,3 +232,15 @@ func client(t *testing.T, cfg upstream.Config, audit func(event.Audit)) *upstrea
 	}
 	return c
 }
+
+func TestRetryAfterIsReadAsSecondsAndAsADateAndIsBounded(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "-1": 0, "86400": 5 * time.Minute, "soon": 0, "99999999999999999999": 0,
+		"Tue, 24 Nov 2026 12:00:30 GMT": 30 * time.Second, "Tue, 24 Nov 2026 11:00:00 GMT": 0,
+	} {
+		if got := upstream.RetryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+			t.Errorf("%q is %v, want %v", value, got, want)
+		}
+	}
+}

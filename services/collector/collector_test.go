@@ -21,6 +21,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/obs"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
 
@@ -285,10 +286,10 @@ func TestLookupsAreBoundedAuditedAndStored(t *testing.T) {
 
 func TestAuditsThatCannotBeKeptAreCountedAndNotWaitedFor(t *testing.T) {
 	b := bustest.Start(t)
-	a := newAuditor(env(t, b))
+	a := newAuditor(env(t, b), redact.New(redact.Options{Key: []byte("0123456789abcdef")}))
 	n := cap(a.queue) + 10
 	for i := range n { // nobody takes them yet
-		a.record(event.Audit{Service: "collector", Source: "prometheus", Operation: "query", Query: fmt.Sprint(i), Time: noon})
+		a.record(event.Audit{Service: "collector", Source: "prometheus", Operation: "query", Query: fmt.Sprint(i), Time: noon, Error: "answered 500: password=hunter2hunter2"})
 	}
 	if v := testutil.ToFloat64(a.dropped); v != 10 {
 		t.Errorf("%v dropped, want 10", v)
@@ -299,6 +300,14 @@ func TestAuditsThatCannotBeKeptAreCountedAndNotWaitedFor(t *testing.T) {
 	eventually(t, "the others", func() bool { ids, _ := stored(t, b, event.Audits); return len(ids) == n-10 })
 	cancel()
 	<-done
+	if err := b.Read(t.Context(), event.Audits, bus.ReadOptions{}, func(m bus.Message) error {
+		if strings.Contains(string(m.Payload), "hunter2") {
+			t.Errorf("published %s", m.Payload)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheSectionsErrorsNameLineAndField(t *testing.T) {

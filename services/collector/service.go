@@ -237,7 +237,7 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	audits := newAuditor(env)
+	audits := newAuditor(env, red)
 	set := Settings{Env: env, Patience: cfg.Patience, Until: cfg.Until, Held: cfg.Held, Serve: []func(context.Context) error{audits.run}}
 	mux := evidence.NewMux()
 	for _, c := range cfg.configured {
@@ -272,14 +272,15 @@ func redactor(cfg Config, env service.Env) (*redact.Redactor, error) {
 // question. What it cannot keep up with it counts.
 type auditor struct {
 	env     service.Env
+	redact  Redactor
 	queue   chan event.Audit
 	once    sync.Once
 	dropped prometheus.Counter
 }
 
-func newAuditor(env service.Env) *auditor {
+func newAuditor(env service.Env, red Redactor) *auditor {
 	a := &auditor{
-		env: env, queue: make(chan event.Audit, 1024), // a burst of one step's queries, many times over
+		env: env, redact: red, queue: make(chan event.Audit, 1024), // a burst of one step's queries, many times over
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_audits_dropped_total", Help: "Audit records that were not stored, because the bus was slower than the sources."}),
 	}
 	env.Metrics.MustRegister(a.dropped)
@@ -295,15 +296,22 @@ func (a *auditor) record(e event.Audit) {
 	}
 }
 
+// out is a record as it is published: a question may name what is secret, and
+// an error may quote what a server said.
+func (a *auditor) out(e event.Audit) event.Outgoing {
+	e.Query, e.Error = a.redact.Line(e.Query), a.redact.Line(e.Error)
+	return event.Audited.Out(e)
+}
+
 func (a *auditor) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case e := <-a.queue:
-			batch := []event.Outgoing{event.Audited.Out(e)}
+			batch := []event.Outgoing{a.out(e)}
 			for len(a.queue) > 0 && len(batch) < 64 {
-				batch = append(batch, event.Audited.Out(<-a.queue))
+				batch = append(batch, a.out(<-a.queue))
 			}
 			if err := a.env.Bus.Publish(ctx, batch...); err != nil && ctx.Err() == nil {
 				a.env.Log.Error("audit not stored", "err", err)

@@ -105,8 +105,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		case p := <-polls:
 			if p.err != nil {
 				if blind == nil {
-					blind = &event.Blindness{Source: s.cfg.Name, Since: p.at, Reason: reason(p.err)}
-					s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", p.at, "err", p.err)
+					blind = &event.Blindness{Source: s.cfg.Name, Since: p.at, Reason: s.env.Redact.Line(reason(p.err))}
+					s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", p.at, "err", blind.Reason)
 				}
 				break
 			}
@@ -187,7 +187,7 @@ func (s *Source) ask(ctx context.Context) polled {
 		if errs[i] != nil {
 			failed++
 			if len(s.replicas) > 1 && ctx.Err() == nil {
-				s.env.Health.Degraded(part, reason(errs[i]))
+				s.env.Health.Degraded(part, s.env.Redact.Line(reason(errs[i])))
 			}
 			continue
 		}
@@ -272,7 +272,8 @@ func (s status) suppressed() bool {
 	return s.State == "suppressed" || len(s.SilencedBy) > 0 || len(s.InhibitedBy) > 0 || len(s.MutedBy) > 0
 }
 
-// reason is an error as said to people, without the source's name.
+// reason is an error as said to people, without the source's name. It may quote
+// what a server said.
 func reason(err error) string {
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
 		return string(e.Kind) + ": " + e.Err.Error()

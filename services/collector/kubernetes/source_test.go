@@ -390,6 +390,25 @@ func TestLiveChanges(t *testing.T) {
 	s.put("deployments", deployment("search", 1, 0, 1, now))
 	s.put("replicasets", replicaSet("search-cccc", "search", 1, now, "reg/search:v1", "1Gi"))
 	r.until("the first rollout of a new workload", func(got []collector.Emission) bool { return count(got, event.Rollout) == 3 })
+	s.put("configmaps", object{"metadata": metaOf("checkout-config", now), "data": object{"mode": "hunter2 edited", "new": "hunter2"}})
+	r.until("the edit of the configuration", func(got []collector.Emission) bool { return count(got, event.ConfigEdit) == 1 })
+	for _, e := range r.emissions() {
+		for _, o := range e.Events {
+			if b, _ := o.Payload(); strings.Contains(string(b), "hunter2") {
+				t.Errorf("content left the cluster: %s", b)
+			}
+		}
+	}
+	s.set(func() {
+		for _, q := range s.requests {
+			if strings.Contains(q.path, "secrets") {
+				t.Errorf("asked for %s", q.path)
+			}
+		}
+		if len(s.refused) != 0 {
+			t.Errorf("requests other than GET: %v", s.refused)
+		}
+	})
 }
 
 func count(got []collector.Emission, kind event.ChangeKind) int {

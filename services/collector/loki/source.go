@@ -137,8 +137,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				return ctx.Err()
 			}
 			if blind == nil {
-				blind = &event.Blindness{Source: s.name, Since: start, Reason: reason(err)}
-				s.env.Log.Warn("source unreadable, trying again", "source", s.name, "since", start, "err", err)
+				blind = &event.Blindness{Source: s.name, Since: start, Reason: s.env.Redact.Line(reason(err))}
+				s.env.Log.Warn("source unreadable, trying again", "source", s.name, "since", start, "err", blind.Reason)
 			}
 			if e := emit(ctx, collector.Emission{Stream: s.stream, Blind: blind}); e != nil {
 				return e

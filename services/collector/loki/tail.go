@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
 
 // bell knows which windows have something in them that is worth reading early,
@@ -136,7 +137,7 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 	cancel()
 	s.audit(query, started, err)
 	if err != nil {
-		return refusal(res), fmt.Errorf("tail: %w", err)
+		return refusal(res, s.env.Now()), fmt.Errorf("tail: %w", err)
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxFrame)
@@ -182,12 +183,12 @@ func (s *Source) audit(query string, started time.Time, err error) {
 }
 
 // refusal is how long to leave a server alone that has refused a tail.
-func refusal(res *http.Response) time.Duration {
+func refusal(res *http.Response, now time.Time) time.Duration {
 	if res == nil {
 		return 0
 	}
-	if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && n > 0 {
-		return min(time.Duration(n)*time.Second, time.Hour)
+	if d := upstream.RetryAfter(res.Header, now); d > 0 {
+		return d
 	}
 	if res.StatusCode/100 == 4 {
 		return time.Minute // too many tails, no right to it, or no such path

@@ -101,6 +101,9 @@ func NewRecorded(name string, series []event.Series, env collector.Env, wait fun
 // asAsked gives a series back what mapping has taken from the answer, so that
 // mapping it again gives the same: the claim's own label, and whose a pod is.
 func (r *Recorded) asAsked(s event.Series) event.Series {
+	s.Labels = slices.DeleteFunc(slices.Clone(s.Labels), func(l event.Label) bool {
+		return l.Name == event.LabelSource || l.Name == event.LabelDetected // written last, on what the answer had
+	})
 	if _, name, ok := strings.Cut(s.Labels.Get(event.LabelEntity), "/PersistentVolumeClaim/"); ok && len(r.source.entities.PVC) > 0 {
 		s.Labels = with(s.Labels, r.source.entities.PVC[0], name)
 	}

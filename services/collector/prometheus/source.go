@@ -167,8 +167,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				return ctx.Err()
 			}
 			if blind == nil {
-				blind = &event.Blindness{Source: s.cfg.Name, Since: next, Reason: reason(err)}
-				s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", next, "err", err)
+				blind = &event.Blindness{Source: s.cfg.Name, Since: next, Reason: s.env.Redact.Line(reason(err))}
+				s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", next, "err", blind.Reason)
 			}
 			if e := emit(ctx, collector.Emission{Stream: event.Metrics, Blind: blind}); e != nil {
 				return e
@@ -194,7 +194,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	}
 }
 
-// reason is an error as said to people, without the source's name.
+// reason is an error as said to people, without the source's name. It may quote
+// what a server said.
 func reason(err error) string {
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
 		return string(e.Kind) + ": " + e.Err.Error()
@@ -243,7 +244,7 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 			v, err := s.ask.Instant(ctx, q.text(s.cfg.Window), at)
 			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
 				// One query that this server refuses must not blind the others.
-				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", err)
+				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", s.env.Redact.Line(reason(err)))
 				return
 			}
 			errs[i] = err
