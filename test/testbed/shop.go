@@ -40,6 +40,7 @@ type workload struct {
 
 type pod struct {
 	workload string
+	owner    string // its ReplicaSet
 	good     float64
 	bad      float64
 	slow     [len(buckets) + 1]float64 // cumulative
@@ -173,6 +174,7 @@ func (s *Shop) follow(ctx context.Context) error {
 				Name              string
 				Labels            map[string]string
 				DeletionTimestamp *time.Time
+				OwnerReferences   []struct{ Name string }
 			}
 			Spec   struct{ NodeName string }
 			Status struct {
@@ -195,7 +197,11 @@ func (s *Shop) follow(ctx context.Context) error {
 		}
 		there[i.Metadata.Name] = true
 		if p, ok := s.pods[i.Metadata.Name]; !ok {
-			s.pods[i.Metadata.Name] = newPod(w, s.work[w], now)
+			p = newPod(w, s.work[w], now)
+			if len(i.Metadata.OwnerReferences) > 0 {
+				p.owner = i.Metadata.OwnerReferences[0].Name
+			}
+			s.pods[i.Metadata.Name] = p
 		} else if p.gone {
 			p.gone, p.last = false, now
 		}
@@ -265,18 +271,26 @@ func (s *Shop) expose(samples map[string][]string, name string, p *pod, stamp st
 // writeFamilies writes samples as text. counter is the name of the counter's
 // family, which OpenMetrics has without _total.
 func writeFamilies(w io.Writer, samples map[string][]string, counter string) {
-	fmt.Fprintf(w, "# TYPE %s counter\n", counter)
-	for _, l := range samples["requests"] {
-		fmt.Fprintln(w, l)
-	}
-	fmt.Fprintln(w, "# TYPE http_request_duration_seconds histogram")
-	for _, l := range samples["http_request_duration_seconds"] {
-		fmt.Fprintln(w, l)
+	for _, f := range []struct{ name, key, kind string }{
+		{counter, "requests", "counter"},
+		{"http_request_duration_seconds", "http_request_duration_seconds", "histogram"},
+		{"kube_pod_info", "kube_pod_info", "gauge"},
+		{"kube_pod_owner", "kube_pod_owner", "gauge"},
+		{"kube_replicaset_owner", "kube_replicaset_owner", "gauge"},
+	} {
+		if len(samples[f.key]) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "# TYPE %s %s\n", f.name, f.kind)
+		for _, l := range samples[f.key] {
+			fmt.Fprintln(w, l)
+		}
 	}
 }
 
-// History is what the present pods would have exposed since a time, as
-// OpenMetrics with timestamps: at most [past] ago.
+// History is what the present pods would have exposed since a time, and
+// kube-state-metrics of whose they are, as OpenMetrics with timestamps: at most
+// [past] ago.
 func (s *Shop) History(ctx context.Context, since time.Time) (map[string][]string, error) {
 	if err := s.follow(ctx); err != nil {
 		return nil, err
@@ -289,7 +303,15 @@ func (s *Shop) History(ctx context.Context, since time.Time) (map[string][]strin
 		h := &pod{workload: p.workload, last: p.last.Add(-time.Duration(float64(time.Second) * p.good / w.rate))}
 		for t := since; t.Before(p.last); t = t.Add(5 * time.Second) {
 			h.advance(w, t)
-			s.expose(samples, name, h, fmt.Sprintf(" %.3f", float64(t.UnixMilli())/1000))
+			stamp := fmt.Sprintf(" %.3f", float64(t.UnixMilli())/1000)
+			s.expose(samples, name, h, stamp)
+			for family, labels := range map[string]string{
+				"kube_pod_info":         fmt.Sprintf("namespace=%q,pod=%q", s.Namespace, name),
+				"kube_pod_owner":        fmt.Sprintf("namespace=%q,pod=%q,owner_kind=\"ReplicaSet\",owner_name=%q", s.Namespace, name, p.owner),
+				"kube_replicaset_owner": fmt.Sprintf("namespace=%q,replicaset=%q,owner_kind=\"Deployment\",owner_name=%q", s.Namespace, p.owner, p.workload),
+			} {
+				samples[family] = append(samples[family], family+"{"+labels+"} 1"+stamp)
+			}
 		}
 	}
 	return samples, nil

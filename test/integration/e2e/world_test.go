@@ -84,11 +84,9 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// start brings the world up. namespaces get a shop each, with the workloads
-// named.
-func start(t *testing.T, namespaces map[string][]string) *world {
+// empty makes a world without anything in it, that ends with the test.
+func empty(t *testing.T) *world {
 	t.Helper()
-	ctx := t.Context()
 	w := &world{shops: map[string]*testbed.Shop{}, services: map[string]*testbed.Process{}, config: map[string]string{}}
 	w.bed = must(testbed.New(folder(t)))(t)
 	t.Cleanup(func() {
@@ -97,14 +95,21 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 			w.logs(t)
 		}
 	})
-	authority := must(w.bed.Authority())(t)
-	w.door = testbed.Door{Authority: authority, User: "oncall", Password: "open sesame"}
 	w.receiver = newReceiver(t, w.bed)
-	w.secrets(t)
+	w.build(t)
+	return w
+}
+
+// start brings the world up, behind locked doors. namespaces get a shop each,
+// with the workloads named.
+func start(t *testing.T, namespaces map[string][]string) *world {
+	t.Helper()
+	ctx := t.Context()
+	w := empty(t)
+	w.door = testbed.Door{Authority: must(w.bed.Authority())(t), User: "oncall", Password: "open sesame"}
 	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 3, Authorization: w.authorization(t)}))(t)
 	w.cluster = must(w.bed.StartKubernetes(ctx))(t)
 	check(t, w.cluster.AddNodes(ctx, 4))
-	check(t, w.cluster.Apply(ctx, rights()))
 	w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{Tenants: true, Door: w.door}))(t)
 	w.alerts = must(w.bed.StartAlertmanager(ctx, testbed.AlertmanagerConfig{Door: w.door}))(t)
 	ksm := must(w.bed.StartKubeStateMetrics(ctx, w.cluster.Kubeconfig))(t)
@@ -121,14 +126,25 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{
 		Scrapes: scrapes, Door: w.door, History: history, Rules: theirRules, Alertmanagers: []*testbed.Server{w.alerts},
 	}))(t)
-	w.build(t)
-	w.bus = must(bus.Connect(ctx, bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: 3, MaxPending: 64, ManageStreams: true}, bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
-	w.rewind(t, since)
+	w.watch(t, &since)
+	return w
+}
+
+// watch starts the five services, with the rights that the collector says it
+// needs. With since, they read what happened from then on, as after an outage.
+func (w *world) watch(t *testing.T, since *time.Time) {
+	t.Helper()
+	w.secrets(t)
+	check(t, w.cluster.Apply(t.Context(), rights()))
+	w.bus = must(bus.Connect(t.Context(), bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: len(w.nats.Nodes), MaxPending: 64, ManageStreams: true},
+		bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
+	t.Cleanup(func() { _ = w.bus.Close() })
+	if since != nil {
+		w.rewind(t, *since)
+	}
 	for _, name := range service.Names {
 		w.run(t, name)
 	}
-	t.Cleanup(func() { _ = w.bus.Close() })
-	return w
 }
 
 // before is how long the shops have been watched when a test begins: what is
@@ -156,9 +172,8 @@ const theirRules = `groups:
 func (w *world) rewind(t *testing.T, since time.Time) {
 	t.Helper()
 	kv := must(w.bus.KV(t.Context(), bus.BucketCollector))(t)
-	// Exporters are looked for every five minutes of event time, and
-	// kube-state-metrics is new: this finds it a minute after the beginning.
-	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-4*time.Minute).Truncate(15*time.Second))))(t)
+	// A burn is of an hour; the longer all was well, the longer it takes to see.
+	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-6*time.Minute).Truncate(15*time.Second))))(t)
 	must(kv.Put(t.Context(), "loki", loki.After(since.Truncate(10*time.Second))))(t)
 }
 
@@ -231,6 +246,9 @@ func buildServices(t *testing.T) string {
 
 // upstream is how a source behind the door is configured.
 func (w *world) upstream(url string) object {
+	if !w.door.Locked() {
+		return object{"url": url}
+	}
 	return object{"url": url, "http": w.http()}
 }
 
@@ -248,24 +266,26 @@ func (w *world) run(t *testing.T, name string) {
 	prom := w.upstream(w.prom.URL)
 	prom["step"], prom["delay"], prom["window"], prom["max_query_qps"] = "15s", "2s", "20s", 100
 	logs := w.upstream(w.loki.URL)
-	logs["tenant"], logs["window"], logs["max_catch_up"], logs["max_query_qps"] = tenant, "10s", "1h", 50
-	alerts := w.upstream(w.alerts.URL)
-	alerts["every"] = "5s"
+	logs["window"], logs["max_catch_up"], logs["max_query_qps"] = "10s", "1h", 50
+	if w.door.Locked() {
+		logs["tenant"] = tenant
+	}
+	sources := object{
+		"prometheus": []object{prom}, "loki": []object{logs}, "kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
+	}
+	channels := object{"hook": object{"type": "webhook", "url": "http://" + w.receiver.addr + "/hook", "secret_file": w.secret}}
+	if w.alerts != nil {
+		theirs := w.upstream(w.alerts.URL)
+		theirs["every"] = "5s"
+		sources["alertmanager"] = []object{theirs}
+		channels["theirs"] = object{"type": "alertmanager", "urls": []string{w.alerts.URL}, "repeat": "10s", "patience": "1m", "http": w.http()}
+	}
 	cfg := object{
 		"cluster": "testbed", "policies": w.policies(t),
-		"obs": object{"listen": "127.0.0.1:0"},
-		"bus": object{"url": w.nats.URL, "nkey": w.seed, "replicas": 3},
-		"collector": object{
-			"prometheus": []object{prom}, "loki": []object{logs}, "alertmanager": []object{alerts},
-			"kubernetes": []object{{"kubeconfig": reader, "history": "1m"}},
-		},
-		"notifier": object{
-			"mode": "page", "max_per_minute": 600,
-			"channels": object{
-				"hook":  object{"type": "webhook", "url": "http://" + w.receiver.addr + "/hook", "secret_file": w.secret},
-				"their": object{"type": "alertmanager", "urls": []string{w.alerts.URL}, "repeat": "10s", "patience": "1m", "http": w.http()},
-			},
-		},
+		"obs":       object{"listen": "127.0.0.1:0"},
+		"bus":       object{"url": w.nats.URL, "nkey": w.seed, "replicas": len(w.nats.Nodes)},
+		"collector": sources,
+		"notifier":  object{"mode": "page", "max_per_minute": 600, "channels": channels},
 	}
 	text := must(yaml.Marshal(cfg))(t)
 	w.config[name] = filepath.Join(w.bed.Dir, name+".yaml")
