@@ -35,6 +35,7 @@ type Collector struct {
 	now      func() time.Time
 	until    time.Time
 	held     func()
+	ticking  sync.Mutex   // ticks of a stream are stored one after the other
 	holding  atomic.Int32 // sources that have come to until
 
 	batches *prometheus.CounterVec
@@ -168,7 +169,9 @@ func (c *Collector) store(ctx context.Context, kv bus.KV, source string, e Emiss
 	if cursor := c.progress.record(source, e, c.now()); cursor != nil {
 		c.keep(ctx, kv, position{source, cursor})
 	}
-	c.look()
+	// Before the source reads on: a fold that catches up must not see what comes
+	// after a tick before it.
+	c.pass(ctx, kv)
 	return nil
 }
 
@@ -201,27 +204,14 @@ func (c *Collector) observe(source string, e Emission) {
 	}
 }
 
-// tick writes watermarks into the streams as they move.
+// tick writes watermarks into the streams as they move without an emission:
+// past a source that is silent, and after a failure.
 func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
 		held := int(c.holding.Load()) == len(c.sources) // before the last look
-		for s, ticks := range c.progress.due(c.now()) {
-			for _, tick := range ticks {
-				if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
-					held = false
-					if ctx.Err() == nil {
-						c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
-					}
-					break
-				}
-				for _, p := range c.progress.done(s, tick) {
-					c.keep(ctx, kv, p)
-				}
-			}
-		}
-		if held && c.held != nil {
+		if c.pass(ctx, kv) && held && c.held != nil {
 			c.held()
 			c.held = nil
 		}
@@ -232,6 +222,28 @@ func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 		case <-c.kick:
 		}
 	}
+}
+
+// pass stores the ticks that are due, and says whether it could.
+func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
+	c.ticking.Lock()
+	defer c.ticking.Unlock()
+	ok := true
+	for s, ticks := range c.progress.due(c.now()) {
+		for _, tick := range ticks {
+			if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
+				ok = false
+				if ctx.Err() == nil {
+					c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
+				}
+				break
+			}
+			for _, p := range c.progress.done(s, tick) {
+				c.keep(ctx, kv, p)
+			}
+		}
+	}
+	return ok
 }
 
 // everywhere is a tick for every partition of a stream.
