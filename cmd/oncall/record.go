@@ -74,32 +74,20 @@ func (f *recordFlags) run(ctx context.Context, o *options, target string, notes 
 	case live && f.incident != "":
 		return hint(&service.UsageError{Err: errors.New("--incident is of a pipeline that runs")}, service.ExitUsage, "leave out --for and --since, and name its bus with --nats")
 	}
-	packed := strings.HasSuffix(target, ".tar.zst")
-	dir := target
-	if packed {
-		if dir, err = os.MkdirTemp("", "oncall-bundle-"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	} else if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return &service.UsageError{Err: fmt.Errorf("%s is not empty", dir)}
-	}
 	if f.name == "" {
 		f.name = strings.TrimSuffix(filepath.Base(target), ".tar.zst")
 	}
 	m := bundle.Manifest{Name: f.name, Summary: f.summary, MadeBy: "oncall " + service.Version()}
-	if live {
-		m, err = f.live(ctx, o, dir, m, notes)
-	} else {
-		m, err = f.fromBus(ctx, o, dir, m)
-	}
+	err = writeBundle(target, func(dir string) error {
+		if live {
+			m, err = f.live(ctx, o, dir, m, notes)
+		} else {
+			m, err = f.fromBus(ctx, o, dir, m)
+		}
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if packed {
-		if err := pack(target, dir); err != nil {
-			return err
-		}
 	}
 	if o.format() != render.Table {
 		return render.Value(o.out, o.format(), m)
@@ -113,7 +101,23 @@ func (f *recordFlags) run(ctx context.Context, o *options, target string, notes 
 	return nil
 }
 
-func pack(target, dir string) error {
+// writeBundle has f write the folder of a bundle, and packs it when the name
+// ends in .tar.zst.
+func writeBundle(target string, f func(dir string) error) (err error) {
+	if !strings.HasSuffix(target, ".tar.zst") {
+		if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
+			return &service.UsageError{Err: fmt.Errorf("%s is not empty", target)}
+		}
+		return f(target)
+	}
+	dir, err := os.MkdirTemp("", "oncall-bundle-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := f(dir); err != nil {
+		return err
+	}
 	out, err := os.Create(target)
 	if err != nil {
 		return fmt.Errorf("write bundle: %w", err)

@@ -24,6 +24,7 @@ type replayFlags struct {
 	speed         float64
 	workers       int
 	digest, quiet bool
+	record        string
 }
 
 func newReplay(o *options) *cobra.Command {
@@ -60,6 +61,7 @@ compared with it; a difference is exit code 1.`,
 	c.Flags().IntVar(&f.workers, "workers", 1, "detectors that share the work; the result is the same")
 	c.Flags().BoolVar(&f.digest, "digest", false, "print a hash of all that was found, and nothing else")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no lines while the incident develops")
+	c.Flags().StringVar(&f.record, "record", "", "write what this replay found into a `bundle` of its own: a folder or a .tar.zst")
 	_ = c.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"sources", "telemetry", "anomalies"}, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
 	return c
 }
@@ -103,6 +105,11 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 	stop()
 	if err != nil {
 		return err
+	}
+	if f.record != "" {
+		if err := writeBundle(f.record, func(dir string) error { return r.Record(ctx, dir) }); err != nil {
+			return err
+		}
 	}
 	c, err := pipeline.Compare(ctx, b, h.Bus, r.From)
 	if err != nil {

@@ -33,13 +33,24 @@ type Live struct {
 
 // Run records, and writes the bundle's folder.
 func (l *Live) Run(ctx context.Context) (bundle.Manifest, error) {
-	now := time.Now()
-	start, end := now.Add(-l.Since).Truncate(time.Minute), now.Add(l.For)
 	objects, err := bundle.Create(l.Dir, "objects.jsonl")
 	if err != nil {
 		return l.Manifest, err
 	}
 	seen := observer{w: objects}
+	if err := errors.Join(l.read(ctx, seen.observe), seen.err, objects.Close()); err != nil {
+		return l.Manifest, err
+	}
+	return Record(ctx, l.Host.Bus, l.Dir, Recording{ObjectsWritten: true, Manifest: l.Manifest})
+}
+
+// Read is Run without a recording: what was found is on the bus. A negative For
+// ends that long ago, so that nothing has to be waited for.
+func (l *Live) Read(ctx context.Context) error { return l.read(ctx, nil) }
+
+func (l *Live) read(ctx context.Context, observe func(kubernetes.Observation)) error {
+	now := time.Now()
+	start, end := now.Add(-l.Since).Truncate(time.Minute), now.Add(l.For)
 	held := make(chan struct{})
 	c := l.Host.Config.Section(collector.Spec.Name).(collector.Config)
 	c.Until, c.Held = end, func() { close(held) }
@@ -58,7 +69,7 @@ func (l *Live) Run(ctx context.Context) (bundle.Manifest, error) {
 			cfg = s
 		case kubernetes.Config:
 			name = s.Name
-			s.Observe = seen.observe
+			s.Observe = observe
 			cfg = s
 		}
 		l.Manifest.Sources[name] = kind
@@ -68,18 +79,15 @@ func (l *Live) Run(ctx context.Context) (bundle.Manifest, error) {
 	if l.Since > 0 {
 		kv, err := l.Host.Bus.KV(ctx, bus.BucketCollector)
 		if err != nil {
-			return l.Manifest, errors.Join(err, objects.Close())
+			return err
 		}
 		for _, f := range seed {
 			if err := f(kv); err != nil {
-				return l.Manifest, errors.Join(err, objects.Close())
+				return err
 			}
 		}
 	}
-	if err := errors.Join(l.watch(ctx, end, held), seen.err, objects.Close()); err != nil {
-		return l.Manifest, err
-	}
-	return Record(ctx, l.Host.Bus, l.Dir, Recording{ObjectsWritten: true, Manifest: l.Manifest})
+	return l.watch(ctx, end, held)
 }
 
 func cursorOf(ctx context.Context, source string, cursor []byte) func(bus.KV) error {

@@ -26,7 +26,8 @@ type Recording struct {
 	// ObjectsWritten says that objects.jsonl is there already, written while the
 	// objects were seen. Else it gets those that look-ups saw.
 	ObjectsWritten bool
-	Manifest       bundle.Manifest
+	// Manifest is what is known of the recording. A Start and End in it stay.
+	Manifest bundle.Manifest
 }
 
 const (
@@ -44,7 +45,7 @@ var recorded = []*event.Stream{event.Metrics, event.Logs, event.KubeEvents, even
 // for an exact replay, and the same telemetry in the formats of other tools.
 // Everything on the bus has been redacted.
 func Record(ctx context.Context, b *bus.Bus, dir string, r Recording) (bundle.Manifest, error) {
-	rec := &recorder{bus: b, dir: dir, r: r, m: r.Manifest}
+	rec := &recorder{bus: b, dir: dir, r: r, m: r.Manifest, spanned: !r.Manifest.Start.IsZero() && !r.Manifest.End.IsZero()}
 	rec.m.Messages = map[string]int{}
 	rec.m.Incident = r.Incident
 	for _, step := range []func(context.Context) error{rec.window, rec.streams, rec.evidence, rec.parts} {
@@ -62,6 +63,7 @@ type recorder struct {
 	m        bundle.Manifest
 	from, to time.Time // of event time; zero: no bound
 	objects  []json.RawMessage
+	spanned  bool // start and end were given
 	metrics  bundle.Metrics
 	series   map[uint64]int
 	edges    map[bundle.Edge]bool
@@ -206,6 +208,9 @@ func (r *recorder) take(m bus.Message) {
 
 // span widens the time that the recording covers.
 func (r *recorder) span(from, to time.Time) {
+	if r.spanned {
+		return
+	}
 	if r.m.Start.IsZero() || from.Before(r.m.Start) {
 		r.m.Start = from.UTC()
 	}

@@ -111,7 +111,7 @@ func (r *Replay) Run(ctx context.Context) error {
 		func(ctx context.Context) error { return r.Host.Run(ctx, r.services()...) },
 		func(ctx context.Context) error {
 			return r.Host.Bus.Serve(ctx, event.QuerySubject, "replay", func(ctx context.Context, body []byte) (any, error) {
-				return answer(ctx, answers, body)
+				return r.answer(ctx, answers, body)
 			})
 		},
 	}
@@ -380,12 +380,18 @@ func (h *Host) settled(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func answer(ctx context.Context, from evidence.Retriever, body []byte) (any, error) {
+// answer answers a look-up from the record, and publishes the answer as the
+// collector does, so that a replay can be recorded in turn.
+func (r *Replay) answer(ctx context.Context, from evidence.Retriever, body []byte) (any, error) {
 	q, err := evidence.ParseQuery(body)
 	if err != nil {
 		return nil, err
 	}
-	return from.Retrieve(ctx, q)
+	e, err := from.Retrieve(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return e, r.Host.Bus.Publish(ctx, event.EvidenceFound.Out(e))
 }
 
 // Linear paces event time at a multiple of its own speed, from start on.

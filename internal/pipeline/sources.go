@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/redact"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
 	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
 	"github.com/oncall-copilot/oncall/services/collector/loki"
@@ -151,6 +153,13 @@ func (r *Replay) sources(ctx context.Context) (map[*event.Stream][]recordedSourc
 	return out, nil
 }
 
+// within says whether a time is inside the window of the bundle. Objects of
+// before it are what was there when it began.
+func (r *Replay) within(t time.Time) bool {
+	m := r.Bundle.Manifest
+	return (m.Start.IsZero() || !t.Before(m.Start)) && (m.End.IsZero() || !t.After(m.End))
+}
+
 // sourceOf is the name of the source that a line or series came from.
 func sourceOf(name, kind string) string { return cmp.Or(name, kind) }
 
@@ -164,6 +173,7 @@ func (r *Replay) metricSources(env collector.Env, wait func(context.Context, tim
 	}
 	by := map[string][]event.Series{}
 	for _, s := range m.Series {
+		s.Points = slices.DeleteFunc(s.Points, func(p event.Point) bool { return !r.within(p.Time()) })
 		name := sourceOf(s.Labels.Get(event.LabelSource), "prometheus")
 		by[name] = append(by[name], s)
 	}
@@ -186,6 +196,9 @@ func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.T
 	for l, err := range r.Bundle.Logs() {
 		if err != nil {
 			return nil, nil, err
+		}
+		if !r.within(l.Timestamp) {
+			continue
 		}
 		name := sourceOf(l.Labels[event.LabelSource], "loki")
 		by[name] = append(by[name], loki.Entry{Time: l.Timestamp, Labels: l.Labels, Line: l.Line})
@@ -218,7 +231,13 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 			if err != nil {
 				return nil, nil, err
 			}
-			events = append(events, e)
+			var k event.KubeEvent
+			if err := json.Unmarshal(e, &k); err != nil {
+				return nil, nil, fmt.Errorf("bundle %s: events.jsonl: event %d: %w", m.Name, len(events)+1, err)
+			}
+			if r.within(k.Time()) {
+				events = append(events, e)
+			}
 		}
 	}
 	if len(objects) == 0 && len(events) == 0 {
@@ -242,6 +261,38 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 		return nil, nil, fmt.Errorf("bundle %s: objects.jsonl, events.jsonl: %w", m.Name, err)
 	}
 	return event.KubeEvents, []recordedSource{s}, nil
+}
+
+// replayOf parts who replayed from who recorded.
+const replayOf = ", from a recording by "
+
+// Record writes what the replay found, with the telemetry that it came from,
+// into a bundle's folder. Its window and objects are those of the bundle.
+func (r *Replay) Record(ctx context.Context, dir string) error {
+	m := r.Bundle.Manifest
+	if !strings.Contains(m.MadeBy, replayOf) {
+		m.MadeBy = "oncall " + service.Version() + replayOf + m.MadeBy
+	}
+	rec := Recording{Manifest: m, ObjectsWritten: r.Bundle.Has("objects.jsonl")}
+	if rec.ObjectsWritten {
+		w, err := bundle.Create(dir, "objects.jsonl")
+		if err != nil {
+			return err
+		}
+		for o, err := range r.Bundle.Objects() {
+			if err == nil {
+				err = w.Write(o)
+			}
+			if err != nil {
+				return errors.Join(err, w.Close())
+			}
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	_, err := Record(ctx, r.Host.Bus, dir, rec)
+	return err
 }
 
 // observer writes objects.jsonl while objects are seen. Its first error stays.
