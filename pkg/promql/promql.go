@@ -5,6 +5,7 @@ package promql
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,6 +155,10 @@ func (a adapter) Do(ctx context.Context, req *http.Request) (*http.Response, []b
 		body, err = a.up.Post(ctx, path, values, q)
 	} else {
 		body, err = a.up.Get(ctx, path, req.URL.Query(), q)
+	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status != 0 {
+		// With the status, that library asks again by GET where POST is not taken.
+		return &http.Response{StatusCode: e.Status, Header: http.Header{}, Request: req}, nil, err
 	}
 	if err != nil {
 		return nil, nil, err
