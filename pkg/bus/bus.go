@@ -51,7 +51,7 @@ type Bus struct {
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
-	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics), folded: &sync.Map{}}
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}}
 	opts, adopt := b.options()
 	var err error
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,6 +30,7 @@ const (
 	headerEncoding  = "content-encoding"
 	headerTrace     = "traceparent"
 	structuredMedia = "application/cloudevents"
+	attrContentType = "datacontenttype"
 
 	extSeverityText   = "severitytext"
 	extSeverityNumber = "severitynumber"
@@ -58,6 +60,8 @@ func ToMsg(subject string, e cloudevents.Event) (*nats.Msg, error) {
 		set("time", types.FormatTime(t))
 	}
 	if ct := e.DataContentType(); ct != "" {
+		// The binding's own, and the one that everybody else knows.
+		set(attrContentType, ct)
 		m.Header[headerType] = []string{ct}
 	}
 	for name, v := range e.Extensions() {
@@ -73,7 +77,7 @@ func ToMsg(subject string, e cloudevents.Event) (*nats.Msg, error) {
 // FromMsg reads a CloudEvent of either mode from a NATS message.
 func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 	e := cloudevents.New()
-	if strings.HasPrefix(strings.ToLower(header(m.Header, headerType)), structuredMedia) {
+	if structured(m) {
 		if err := e.UnmarshalJSON(m.Data); err != nil {
 			return e, fmt.Errorf("structured event: %w", err)
 		}
@@ -97,6 +101,8 @@ func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 			ctx.Type = v
 		case "subject":
 			ctx.Subject = &v
+		case attrContentType:
+			ctx.DataContentType = &v
 		case "source":
 			errs = append(errs, ctx.SetSource(v))
 		case "dataschema":
@@ -114,7 +120,7 @@ func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 	if version != cloudevents.CloudEventsVersionV1 {
 		errs = append(errs, fmt.Errorf("specversion %q is not %s", version, cloudevents.CloudEventsVersionV1))
 	}
-	if ct := header(m.Header, headerType); ct != "" {
+	if ct := header(m.Header, headerType); ct != "" && ctx.DataContentType == nil {
 		ctx.DataContentType = &ct
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -126,6 +132,16 @@ func FromMsg(m *nats.Msg) (cloudevents.Event, error) {
 		return e, fmt.Errorf("event %q: %w", ctx.ID, err)
 	}
 	return e, nil
+}
+
+// structured says whether a message carries the whole event in its payload: its
+// content type says so, or it has no attribute and no content type at all, as
+// version 1.0.2 of the binding had it and its SDK still writes.
+func structured(m *nats.Msg) bool {
+	if ct := header(m.Header, headerType); ct != "" {
+		return strings.HasPrefix(strings.ToLower(ct), structuredMedia)
+	}
+	return header(m.Header, headerPrefix+"specversion") == "" && bytes.HasPrefix(bytes.TrimLeft(m.Data, " \t\r\n"), []byte("{"))
 }
 
 // headerAttributes are the attributes among the headers, still encoded. Of

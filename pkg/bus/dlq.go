@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -56,7 +56,9 @@ func (b *Bus) Redrive(ctx context.Context, l Letter) error {
 			h[k] = v
 		}
 	}
-	h[headerMsgID] = []string{header(l.Headers, headerMsgID) + ":redrive:" + nuid.Next()}
+	// A function of the letter: a redrive that is cut short and done again is
+	// stored once.
+	h[headerMsgID] = []string{header(l.Headers, headerMsgID) + ":redrive:" + strconv.FormatUint(l.Sequence, 10)}
 	if err := b.Republish(ctx, l.Subject, h, l.Payload); err != nil {
 		return fmt.Errorf("redrive dead letter %d: %w", l.Sequence, err)
 	}
@@ -79,8 +81,14 @@ type advisory struct {
 	Reason     string `json:"reason"`
 }
 
-// RunDeadLetters moves messages whose deliveries the server gave up, which no
-// handler lived to reject, to the dead-letter stream. It runs until ctx is
+// The advisories that are about one message which its consumer will not see
+// again.
+var givenUp = []string{"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"}
+
+// RunDeadLetters moves messages to the dead-letter stream whose deliveries the
+// server gave up, which no handler lived to reject, and those that a consumer
+// of somebody else's terminated. (Our own consumers terminate what they have
+// put there themselves, and the id is the same.) It runs until ctx is
 // done; members share the work.
 func (b *Bus) RunDeadLetters(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -93,7 +101,7 @@ func (b *Bus) RunDeadLetters(ctx context.Context) {
 
 func (b *Bus) moveGivenUp(ctx context.Context) error {
 	cons, err := b.js.CreateOrUpdateConsumer(ctx, event.Advisories.Name, jetstream.ConsumerConfig{
-		Durable: "dead-letters", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+		Durable: "dead-letters", AckPolicy: jetstream.AckExplicitPolicy, FilterSubjects: givenUp,
 		AckWait: 30 * time.Second, MaxDeliver: 10,
 	})
 	if err != nil {
@@ -125,6 +133,9 @@ func (b *Bus) moveGivenUp(ctx context.Context) error {
 
 func (b *Bus) giveUp(ctx context.Context, a advisory) error {
 	s, err := b.js.Stream(ctx, a.Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -137,5 +148,34 @@ func (b *Bus) giveUp(ctx context.Context, a advisory) error {
 	}
 	m := Message{Stream: a.Stream, Sequence: a.Sequence, Received: raw.Time, Payload: raw.Data}
 	m.Subject = raw.Subject
-	return b.deadLetter(ctx, a.Consumer, m, raw.Header, a.Deliveries, fmt.Errorf("given up after %d deliveries that nobody acknowledged", a.Deliveries))
+	cause := fmt.Errorf("given up after %d deliveries that nobody acknowledged", a.Deliveries)
+	if a.Reason != "" {
+		cause = errors.New(a.Reason)
+	}
+	known, err := b.hasLetter(ctx, a)
+	if err != nil || known {
+		return err
+	}
+	if err := b.deadLetter(ctx, a.Consumer, m, raw.Header, a.Deliveries, cause); err != nil {
+		return err
+	}
+	if s.CachedInfo().Config.Retention == jetstream.WorkQueuePolicy {
+		// It would lie in the queue for ever, with nobody to take it.
+		if err := s.DeleteMsg(ctx, a.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasLetter says whether the consumer itself has put a message there.
+func (b *Bus) hasLetter(ctx context.Context, a advisory) (bool, error) {
+	found := false
+	filter := event.DeadLettered.Out(event.DeadLetter{Stream: a.Stream, Consumer: a.Consumer}).Subject
+	err := b.Read(ctx, event.DeadLetters, ReadOptions{Filters: []string{filter}}, func(m Message) error {
+		d, ok := m.Data.(event.DeadLetter)
+		found = found || ok && d.Sequence == a.Sequence
+		return nil
+	})
+	return found, err
 }

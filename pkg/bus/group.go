@@ -126,7 +126,8 @@ type item struct {
 // run folds the given partitions until the share changes, which it returns, or
 // something forces a new start.
 func (r *groupRunner) run(ctx context.Context, mine []int, assigned <-chan []int) ([]int, error) {
-	r.bus.metrics.owned.WithLabelValues(r.g.Name).Set(float64(len(mine)))
+	r.own(mine)
+	defer r.own(nil)
 	if len(mine) == 0 {
 		select {
 		case <-ctx.Done():
@@ -192,6 +193,22 @@ func (r *groupRunner) run(ctx context.Context, mine []int, assigned <-chan []int
 		return nil, cause
 	}
 	return next, nil
+}
+
+// own says in the metrics which partitions are folded here.
+func (r *groupRunner) own(mine []int) {
+	m := r.bus.metrics
+	m.owned.WithLabelValues(r.g.Name).Set(float64(len(mine)))
+	for p := range r.g.Partitions {
+		held := 0.0
+		if slices.Contains(mine, p) {
+			held = 1
+		}
+		m.owner.WithLabelValues(r.g.Name, event.PartitionToken(p)).Set(held)
+	}
+	if mine == nil {
+		m.standing.leave(r.g.Name)
+	}
 }
 
 // load makes a partition's fold from its checkpoint. A checkpoint that cannot
@@ -367,7 +384,13 @@ func (r *groupRunner) apply(ctx context.Context, p *partition, i item) error {
 		}
 	}
 	p.seq, p.time = i.m.Sequence, i.m.Time
+	r.stand(p)
 	return nil
+}
+
+// stand notes how far a partition has come, for the metrics.
+func (r *groupRunner) stand(p *partition) {
+	r.bus.metrics.standing.set(r.g.Name, p.n, standingOf{p.time, p.savedAt})
 }
 
 // skip notes in the checkpoint in force that a message is to be left out, and
@@ -384,12 +407,9 @@ func (r *groupRunner) skip(ctx context.Context, p *partition, seq uint64) error 
 // partition loaded again, if it is still ours by then.
 func (r *groupRunner) save(ctx context.Context, p *partition) error {
 	now := r.bus.set.Now()
-	if !p.time.IsZero() {
-		r.bus.metrics.watermarkLag.WithLabelValues(r.g.Name).Set(now.Sub(p.time).Seconds())
-	}
-	r.bus.metrics.checkpointAge.WithLabelValues(r.g.Name).Set(now.Sub(p.savedAt).Seconds())
 	if p.seq == p.saved {
 		p.savedAt = now
+		r.stand(p)
 		return nil
 	}
 	var state []byte
@@ -409,6 +429,7 @@ func (r *groupRunner) save(ctx context.Context, p *partition) error {
 		return err
 	}
 	p.saved, p.rev, p.skip, p.state, p.savedAt = p.seq, rev, skip, state, now
+	r.stand(p)
 	r.bus.metrics.checkpoints.WithLabelValues(r.g.Name, "ok").Inc()
 	return nil
 }

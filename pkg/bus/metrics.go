@@ -2,6 +2,8 @@ package bus
 
 import (
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,14 +19,14 @@ type metrics struct {
 	handled        *prometheus.CounterVec
 	deadLetters    *prometheus.CounterVec
 	checkpoints    *prometheus.CounterVec
-	checkpointAge  *prometheus.GaugeVec
-	watermarkLag   *prometheus.GaugeVec
+	standing       *standing
 	owned          *prometheus.GaugeVec
+	owner          *prometheus.GaugeVec
 	pending        *prometheus.GaugeVec
 	late           *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, now func() time.Time) *metrics {
 	m := &metrics{
 		published:      counters("oncall_bus_published_total", "Events stored on the bus, by stream.", "stream"),
 		publishSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "oncall_bus_publish_duration_seconds", Help: "Time until a publish was stored.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)}),
@@ -34,15 +36,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		handled:        counters("oncall_bus_handled_total", "Messages handled, by consumer and outcome.", "consumer", "outcome"),
 		deadLetters:    counters("oncall_dlq_total", "Messages sent to the dead-letter stream, by consumer.", "consumer"),
 		checkpoints:    counters("oncall_bus_checkpoints_total", "Checkpoints, by group and outcome.", "group", "outcome"),
-		checkpointAge:  gauges("oncall_checkpoint_age_seconds", "Age of the oldest checkpoint of the partitions held here, by group.", "group"),
-		watermarkLag:   gauges("oncall_watermark_lag_seconds", "Wall clock less the oldest watermark of the partitions held here, by group.", "group"),
+		standing:       &standing{now: now, partitions: map[partitionKey]standingOf{}},
+		owner:          gauges("oncall_partition_owner", "1 where this process folds the partition of the group.", "group", "partition"),
 		owned:          gauges("oncall_partitions_owned", "Partitions held here, by group.", "group"),
 		pending:        gauges("oncall_bus_pending_messages", "Messages of the stream not read yet, by consumer.", "consumer"),
 		late:           counters("oncall_late_total", "Observations that came after their time was over and were not folded, by group.", "group"),
 	}
 	for _, c := range []prometheus.Collector{
 		m.published, m.publishSeconds, m.duplicates, m.blocked, m.blockedSeconds, m.handled, m.deadLetters,
-		m.checkpoints, m.checkpointAge, m.watermarkLag, m.owned, m.pending, m.late,
+		m.checkpoints, m.standing, m.owner, m.owned, m.pending, m.late,
 	} {
 		// Several connections of one process share a registry only in tests and
 		// in `oncall up`; the first one's metrics then count for all.
@@ -69,5 +71,63 @@ func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
 func (b *Bus) CountLate(group string, n int) {
 	if b != nil {
 		b.metrics.late.WithLabelValues(group).Add(float64(n))
+	}
+}
+
+// standing says, when it is asked, how far behind the folds of this process
+// are. It is worked out at the scrape, so that a fold that is stuck is seen to
+// fall behind.
+type standing struct {
+	now        func() time.Time
+	mu         sync.Mutex
+	partitions map[partitionKey]standingOf
+}
+
+type standingOf struct {
+	watermark time.Time // event time of the last message folded; zero before the first
+	saved     time.Time // when its state was last written down, or found to be so
+}
+
+func (s *standing) set(group string, partition int, of standingOf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partitions[partitionKey{group, partition}] = of
+}
+
+// leave forgets the partitions of a group that are held here no more.
+func (s *standing) leave(group string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.partitions {
+		if k.group == group {
+			delete(s.partitions, k)
+		}
+	}
+}
+
+var (
+	descLag = prometheus.NewDesc("oncall_watermark_lag_seconds", "Wall clock less the oldest event time folded in the partitions held here, by group.", []string{"group"}, nil)
+	descAge = prometheus.NewDesc("oncall_checkpoint_age_seconds", "Age of the oldest checkpoint of the partitions held here, by group.", []string{"group"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *standing) Describe(ch chan<- *prometheus.Desc) { ch <- descLag; ch <- descAge }
+
+// Collect implements prometheus.Collector.
+func (s *standing) Collect(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lag, age := map[string]float64{}, map[string]float64{}
+	for k, p := range s.partitions {
+		if !p.watermark.IsZero() {
+			lag[k.group] = max(lag[k.group], s.now().Sub(p.watermark).Seconds())
+		}
+		age[k.group] = max(age[k.group], s.now().Sub(p.saved).Seconds())
+	}
+	for g, v := range lag {
+		ch <- prometheus.MustNewConstMetric(descLag, prometheus.GaugeValue, v, g)
+	}
+	for g, v := range age {
+		ch <- prometheus.MustNewConstMetric(descAge, prometheus.GaugeValue, v, g)
 	}
 }

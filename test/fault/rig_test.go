@@ -38,6 +38,8 @@ type rig struct {
 	metrics  map[string]string // listen address by process name
 	patience time.Duration
 	ttl      time.Duration // of a member
+	step     time.Duration // of metrics, and window of logs
+	delay    time.Duration // after which a step is read
 	extra    string        // further sections of the configuration
 }
 
@@ -64,7 +66,7 @@ func rigOn(t *testing.T, url string, replicas int, ttl time.Duration) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, dir: t.TempDir(), url: url, sources: newSources(t), receiver: newReceiver(t),
-		logs: map[string]*syncBuffer{}, running: map[string]*process{}, metrics: map[string]string{}, patience: time.Hour, ttl: ttl,
+		logs: map[string]*syncBuffer{}, running: map[string]*process{}, metrics: map[string]string{}, patience: time.Hour, ttl: ttl, step: step, delay: 10 * time.Second,
 	}
 	cfg := bus.DefaultConfig()
 	cfg.URL, cfg.MaxBytes, cfg.MemberTTL, cfg.Replicas = r.url, 1<<30, ttl, replicas
@@ -122,8 +124,8 @@ bus: {url: %q, member_ttl: %s, checkpoint_every: 1s, max_bytes: 1073741824, mana
 obs: {listen: %q}
 collector:
   patience: %s
-  prometheus: {url: %q, step: %s, max_catch_up: 48h, max_query_qps: 10000}
-  loki: {url: %q, window: %s, max_catch_up: 48h, max_query_qps: 10000}
+  prometheus: {url: %q, step: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000}
+  loki: {url: %q, window: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000}
 correlator: {grace: 48h}
 reasoner: {every_revision: true, lookup_timeout: 2s}
 notifier:
@@ -132,7 +134,7 @@ notifier:
   max_per_minute: 100000
   channels:
     hook: {type: webhook, url: %q}
-`, r.url, r.ttl, r.metrics[name], r.patience, r.sources.URL, step, r.sources.URL, step, r.receiver.URL) + r.extra
+`, r.url, r.ttl, r.metrics[name], r.patience, r.sources.URL, r.step, r.delay, r.sources.URL, r.step, r.delay, r.receiver.URL) + r.extra
 	file := filepath.Join(r.dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)

@@ -47,6 +47,7 @@ func TestPrometheusAnswersBadlyForAWhile(t *testing.T) {
 			}
 			mend()
 			r.sources.pace.Store(0)
+			r.readTo(1)
 			r.same(want, 0)
 			// No step was skipped: the gap is full.
 			steps := map[int64]bool{}
@@ -70,12 +71,12 @@ func TestASourceThatIsGoneIsANoticeAndNoOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.patience = 2 * time.Second
+			r.patience, r.step, r.delay = 12*time.Second, 5*time.Second, time.Second
 			r.sources.live.Store(true)
 			// Forty quiet minutes up to now, of which the last five cannot be read
 			// from one of the two.
 			now := time.Now()
-			r.cursor(now.Add(-40 * time.Minute).Truncate(step))
+			r.cursor(now.Add(-40 * time.Minute).Truncate(r.step))
 			lost := now.Add(-5 * time.Minute)
 			mend := r.sources.disturb(func(w http.ResponseWriter, req *http.Request, at time.Time) bool {
 				if !gone(req) || at.Before(lost) {
