@@ -27,15 +27,14 @@ func newDLQ(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if o.format() != render.Table {
-					return render.Value(o.out, o.format(), ls)
-				}
 				var rows [][]string
 				for _, l := range ls {
 					rows = append(rows, []string{strconv.FormatUint(l.Sequence, 10), l.Time.UTC().Format(time.RFC3339), l.Stream, l.Consumer, l.Subject, l.Reason})
 				}
-				table(o.out, []string{"seq", "time", "stream", "consumer", "subject", "reason"}, rows)
-				return nil
+				if len(rows) == 0 && o.format() == render.Table {
+					fmt.Fprintln(cmd.ErrOrStderr(), "oncall: no dead letters")
+				}
+				return o.list(append([]bus.Letter{}, ls...), []string{"seq", "time", "stream", "consumer", "subject", "reason"}, rows)
 			},
 		},
 		letterCommand(o, "show SEQ", "Show one dead letter with its headers and payload.", func(cmd *cobra.Command, b *bus.Bus, l bus.Letter) error {

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/schemas"
 )
 
@@ -15,11 +15,12 @@ func newEvents(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "events", Short: "List the kinds of events on the bus: type, subject, stream, schema.",
 		Example: "  oncall events\n  oncall events --schema anomaly/v1.json",
+		Args:    exactArgs(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			if schema != "" {
 				b, err := schemas.Read(schema)
 				if err != nil {
-					return fmt.Errorf("schema %s: %w", schema, err)
+					return hint(&service.UsageError{Err: fmt.Errorf("--schema %s: there is no such schema", schema)}, service.ExitUsage, "oncall events")
 				}
 				_, err = o.out.Write(b)
 				return err
@@ -37,11 +38,7 @@ func newEvents(o *options) *cobra.Command {
 				list = append(list, row{k.Type, k.Address, k.Stream.Name, event.SchemaURL(k.Schema), k.Doc})
 				rows = append(rows, []string{k.Type, k.Address, k.Stream.Name, k.Schema})
 			}
-			if o.format() == render.JSON || o.format() == render.YAML {
-				return render.Value(o.out, o.format(), list)
-			}
-			table(o.out, []string{"type", "subject", "stream", "schema"}, rows)
-			return nil
+			return o.list(list, []string{"type", "subject", "stream", "schema"}, rows)
 		},
 	}
 	c.Flags().StringVar(&schema, "schema", "", "print one schema `file` instead")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,15 +36,14 @@ func newIncidents(o *options) *cobra.Command {
 			if !all {
 				list = slices.DeleteFunc(list, func(i event.Incident) bool { return i.State == event.Resolved && i.Priority == event.P4 })
 			}
-			if o.format() != render.Table {
-				return render.Value(o.out, o.format(), list)
-			}
 			var rows [][]string
 			for _, i := range list {
-				rows = append(rows, []string{event.ShortID(i.ID), string(i.Priority), string(i.State), i.Onset.UTC().Format("01-02 15:04"), i.Owner.Team, i.Title})
+				rows = append(rows, []string{event.ShortID(i.ID), string(i.Priority), string(i.State), i.Onset.UTC().Format("01-02 15:04"), orDash(i.Owner.Team), i.Title})
 			}
-			table(o.out, []string{"id", "pri", "state", "since", "owner", "title"}, rows)
-			return nil
+			if len(rows) == 0 && o.format() == render.Table {
+				fmt.Fprintln(cmd.ErrOrStderr(), "oncall: no incidents; with --all resolved digest lines too")
+			}
+			return o.list(list, []string{"id", "pri", "state", "since", "owner", "title"}, rows)
 		},
 	}
 	ls.Flags().BoolVar(&all, "all", false, "resolved digest lines too")
@@ -70,67 +70,95 @@ func newIncidents(o *options) *cobra.Command {
 				return err
 			}
 			if last == nil {
-				return fmt.Errorf("incident %s has no report yet", event.ShortID(inc.ID))
+				return hint(&service.UsageError{Err: fmt.Errorf("incident %s has no report yet", event.ShortID(inc.ID))}, service.ExitUsage, "oncall why %s", event.ShortID(inc.ID))
 			}
 			return render.Report(o.out, o.format(), *last, o.terminal())
 		},
 	}
-	watch := &cobra.Command{
-		Use: "watch", Short: "Print incidents as they change.", Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.watch(cmd.Context(), event.Incidents, event.Incidents.Subjects, func(m bus.Message) {
-				i, ok := m.Data.(event.Incident)
-				if !ok {
-					return
-				}
-				if o.format() != render.Table {
-					_ = json.NewEncoder(o.out).Encode(i)
-					return
-				}
-				fmt.Fprintf(o.out, "%s  %-9s %s  %s  %s (%s)\n", i.Updated.UTC().Format("15:04:05"), i.State, i.Priority, event.ShortID(i.ID), render.Plain(i.Title), i.Reason)
-			})
-		},
-	}
-	c.AddCommand(ls, show, watch)
+	c.AddCommand(ls, show, watchCommand(o, "Print incidents as they change.", event.Incidents, event.Incidents.Subjects, func(m bus.Message) (any, string) {
+		i, ok := m.Data.(event.Incident)
+		if !ok {
+			return nil, ""
+		}
+		return i, fmt.Sprintf("%s  %-9s %s  %s  %s (%s)", i.Updated.UTC().Format("15:04:05"), i.State, i.Priority, event.ShortID(i.ID), render.Plain(i.Title), i.Reason)
+	}))
 	return c
 }
 
 func newAnomalies(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "anomalies", Short: "What the detectors find."}
-	c.AddCommand(&cobra.Command{
-		Use: "watch", Short: "Print anomalies as they come.", Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.watch(cmd.Context(), event.Anomalies, []string{"anomalies.>"}, func(m bus.Message) {
-				a, ok := m.Data.(event.Anomaly)
-				if !ok {
-					return
-				}
-				if o.format() != render.Table {
-					_ = json.NewEncoder(o.out).Encode(a)
-					return
-				}
-				state := string(a.Severity)
-				if a.Ended != nil {
-					state = "over"
-				}
-				fmt.Fprintf(o.out, "%s  %-8s %-16s %s  %s (p %.2g)\n", a.WindowEnd.UTC().Format("15:04:05"), state, a.Detector, render.Plain(a.Entity.String()), render.Plain(a.Summary), a.TailProb)
-			})
-		},
-	})
+	c.AddCommand(watchCommand(o, "Print anomalies as they come.", event.Anomalies, []string{"anomalies.>"}, func(m bus.Message) (any, string) {
+		a, ok := m.Data.(event.Anomaly)
+		if !ok {
+			return nil, ""
+		}
+		state := string(a.Severity)
+		if a.Ended != nil {
+			state = "over"
+		}
+		return a, fmt.Sprintf("%s  %-8s %-16s %s  %s (p %.2g)", a.WindowEnd.UTC().Format("15:04:05"), state, a.Detector, render.Plain(a.Entity.String()), render.Plain(a.Summary), a.TailProb)
+	}))
 	return c
 }
 
-// watch follows a stream from now on.
-func (o *options) watch(ctx context.Context, s *event.Stream, filters []string, f func(bus.Message)) error {
-	h, err := o.open(ctx)
-	if err != nil {
-		return err
+// errEnough ends a watch that was asked for a number of lines.
+var errEnough = errors.New("enough")
+
+// watchCommand follows a stream from now on. show gives a message's value and
+// its line; a nil value passes it over.
+func watchCommand(o *options, short string, s *event.Stream, filters []string, show func(bus.Message) (value any, line string)) *cobra.Command {
+	var count int
+	c := &cobra.Command{
+		Use: "watch", Short: short, Args: exactArgs(0, "no arguments"),
+		Long: short + `
+
+With -o json one object a line, with -o yaml one document each, for other
+programs to read.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := o.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = h.Close() }()
+			n := 0
+			err = h.Bus.Read(cmd.Context(), s, bus.ReadOptions{Filters: filters, Follow: true, New: true}, func(m bus.Message) error {
+				value, line := show(m)
+				if value == nil {
+					return nil
+				}
+				if err := o.each(value, line); err != nil {
+					return err
+				}
+				if n++; n == count {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return nil
+			}
+			return err
+		},
 	}
-	defer func() { _ = h.Close() }()
-	return h.Bus.Read(ctx, s, bus.ReadOptions{Filters: filters, Follow: true, New: true}, func(m bus.Message) error {
-		f(m)
-		return nil
-	})
+	c.Flags().IntVar(&count, "count", 0, "stop after so `many`; 0 goes on")
+	return c
+}
+
+// each writes one element of a listing that has no end.
+func (o *options) each(value any, line string) error {
+	switch o.format() {
+	case render.JSON:
+		return json.NewEncoder(o.out).Encode(value)
+	case render.YAML:
+		if _, err := fmt.Fprintln(o.out, "---"); err != nil {
+			return err
+		}
+		return render.Value(o.out, render.YAML, value)
+	case render.MD:
+		line = "- " + render.Markdown(line)
+	}
+	_, err := fmt.Fprintln(o.out, line)
+	return err
 }
 
 // incidents lists the present state of every incident that is known.
@@ -202,8 +230,12 @@ func newWhy(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.format() != render.Table {
-				return render.Value(o.out, o.format(), map[string]any{"incident": inc, "decisions": ds})
+			if o.format() == render.JSON || o.format() == render.YAML {
+				return render.Value(o.out, o.format(), map[string]any{"incident": inc, "decisions": append([]event.Decision{}, ds...)})
+			}
+			if o.format() == render.MD {
+				fmt.Fprintf(o.out, "## %s %s %s\n\n", event.ShortID(inc.ID), inc.Priority, render.Markdown(inc.Title))
+				return o.list(nil, decisionHead, decisionRows(ds))
 			}
 			fmt.Fprintf(o.out, "%s %s %s\n", event.ShortID(inc.ID), inc.Priority, render.Plain(inc.Title))
 			fmt.Fprintf(o.out, "score %.1f\n", inc.Score)
@@ -217,14 +249,23 @@ func newWhy(o *options) *cobra.Command {
 				}
 			}
 			fmt.Fprintf(o.out, "owner %s: %s\n", orDash(inc.Owner.Team), render.Plain(inc.Owner.Rule))
-			var rows [][]string
-			for _, d := range ds {
-				rows = append(rows, []string{d.Time.UTC().Format(time.DateTime), fmt.Sprint(d.Revision), d.Route, d.Channel, string(d.Priority), string(d.Outcome), d.Rule})
+			if len(ds) == 0 {
+				fmt.Fprintln(o.out, "no decision yet: it has no report, or the notifier has not come to it")
+				return nil
 			}
-			table(o.out, []string{"time", "rev", "route", "channel", "pri", "outcome", "rule"}, rows)
-			return nil
+			return o.list(nil, decisionHead, decisionRows(ds))
 		},
 	}
+}
+
+var decisionHead = []string{"time", "rev", "route", "channel", "pri", "outcome", "rule"}
+
+func decisionRows(ds []event.Decision) [][]string {
+	var rows [][]string
+	for _, d := range ds {
+		rows = append(rows, []string{d.Time.UTC().Format(time.DateTime), fmt.Sprint(d.Revision), d.Route, d.Channel, string(d.Priority), string(d.Outcome), d.Rule})
+	}
+	return rows
 }
 
 func orDash(s string) string {

@@ -3,19 +3,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/policies"
-	"github.com/oncall-copilot/oncall/services/detector"
 	"github.com/oncall-copilot/oncall/services/detector/foreign"
 )
 
@@ -23,33 +21,12 @@ func newVersion(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version.", Args: exactArgs(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(o.out, "oncall", service.Version())
-			return nil
-		},
-	}
-}
-
-func newDetectors(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use: "detectors", Short: "List the detectors in this binary.", Args: exactArgs(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			type row struct {
-				Name  string            `json:"name"`
-				Input string            `json:"input"`
-				Class event.SignalClass `json:"class"`
-				Doc   string            `json:"doc"`
-			}
-			var list []row
-			var rows [][]string
-			for _, i := range detector.Builtin.All() {
-				list = append(list, row{i.Name, string(i.Input), i.Class, i.Doc})
-				rows = append(rows, []string{i.Name, string(i.Input), string(i.Class), i.Doc})
-			}
+			v := map[string]string{"version": service.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			if o.format() == render.JSON || o.format() == render.YAML {
-				return render.Value(o.out, o.format(), list)
+				return render.Value(o.out, o.format(), v)
 			}
-			table(o.out, []string{"name", "reads", "class", "what it finds"}, rows)
-			return nil
+			_, err := fmt.Fprintln(o.out, "oncall", v["version"], v["platform"], v["go"])
+			return err
 		},
 	}
 }
@@ -63,6 +40,9 @@ func (o *options) store() (*policy.Store, *service.Config, error) {
 	if cfg.Policies == "" {
 		s, err := policy.NewStore(policies.FS)
 		return s, cfg, err
+	}
+	if st, err := os.Stat(cfg.Policies); err != nil || !st.IsDir() {
+		return nil, nil, &service.UsageError{Err: fmt.Errorf("%s: policies: %s is not a folder; write the folder of your policy files, or leave it out", o.config, cfg.Policies)}
 	}
 	s, err := policy.NewStore(policies.FS, os.DirFS(cfg.Policies))
 	return s, cfg, err
@@ -104,38 +84,6 @@ func newOwner(o *options) *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&labels, "label", nil, "a label of the workload, `name=value`; may repeat")
-	return c
-}
-
-func newConfig(o *options) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "The configuration and the policies."}
-	c.AddCommand(&cobra.Command{
-		Use: "validate [FILE]", Short: "Check the configuration file and every policy.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				o.config = args[0]
-			}
-			s, cfg, err := o.store()
-			if err != nil {
-				return err
-			}
-			cfg.Obs.Listen = ""
-			// Making every service reads every policy; nothing runs.
-			cfg.Bus.URL = ""
-			h, err := pipeline.Open(cmd.Context(), cfg, pipeline.Options{Log: obs.NewLogger(cmd.ErrOrStderr(), cfg.Obs)})
-			if err != nil {
-				return err
-			}
-			defer func() { _ = h.Close() }()
-			for _, spec := range pipeline.Services {
-				if _, err := spec.New(cfg.Section(spec.Name), h.Env(spec.Name)); err != nil {
-					return err
-				}
-			}
-			fmt.Fprintf(o.out, "valid; policies %s\n", s.Hash())
-			return nil
-		},
-	})
 	return c
 }
 

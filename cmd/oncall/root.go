@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,8 +36,8 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, Version: service.Version(),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			o.out = cmd.OutOrStdout()
-			if !slices.Contains([]string{"table", "json", "yaml", "markdown"}, o.output) {
-				return &service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, render.Formats)}
+			if !slices.Contains(formats, o.output) {
+				return hint(&service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, render.Formats)}, service.ExitUsage, "-o json")
 			}
 			return nil
 		},
@@ -51,10 +51,36 @@ func newRoot() *cobra.Command {
 	f.StringVar(&o.data, "data", defaultData(), "`directory` of the embedded bus")
 	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
 	root.AddCommand(
-		newUp(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newUp(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
+	for _, c := range append(root.Commands(), root) {
+		if c.HasSubCommands() {
+			group(c)
+		}
+	}
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
 	return root
+}
+
+// formats are the values of -o.
+var formats = []string{"table", "json", "yaml", "markdown"}
+
+// group makes a command that only holds others print its help, and say of a
+// word that is none of them what the user may have meant.
+func group(c *cobra.Command) {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		err := &service.UsageError{Err: fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])}
+		cmd.SuggestionsMinimumDistance = 2
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return hint(err, service.ExitUsage, "%s %s", cmd.CommandPath(), near[0])
+		}
+		return hint(err, service.ExitUsage, "%s --help", cmd.CommandPath())
+	}
 }
 
 // exactArgs is cobra's, as a usage error.
@@ -78,6 +104,22 @@ func defaultData() string {
 		return filepath.Join(home, ".local", "state", "oncall")
 	}
 	return "oncall-data"
+}
+
+// patience is how long a command waits for the servers of a bus. A service
+// waits for ever; a person does not.
+const patience = 5 * time.Second
+
+// connect opens an outside bus, if it is there.
+func (o *options) connect(ctx context.Context, cfg *service.Config) (*pipeline.Host, error) {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cfg.Obs.LogLevel = "error"
+	h, err := pipeline.Open(waiting, cfg, pipeline.Options{Log: obs.NewLogger(os.Stderr, cfg.Obs)})
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return nil, hint(err, service.ExitUnreachable, "is the address right, and the server up? oncall doctor says more")
+	}
+	return h, err
 }
 
 func (o *options) format() render.Format { return render.Format(o.output) }
@@ -121,6 +163,7 @@ func (o *options) open(ctx context.Context) (*pipeline.Host, error) {
 	cfg.Obs.Listen = ""
 	if cfg.Bus.URL != "" {
 		cfg.Bus.ManageStreams = false
+		return o.connect(ctx, cfg)
 	} else if _, err := os.Stat(o.data); errors.Is(err, os.ErrNotExist) {
 		return nil, hint(fmt.Errorf("nothing has been recorded in %s yet", o.data), service.ExitUsage, "start oncall up, or name its bus with --nats or its directory with --data")
 	}
@@ -129,28 +172,4 @@ func (o *options) open(ctx context.Context) (*pipeline.Host, error) {
 		return nil, hint(err, service.ExitUsage, "start it with: oncall up --listen 127.0.0.1:4222, and add --nats nats://127.0.0.1:4222 here")
 	}
 	return h, err
-}
-
-// table writes rows in columns.
-func table(w io.Writer, head []string, rows [][]string) {
-	width := make([]int, len(head))
-	for _, r := range append([][]string{head}, rows...) {
-		for i, c := range r {
-			width[i] = max(width[i], len([]rune(render.Plain(c))))
-		}
-	}
-	for n, r := range append([][]string{head}, rows...) {
-		var b strings.Builder
-		for i, c := range r {
-			c = render.Plain(c)
-			if n == 0 {
-				c = strings.ToUpper(c)
-			}
-			b.WriteString(c)
-			if i < len(r)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-len([]rune(c))+2))
-			}
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
 }

@@ -50,18 +50,23 @@ to the channels of the configuration file.`,
 		Args:    exactArgs(0, "no arguments"),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), o, f, cmd.ErrOrStderr()) },
 	}
+	f.register(c)
+	c.Flags().StringVar(&f.listen, "listen", "", "loopback `address` on which other programs reach the bus, such as 127.0.0.1:4222")
+	c.Flags().StringVar(&f.metrics, "metrics", "", "`address` of /healthz, /readyz and /metrics; default: obs.listen of the configuration file, and without one not served")
+	c.Flags().StringVar(&f.mode, "mode", "", "shadow, enrich or page; default: as configured, and on a terminal everything is printed")
+	c.Flags().DurationVar(&f.step, "step", 0, "time between two readings of Prometheus; default 30s")
+	return c
+}
+
+// register adds the flags that say where to look.
+func (f *upFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir")
 	c.Flags().StringVar(&f.loki, "loki", "", "`URL` of Loki")
 	c.Flags().StringVar(&f.alertmanager, "alertmanager", "", "`URL` of Alertmanager, whose alerts are read")
 	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
 	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
 	c.Flags().StringVar(&f.cluster, "cluster", "", "`name` of the cluster in reports; default: the context's")
-	c.Flags().StringVar(&f.listen, "listen", "", "loopback `address` on which other programs reach the bus, such as 127.0.0.1:4222")
-	c.Flags().StringVar(&f.metrics, "metrics", "", "`address` of /healthz, /readyz and /metrics; default: obs.listen of the configuration file, and without one not served")
-	c.Flags().StringVar(&f.mode, "mode", "", "shadow, enrich or page; default: as configured, and on a terminal everything is printed")
-	c.Flags().DurationVar(&f.step, "step", 0, "time between two readings of Prometheus; default 30s")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the services do")
-	return c
 }
 
 func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
@@ -76,6 +81,9 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 		cfg.Obs.LogLevel = "info"
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(notes, "oncall: "+format+"\n", args...) }
+	if err := f.check(); err != nil {
+		return err
+	}
 	stop, err := f.sources(ctx, cfg, say)
 	defer stop()
 	if err != nil {
@@ -107,6 +115,18 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 	}
 	say("watching; mode %s; data in %s; stop with Ctrl-C", n.Mode, o.data)
 	return h.Run(ctx, pipeline.Services...)
+}
+
+// check finds what is wrong with the flags before anything is asked of anybody.
+func (f *upFlags) check() error {
+	n := notifier.DefaultConfig()
+	if f.mode != "" {
+		n.Mode = notifier.Mode(f.mode)
+	}
+	if err := n.Validate(); err != nil {
+		return hint(&service.UsageError{Err: fmt.Errorf("--%w", err)}, service.ExitUsage, "oncall up --help")
+	}
+	return nil
 }
 
 // sources adds the sources that the flags and the cluster name to those of the

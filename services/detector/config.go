@@ -94,6 +94,10 @@ func below(name string, err error) []error {
 	return out
 }
 
+// Section is the configuration of a detector that is compiled in: its section,
+// or its defaults.
+func (c *Config) Section(i Info) (any, error) { return i.Check("", c.sections[i.Name]) }
+
 // enabled says whether a detector is switched on.
 func (c *Config) enabled(name string) bool { return !slices.Contains(c.Disabled, name) }
 
