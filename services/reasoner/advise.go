@@ -14,10 +14,10 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
-// sourceModel is the source of evidence that is a model's answer: recorded like
+// SourceModel is the source of evidence that is a model's answer: recorded like
 // any other, so that drafting again, after a crash or in a replay, reads it
 // instead of asking again.
-const sourceModel = "model"
+const SourceModel = "model"
 
 // The outcomes of asking a model about a report.
 const (
@@ -158,7 +158,7 @@ func answered(r event.Report, p Prompt, name, text string, tokens int) event.Evi
 	if len(text) > maxAnswer {
 		text = text[:maxAnswer]
 	}
-	return evidence.New(evidence.Query{Source: sourceModel, Expr: chat(p.Hash), End: r.Time, Incident: r.Incident, Entity: r.Entity}, nil,
+	return evidence.New(evidence.Query{Source: SourceModel, Expr: chat(p.Hash), End: r.Time, Incident: r.Incident, Entity: r.Entity}, nil,
 		map[string]any{"answer": text, "model": name, "tokens": float64(tokens)})
 }
 
@@ -241,5 +241,5 @@ func (a *advisor) settle(reserved, used int, err error) {
 
 // sameAnswer says whether evidence is the recorded answer to a prompt.
 func sameAnswer(e event.Evidence, hash string) bool {
-	return e.Source == sourceModel && e.Query == chat(hash)
+	return e.Source == SourceModel && e.Query == chat(hash)
 }

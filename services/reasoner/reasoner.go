@@ -39,15 +39,17 @@ type policies struct {
 	hash  string
 	rules *rule.Engine
 	books *runbook.Shelf
+	asked queries
 }
 
 // load reads rules and runbooks; all that is wrong with them is the error.
 func load(s *policy.Store) (*policies, error) {
 	p := &policies{hash: s.Hash()}
-	var rulesErr, booksErr error
+	var rulesErr, booksErr, askedErr error
 	p.rules, rulesErr = rule.Load(s)
 	p.books, booksErr = runbook.Load(s)
-	if err := errors.Join(rulesErr, booksErr); err != nil {
+	p.asked, askedErr = loadQueries(s)
+	if err := errors.Join(rulesErr, booksErr, askedErr); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -233,7 +235,9 @@ const modelRevisions = 2
 // Draft writes the report of one revision of an incident, by rules alone. The
 // same incident and the same answers give the same report.
 func (r *Reasoner) Draft(ctx context.Context, inc event.Incident) (event.Report, error) {
-	d := &draft{r: r, in: r.force.Load(), inc: inc, report: event.Report{
+	in := r.force.Load()
+	inc = in.asked.written(inc)
+	d := &draft{r: r, in: in, inc: inc, report: event.Report{
 		Incident: inc.ID, Revision: (inc.Revision-1)*modelRevisions + 1, IncidentRevision: inc.Revision, State: inc.State, Priority: inc.Priority,
 		Cluster: inc.Cluster, Entity: inc.Entity, Owner: inc.Owner, Onset: inc.Onset, Time: inc.Updated, ResolvedAt: inc.ResolvedAt,
 		Symptom: inc.Symptom, Score: inc.Score, Held: inc.Held, Reason: inc.Reason, Timeline: inc.Timeline, PolicyHash: inc.PolicyHash,

@@ -14,7 +14,7 @@ type busRecord struct{ bus *bus.Bus }
 var _ record = busRecord{}
 
 func (b busRecord) Find(ctx context.Context, incident, hash string) (found event.Evidence, ok bool, err error) {
-	err = b.bus.Read(ctx, event.Evidences, bus.ReadOptions{Filters: []string{event.EvidenceOf(incident, sourceModel)}}, func(m bus.Message) error {
+	err = b.bus.Read(ctx, event.Evidences, bus.ReadOptions{Filters: []string{event.EvidenceOf(incident, SourceModel)}}, func(m bus.Message) error {
 		// The first counts: it is what the report was made of.
 		if e, is := m.Data.(event.Evidence); is && !ok && sameAnswer(e, hash) {
 			found, ok = e, true
@@ -30,7 +30,7 @@ func (b busRecord) Keep(ctx context.Context, e event.Evidence) error {
 
 func (b busRecord) Spent(ctx context.Context, since time.Time) (int, error) {
 	total := 0.0
-	err := b.bus.Read(ctx, event.Evidences, bus.ReadOptions{Filters: []string{event.EvidenceOf("", sourceModel)}, StartTime: since}, func(m bus.Message) error {
+	err := b.bus.Read(ctx, event.Evidences, bus.ReadOptions{Filters: []string{event.EvidenceOf("", SourceModel)}, StartTime: since}, func(m bus.Message) error {
 		if e, ok := m.Data.(event.Evidence); ok {
 			tokens, _ := e.Values["tokens"].(float64)
 			total += tokens

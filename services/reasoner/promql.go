@@ -1,0 +1,105 @@
+package reasoner
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
+)
+
+// queries are the PromQL of policies/queries, by family and signal: what a
+// person has to ask to see the series behind an anomaly, whose own name is
+// ours and means nothing to a Prometheus.
+type queries map[string]string
+
+// shownWindow stands for $window in what a person is shown.
+const shownWindow = "5m"
+
+// loadQueries reads policies/queries as far as it is needed here; what else is
+// in it, the collector checks.
+func loadQueries(s *policy.Store) (queries, error) {
+	out := queries{}
+	for _, name := range s.Glob("queries", ".yaml") {
+		b, _ := s.File(name)
+		var f struct {
+			Family  string
+			Queries []struct {
+				Signal, Expr string
+				Ratio        []string
+			}
+		}
+		if err := yaml.Unmarshal(b, &f); err != nil {
+			return nil, fmt.Errorf("policies/%s: %w", name, err)
+		}
+		for _, q := range f.Queries {
+			expr := strings.ReplaceAll(strings.TrimSpace(q.Expr), "$window", shownWindow)
+			if len(q.Ratio) == 2 {
+				expr = fmt.Sprintf("(%s) / (%s)", out[f.Family+"/"+q.Ratio[0]], out[f.Family+"/"+q.Ratio[1]])
+			}
+			out[f.Family+"/"+q.Signal] = expr
+		}
+	}
+	return out, nil
+}
+
+var byRE = regexp.MustCompile(`\bby\s*\(([^)]*)\)`)
+
+// written is the incident with evidence that a Prometheus understands.
+func (q queries) written(inc event.Incident) event.Incident {
+	inc.Anomalies = slices.Clone(inc.Anomalies)
+	for i := range inc.Anomalies {
+		a := &inc.Anomalies[i]
+		expr, ok := q[a.Labels[event.LabelFamily]+"/"+a.Labels[event.LabelName]]
+		if !ok {
+			continue
+		}
+		a.Evidence = slices.Clone(a.Evidence)
+		for j, e := range a.Evidence {
+			if e.Source == "prometheus" {
+				a.Evidence[j].Query = upstream.InjectPromQL(expr, narrowed(expr, a.Entity))
+			}
+		}
+	}
+	return inc
+}
+
+// narrowed is the matchers that narrow an expression to an entity, by the labels
+// that it groups by.
+func narrowed(expr string, e event.Entity) string {
+	var lists [][]string
+	for _, m := range byRE.FindAllStringSubmatch(expr, -1) {
+		lists = append(lists, strings.FieldsFunc(m[1], func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }))
+	}
+	everywhere := func(label string) bool {
+		return len(lists) > 0 && !slices.ContainsFunc(lists, func(l []string) bool { return !slices.Contains(l, label) })
+	}
+	var out []string
+	add := func(label, op, value string) { out = append(out, fmt.Sprintf("%s%s%q", label, op, value)) }
+	if e.Namespace != "" {
+		for _, l := range []string{"namespace", "destination_workload_namespace", "exported_namespace"} {
+			if everywhere(l) {
+				add(l, "=", e.Namespace)
+				break
+			}
+		}
+	}
+	switch {
+	case e.Kind == "Pod" && everywhere("pod"):
+		add("pod", "=", e.Name)
+	case e.Kind == "Node" && everywhere("node"):
+		add("node", "=", e.Name)
+	case e.Kind == "PersistentVolumeClaim" && everywhere("persistentvolumeclaim"):
+		add("persistentvolumeclaim", "=", e.Name)
+	case e.Namespace != "" && everywhere("destination_workload"):
+		add("destination_workload", "=", e.Name)
+	case e.Namespace != "" && everywhere("pod") && e.Kind != "Namespace":
+		add("pod", "=~", regexp.QuoteMeta(e.Name)+"-.*")
+	}
+	return strings.Join(out, ",")
+}
