@@ -93,14 +93,26 @@ func (r *Replay) Run(ctx context.Context) error {
 	if err := r.start(); err != nil {
 		return err
 	}
-	answers, err := r.evidence()
+	recorded, err := r.evidence()
 	if err != nil {
 		return err
 	}
+	answers := evidence.NewRecorded(recorded)
 	// What is late in a live run is noise in a replay: every revision gets its
 	// report, so that which there are does not depend on speed.
 	rc := r.Host.Config.Section(reasoner.Spec.Name).(reasoner.Config)
 	rc.EveryRevision = true
+	// Nothing is asked of a model either: its answers lie on the bus before the
+	// reasoner looks for them.
+	rc.Model.URL, rc.Model.Recorded = "", false
+	for _, e := range recorded {
+		if e.Source == reasoner.SourceModel {
+			rc.Model.Recorded = true
+			if err := r.Host.Bus.Publish(ctx, event.EvidenceFound.Out(e)); err != nil {
+				return err
+			}
+		}
+	}
 	r.Host.Config.SetSection(reasoner.Spec.Name, rc)
 	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
 	cc.Grace = 30 * 24 * time.Hour // every group is waited for, however far behind
@@ -225,7 +237,7 @@ func first(values []string) string {
 	return values[0]
 }
 
-func (r *Replay) evidence() (*evidence.Recorded, error) {
+func (r *Replay) evidence() ([]event.Evidence, error) {
 	var all []event.Evidence
 	for e, err := range r.Bundle.Evidence() {
 		if err != nil {
@@ -233,7 +245,7 @@ func (r *Replay) evidence() (*evidence.Recorded, error) {
 		}
 		all = append(all, e)
 	}
-	return evidence.NewRecorded(all), nil
+	return all, nil
 }
 
 // maxRun is how many recorded messages are under way at once.
@@ -364,7 +376,11 @@ func (h *Host) settled(ctx context.Context) (bool, error) {
 	if err != nil || b.Folded(correlator.GroupName, 0) < end {
 		return false, err
 	}
-	for durable, s := range map[string]*event.Stream{"reasoner": event.Incidents, "incident-state": event.Incidents, "notifier": event.Reports} {
+	durables := map[string]*event.Stream{"reasoner": event.Incidents, "incident-state": event.Incidents, "notifier": event.Reports}
+	if rc, ok := h.Config.Section(reasoner.Spec.Name).(reasoner.Config); ok && rc.Model.On() {
+		durables[reasoner.ModelConsumer] = event.Reports
+	}
+	for durable, s := range durables {
 		idle, err := b.Idle(ctx, s, durable)
 		if err != nil || !idle {
 			return false, nil //nolint:nilerr // a consumer that is not there yet has not begun
