@@ -205,7 +205,7 @@ func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.T
 	}
 	var out []recordedSource
 	for _, name := range slices.Sorted(maps.Keys(by)) {
-		out = append(out, loki.NewRecorded(name, by[name], r.Bundle.Manifest.Start, r.Bundle.Manifest.End, env, wait))
+		out = append(out, loki.NewRecorded(name, by[name], r.Bundle.Manifest.Start, r.Bundle.Manifest.End, r.Bundle.Manifest.Grain(), env, wait))
 	}
 	return event.Logs, out, nil
 }
@@ -256,7 +256,7 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 		}
 		calls[caller] = append(calls[caller], callee)
 	}
-	s, err := kubernetes.NewRecorded("kubernetes", kubernetes.Recording{Objects: objects, Events: events, Calls: calls, Start: m.Start, End: m.End}, env, wait)
+	s, err := kubernetes.NewRecorded("kubernetes", kubernetes.Recording{Objects: objects, Events: events, Calls: calls, Start: m.Start, End: m.End, Idle: m.Grain()}, env, wait)
 	if err != nil {
 		return nil, nil, fmt.Errorf("bundle %s: objects.jsonl, events.jsonl: %w", m.Name, err)
 	}

@@ -57,10 +57,14 @@ type Manifest struct {
 	Start    time.Time `json:"start"`              // of the telemetry
 	End      time.Time `json:"end"`
 	// State is what the folds knew at Start.
-	State    State             `json:"state"`
-	MadeBy   string            `json:"made_by"` // program and version
-	Sources  map[string]string `json:"sources,omitempty"`
-	Messages map[string]int    `json:"messages,omitempty"` // per stream
+	State  State  `json:"state"`
+	MadeBy string `json:"made_by"` // program and version
+	// Resolution is how finely time passes in a replay from the sources: the
+	// windows of logs, and the longest time between two ticks, such as 15s.
+	// Empty: 5s, as live sources are read.
+	Resolution string            `json:"resolution,omitempty"`
+	Sources    map[string]string `json:"sources,omitempty"`
+	Messages   map[string]int    `json:"messages,omitempty"` // per stream
 }
 
 // State says what the folds of the recorded run knew when the recording
@@ -163,6 +167,15 @@ func OpenFS(fsys fs.FS, name string) (*Bundle, error) {
 	return bundle, nil
 }
 
+// Grain is the Resolution; 0 for one that is no duration.
+func (m *Manifest) Grain() time.Duration {
+	if m.Resolution == "" {
+		return 5 * time.Second
+	}
+	d, _ := time.ParseDuration(m.Resolution)
+	return d
+}
+
 // Validate checks the fields that a reader relies on.
 func (m *Manifest) Validate() error {
 	switch {
@@ -172,6 +185,8 @@ func (m *Manifest) Validate() error {
 		return fmt.Errorf("end: %s is before start, %s", m.End.Format(time.RFC3339), m.Start.Format(time.RFC3339))
 	case m.End.Sub(m.Start) > maxSpan:
 		return fmt.Errorf("end: %s is more than %d days after start", m.End.Format(time.RFC3339), maxSpan/(24*time.Hour))
+	case m.Resolution != "" && (m.Grain() < time.Second || m.Grain() > 5*time.Minute):
+		return fmt.Errorf("resolution: %q is not between 1s and 5m; write 15s", m.Resolution)
 	case !slices.Contains([]State{Complete, Cold, Warm, ""}, m.State):
 		return fmt.Errorf("state: %q is not %s, %s or %s", m.State, Complete, Cold, Warm)
 	}

@@ -67,6 +67,7 @@ type Recorded struct {
 	items      []item
 	start, end time.Time
 	calls      map[event.Entity][]event.Entity
+	idle       time.Duration
 	wait       func(context.Context, time.Time) error
 }
 
@@ -85,6 +86,8 @@ type Recording struct {
 	Events     []json.RawMessage // core/v1 JSON
 	Calls      map[event.Entity][]event.Entity
 	Start, End time.Time
+	// Idle is how long at most nothing is closed when nothing happens.
+	Idle time.Duration
 }
 
 // NewRecorded makes a source of a recording. wait is called before each moment
@@ -94,7 +97,7 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 	cfg := Config{Name: name}
 	cfg.Fill()
 	objects, events := rec.Objects, rec.Events
-	r := &Recorded{cfg: cfg, env: env, start: rec.Start.UTC(), end: rec.End.UTC(), calls: rec.Calls, wait: wait}
+	r := &Recorded{cfg: cfg, env: env, start: rec.Start.UTC(), end: rec.End.UTC(), calls: rec.Calls, idle: rec.Idle, wait: wait}
 	for i, o := range objects {
 		obj, err := decode(o.Object)
 		if err != nil {
@@ -114,6 +117,7 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 		}
 		r.items = append(r.items, item{kube.EventOf(e).Time(), e, false})
 	}
+	r.listed()
 	slices.SortStableFunc(r.items, func(a, b item) int { return a.at.Compare(b.at) })
 	if n := len(r.items); n > 0 {
 		if r.start.IsZero() || r.items[0].at.Before(r.start) && len(objects) == 0 {
@@ -124,6 +128,23 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 		}
 	}
 	return r, nil
+}
+
+// listed takes what the first lists held, which has the time of the first
+// object, for there from the start: metrics and logs may be older, when they
+// come from history.
+func (r *Recorded) listed() {
+	var first time.Time
+	for _, i := range r.items {
+		if _, isEvent := i.object.(*corev1.Event); !isEvent && (first.IsZero() || i.at.Before(first)) {
+			first = i.at
+		}
+	}
+	for n, i := range r.items {
+		if _, isEvent := i.object.(*corev1.Event); !isEvent && i.at.Equal(first) && !r.start.IsZero() && first.After(r.start) {
+			r.items[n].at = r.start
+		}
+	}
 }
 
 // decode reads an object of a kind that is watched; nil for any other.
@@ -202,9 +223,6 @@ func (r *Recorded) End() time.Time { return r.end }
 // moment is how much of a recording is emitted at once.
 const moment = time.Second
 
-// idle is how often the closed time of a recording moves when nothing happens.
-const idle = 5 * time.Second
-
 // Run emits everything and returns at the end of the recording.
 func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error {
 	clock := r.start
@@ -240,7 +258,7 @@ func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error
 		for last := at.Equal(r.end); ; {
 			e := collector.Emission{Stream: event.KubeEvents, Events: w.news(at)}
 			more := w.waiting()
-			if next := at.Add(-r.cfg.Lateness); !more && (len(e.Events) > 0 || last || next.Sub(closed) >= idle) {
+			if next := at.Add(-r.cfg.Lateness); !more && (len(e.Events) > 0 || last || next.Sub(closed) >= r.idle) {
 				if last {
 					next = at
 				}

@@ -33,8 +33,8 @@ var _ collector.Source = (*Recorded)(nil)
 // NewRecorded makes a source of the lines that one source of logs gave between
 // two times, in windows that cover all of it. wait is called before each window
 // is read, with its end; nil reads at once.
-func NewRecorded(name string, entries []Entry, start, end time.Time, env collector.Env, wait func(context.Context, time.Time) error) *Recorded {
-	cfg := Config{}
+func NewRecorded(name string, entries []Entry, start, end time.Time, window time.Duration, env collector.Env, wait func(context.Context, time.Time) error) *Recorded {
+	cfg := Config{Window: window}
 	cfg.Name = name
 	cfg.Fill()
 	entries = slices.Clone(entries)
