@@ -45,6 +45,7 @@ func TestALeakOnARealNodeIsOOMKilledAndItsRolloutNamed(t *testing.T) {
 	if m := testbed.NodeMissing(); m != "" {
 		t.Skip(m)
 	}
+	t.Parallel()
 	ctx := t.Context()
 	w := empty(t)
 	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 1, Authorization: w.authorization(t)}))(t)

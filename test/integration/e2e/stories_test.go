@@ -138,6 +138,7 @@ func rollout(d testbed.Deployment) func(*testing.T, *world, string) {
 }
 
 func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
+	t.Parallel()
 	namespaces := map[string][]string{calm: {"web", "cart"}}
 	for _, s := range stories {
 		namespaces[s.namespace] = []string{"web"}
@@ -166,6 +167,7 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 				t.Logf("first told after %v, complete after %v\n%s", first.at.Sub(began).Round(time.Millisecond), d.at.Sub(began).Round(time.Millisecond), describe(d.Report))
 				sound(t, d.Report)
 				w.paged(t, d.Report)
+				w.answered(t, d.Report)
 				lat.add(s.namespace, first.at.Sub(began), d.at.Sub(began))
 			})
 		}
@@ -214,6 +216,26 @@ func (w *world) paged(t *testing.T, r event.Report) {
 	}
 	if len(r.Causes) > 0 && last.Annotations["likely_cause"] == "" {
 		t.Errorf("the alert does not say the likely cause: %v", last.Annotations)
+	}
+}
+
+// answered runs the PromQL among a report's next checks: a command that finds
+// nothing helps nobody.
+func (w *world) answered(t *testing.T, r event.Report) {
+	t.Helper()
+	for _, c := range r.Checks {
+		if !strings.HasPrefix(c.Command, "promtool query instant") {
+			continue
+		}
+		_, query, ok := strings.Cut(c.Command, "$PROMETHEUS ")
+		if !ok {
+			t.Errorf("no server in %s", c.Command)
+			continue
+		}
+		query = strings.ReplaceAll(strings.Trim(query, "'"), `'\''`, "'")
+		if got, err := w.prom.Query(t.Context(), query); err != nil || len(got) == 0 {
+			t.Errorf("next check %s finds nothing: %v", query, err)
+		}
 	}
 }
 
