@@ -17,7 +17,6 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
@@ -55,30 +54,26 @@ const GroupName = "correlator"
 
 // New makes the service.
 func New(cfg Config, env service.Env) (service.Runner, error) {
-	if _, err := newFold(cfg, env); err != nil {
+	b, err := newBook(env.Policies, env.Log, env.Metrics)
+	if err != nil {
 		return nil, err
 	}
-	return &runner{cfg: cfg, env: env}, nil
+	return &runner{cfg: cfg, env: env, book: b}, nil
 }
 
-func newFold(cfg Config, env service.Env) (*fold, error) {
-	p, err := LoadPolicy(env.Policies)
-	if err != nil {
-		return nil, err
+func (r *runner) newFold() *fold {
+	f := &fold{
+		inForce: r.book.inForce, cluster: r.env.Cluster, groups: r.cfg.Groups, grace: r.cfg.Grace, scorers: Scorers(), State: newState(),
+		late: func() { r.env.Bus.CountLate(GroupName, 1) },
 	}
-	o, err := owner.Load(env.Policies)
-	if err != nil {
-		return nil, err
-	}
-	return &fold{
-		policy: p, policyHash: env.Policies.Hash(), owners: o, cluster: env.Cluster, groups: cfg.Groups, grace: cfg.Grace, scorers: Scorers(), State: newState(),
-		late: func() { env.Bus.CountLate(GroupName, 1) },
-	}, nil
+	f.reload()
+	return f
 }
 
 type runner struct {
-	cfg Config
-	env service.Env
+	cfg  Config
+	env  service.Env
+	book *book
 }
 
 // Run folds until ctx is done. Of several correlators one folds and the others
@@ -93,7 +88,7 @@ func (r *runner) Run(ctx context.Context) error {
 			// start anew because an owner changed. Each revision says by which
 			// policies it was judged.
 			ConfigHash: fmt.Sprintf("v%d", stateVersion),
-			New:        func(int) (bus.Fold, error) { return newFold(r.cfg, r.env) },
+			New:        func(int) (bus.Fold, error) { return r.newFold(), nil },
 		})
 	})
 	g.Go(func() error { return r.remember(ctx) })

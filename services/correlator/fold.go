@@ -23,6 +23,7 @@ const grid = 5 * time.Second
 type fold struct {
 	policy     Policy
 	policyHash string
+	inForce    func() rules // nil: the rules stay as they are
 	owners     owner.Policy
 	cluster    string
 	groups     []string
@@ -113,9 +114,20 @@ func (f *fold) Apply(m bus.Message) ([]event.Outgoing, error) {
 	case event.Topology:
 		s.Pending = append(s.Pending, input{Time: f.heard(v.Time, v.Entity), ID: m.ID, Topology: &v})
 	case event.Watermark:
+		f.reload()
 		return f.watermark(v), nil
 	}
 	return nil, nil
+}
+
+// reload takes over the rules in force. Incidents go on under the new ones,
+// and each of their revisions says which they were.
+func (f *fold) reload() {
+	if f.inForce == nil {
+		return
+	}
+	r := f.inForce()
+	f.policy, f.owners, f.policyHash = r.policy, r.owners, r.hash
 }
 
 // heard is when a change or a topology counts: at its own time, or, when it
