@@ -21,10 +21,14 @@ func report(change ...func(*event.Report)) event.Report {
 	return r
 }
 
-func resolved(r *event.Report)                      { r.State = event.Resolved }
-func held(r *event.Report)                          { r.Held = "flapping: reopened 4 times" }
-func quietly(r *event.Report)                       { r.Firing = false }
-func priority(p event.Priority) func(*event.Report) { return func(r *event.Report) { r.Priority = p } }
+func resolved(r *event.Report) { r.State = event.Resolved }
+func held(r *event.Report)     { r.Held = "flapping: reopened 4 times" }
+func quietly(r *event.Report)  { r.Firing = false }
+
+func priority(p event.Priority) func(*event.Report) {
+	return func(r *event.Report) { r.Priority = p }
+}
+
 func cause(s string, c event.Confidence) func(*event.Report) {
 	return func(r *event.Report) { r.Causes = []event.Cause{{Text: s, Confidence: c}} }
 }

@@ -44,6 +44,7 @@ func Post(ctx context.Context, client *http.Client, req *http.Request, now time.
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = res.Body.Close() }()
 	return io.ReadAll(res.Body) // from memory
 }
 

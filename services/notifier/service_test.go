@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,7 +133,7 @@ func (l *life) kill() {
 	l.once.Do(func() {
 		_ = l.bus.Close()
 		l.cancel()
-		<-l.done
+		_ = <-l.done // that it fails is the point
 	})
 }
 
@@ -377,9 +378,11 @@ func TestKilledWhileSendingEachRevisionIsActedOnOnce(t *testing.T) {
 	}
 	last := map[string]int{}
 	for _, id := range hook.ids() {
-		var rev int
 		inc := strings.Split(id, ":")[1]
-		fmt.Sscan(strings.Split(id, ":")[2], &rev)
+		rev, err := strconv.Atoi(strings.Split(id, ":")[2])
+		if err != nil {
+			t.Fatal(err)
+		}
 		if rev != last[inc]+1 {
 			t.Errorf("%s comes after revision %d", id, last[inc])
 		}

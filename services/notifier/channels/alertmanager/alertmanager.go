@@ -80,7 +80,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, &policy.FieldError{Path: "patience", Value: c.Patience, Problem: "is less than three times repeat", Fix: fmt.Sprintf("write %v", 3*c.Repeat)})
 	}
 	for k := range c.Labels {
-		if !model.LabelName(k).IsValidLegacy() {
+		if !model.LegacyValidation.IsValidLabelName(k) {
 			errs = append(errs, &policy.FieldError{Path: "labels." + k, Problem: "is not a label name", Fix: "use letters, digits and _"})
 		}
 	}

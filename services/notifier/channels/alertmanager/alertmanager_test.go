@@ -349,8 +349,10 @@ func TestManySilencesAreRead(t *testing.T) {
 	ch, clock := build(t, far)
 	var many []map[string]any
 	for i := range 5000 { // 1 MB: a busy Alertmanager keeps the expired ones for days
-		many = append(many, map[string]any{"id": fmt.Sprint("s", i), "status": map[string]string{"state": "active"}, "startsAt": clock.now().Add(-time.Hour), "endsAt": clock.now().Add(time.Hour),
-			"comment": strings.Repeat("x", 100), "matchers": []matcher{{Name: "namespace", Value: fmt.Sprint("ns", i)}}})
+		many = append(many, map[string]any{
+			"id": fmt.Sprint("s", i), "startsAt": clock.now().Add(-time.Hour), "endsAt": clock.now().Add(time.Hour),
+			"comment": strings.Repeat("x", 100), "matchers": []matcher{{Name: "namespace", Value: fmt.Sprint("ns", i)}},
+		})
 	}
 	many = append(many, map[string]any{"id": "last", "startsAt": clock.now().Add(-time.Hour), "endsAt": clock.now().Add(time.Hour), "matchers": []matcher{{Name: "namespace", Value: "shop"}}})
 	far.Answer(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(many) })

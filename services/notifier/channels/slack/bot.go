@@ -97,7 +97,7 @@ func (c *bot) show(ctx context.Context, api *slack.Client, n event.Notification,
 func (c *bot) post(ctx context.Context, api *slack.Client, n event.Notification, m content, part string, more ...slack.MsgOption) (string, error) {
 	_, ts, err := api.PostMessageContext(ctx, c.cfg.Channel, append(options(n, m, part), more...)...)
 	if answered(err, "invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long") {
-		c.env.Log.Warn("Slack refuses the blocks of a message, sending its text", "incident", n.Incident, "err", err)
+		c.env.Log.Warn("blocks of a message refused, sending its text", "incident", n.Incident, "err", err)
 		m.blocks = nil
 		_, ts, err = api.PostMessageContext(ctx, c.cfg.Channel, append(options(n, m, part), more...)...)
 	}
