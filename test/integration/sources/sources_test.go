@@ -29,6 +29,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/policies"
+	"github.com/oncall-copilot/oncall/schemas"
 	"github.com/oncall-copilot/oncall/services/collector"
 	"github.com/oncall-copilot/oncall/services/collector/alertmanager"
 	"github.com/oncall-copilot/oncall/services/collector/entities"
@@ -186,6 +187,9 @@ func TestARealPrometheusPushesInBothVersions(t *testing.T) {
 		})
 	}
 	if err := b.Read(t.Context(), event.Pushed, bus.ReadOptions{}, func(m bus.Message) error {
+		if err := schemas.Validate(m.Attributes, m.Payload); err != nil {
+			t.Error(err)
+		}
 		for _, s := range m.Data.(event.MetricBatch).Series {
 			if n := s.Labels.Get(event.LabelName); n != "http_requests_total" {
 				t.Errorf("%s is stored", n)
