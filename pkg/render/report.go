@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -36,10 +37,21 @@ type Options struct {
 // Value writes any value as JSON or YAML.
 func Value(w io.Writer, f Format, v any) error {
 	if f == JSON {
-		enc := json.NewEncoder(w)
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		return enc.Encode(v)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, visible(b.String(), func(r rune) string {
+			// Such runes stand in strings only, where JSON has a word for them.
+			if r > 0xffff {
+				return ""
+			}
+			return fmt.Sprintf(`\u%04x`, r)
+		}))
+		return err
 	}
 	// Through JSON, so that both formats have the same field names.
 	b, err := json.Marshal(v)
@@ -47,13 +59,30 @@ func Value(w io.Writer, f Format, v any) error {
 		return err
 	}
 	var n any
-	if err := json.Unmarshal(b, &n); err != nil {
+	// YAML writes them as they are, and people read it on a terminal.
+	if err := json.Unmarshal([]byte(visible(string(b), func(rune) string { return "" })), &n); err != nil {
 		return err
 	}
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
 	defer func() { _ = enc.Close() }()
 	return enc.Encode(n)
+}
+
+// visible replaces what a terminal would act on or hide and JSON leaves as it is.
+func visible(s string, instead func(rune) string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x7f && hostile(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if r >= 0x7f && hostile(r) {
+			b.WriteString(instead(r))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // Report writes a report in any format.
@@ -125,7 +154,7 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		if i > 0 {
 			label = "   or: "
 		}
-		text := broken(fmt.Sprintf("%s (%s)%s", Plain(c.Text), c.Confidence, refs(c.Evidence)), width-len(label)-1, "", "")
+		text := broken(fmt.Sprintf("%s (%s)%s", Plain(c.Text), Plain(string(c.Confidence)), refs(c.Evidence)), width-len(label)-1, "", "")
 		line("%s %s", o.Paint(bold, label), text[0])
 		for _, more := range text[1:] {
 			line("%s %s", strings.Repeat(" ", len(label)), more)
@@ -186,7 +215,7 @@ func reportTerminal(w io.Writer, r event.Report, o Options) error {
 		line("%s", o.Paint(bold, "Status draft"))
 		hang(&b, Plain(r.Status), width, "  ", "  ")
 	}
-	line("%s", o.Paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", r.Incident, r.Revision, r.Score, event.ShortID(r.Incident))))
+	line("%s", o.Paint(dim, fmt.Sprintf("incident %s, revision %d, score %.1f; why: oncall why %s", Plain(r.Incident), r.Revision, r.Score, Plain(event.ShortID(r.Incident)))))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -293,7 +322,7 @@ func reportMarkdown(w io.Writer, r event.Report) error {
 	if r.TLDR != "" {
 		p("%s\n", Markdown(r.TLDR))
 	}
-	p("| | |\n|---|---|\n| state | %s |\n| priority | %s |\n| owner | %s (%s) |\n| since | %s |", r.State, r.Priority, orNone(Markdown(r.Owner.Team)), Markdown(r.Owner.Rule), r.Onset.UTC().Format(time.RFC3339))
+	p("| | |\n|---|---|\n| state | %s |\n| priority | %s |\n| owner | %s (%s) |\n| since | %s |", Markdown(string(r.State)), Markdown(string(r.Priority)), orNone(Markdown(r.Owner.Team)), Markdown(r.Owner.Rule), r.Onset.UTC().Format(time.RFC3339))
 	if r.ResolvedAt != nil {
 		p("| resolved | %s |", r.ResolvedAt.UTC().Format(time.RFC3339))
 	}
@@ -302,7 +331,7 @@ func reportMarkdown(w io.Writer, r event.Report) error {
 		p("No cause stands out.")
 	}
 	for i, c := range r.Causes {
-		p("%d. %s (%s)%s", i+1, Markdown(c.Text), c.Confidence, Markdown(refs(c.Evidence)))
+		p("%d. %s (%s)%s", i+1, Markdown(c.Text), Markdown(string(c.Confidence)), Markdown(refs(c.Evidence)))
 	}
 	if len(r.Findings) > 0 {
 		p("\n## Findings\n")
@@ -346,9 +375,19 @@ func reportMarkdown(w io.Writer, r event.Report) error {
 	if r.Status != "" {
 		p("\n## Status draft\n\n%s", Markdown(r.Status))
 	}
+	for i, rb := range r.Runbooks {
+		if i == 0 {
+			p("\n## Runbooks\n")
+		}
+		p("- %s: %s", Markdown(rb.Title), Code(rb.Path))
+	}
 	for i, l := range r.Links {
 		if i == 0 {
 			p("\n## Links\n")
+		}
+		if !strings.HasPrefix(l.URL, "https://") && !strings.HasPrefix(l.URL, "http://") {
+			p("- %s: %s", Markdown(l.Title), Code(l.URL))
+			continue
 		}
 		p("- [%s](%s)", Markdown(l.Title), strings.NewReplacer("(", "%28", ")", "%29", " ", "%20", "<", "%3C", ">", "%3E").Replace(Plain(l.URL)))
 	}
