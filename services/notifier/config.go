@@ -27,8 +27,9 @@ const (
 type Config struct {
 	// Mode is shadow, enrich or page. Default: shadow.
 	Mode Mode `yaml:"mode"`
-	// Digest is the time of day, in UTC, of the digest in shadow mode, and of
-	// the digest of P4 incidents in the others: HH:MM. Default: 08:00.
+	// Digest is the time of day, in UTC, of the daily digest: of what would have
+	// been sent in shadow mode, and of what was held back or silenced in the
+	// others. HH:MM. Default: 08:00.
 	Digest string `yaml:"digest"`
 	// Channels are the places that can be told, by a name of your choosing.
 	Channels map[string]ChannelConfig `yaml:"channels"`
