@@ -17,7 +17,7 @@ test: ## everything that needs no server build
 
 e2e: ## real servers, the services as processes, real failures
 	$(GO) run ./test/testbed/cmd/testbed build
-	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/...
+	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/... ./deploy
 
 race: ## what is concurrent, under the race detector
 	$(GO) test -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...
