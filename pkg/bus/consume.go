@@ -160,7 +160,7 @@ func (b *Bus) handle(ctx context.Context, s *event.Stream, c ConsumerConfig, raw
 	}
 	// A handler that has begun may finish after ctx is done, within its own
 	// deadlines: a clean stop leaves no delivery half done.
-	spanCtx, span := b.startProcess(context.WithoutCancel(ctx), m, header(raw.Headers(), headerTrace), c.Durable, raw.Subject())
+	spanCtx, span := b.startProcess(context.WithoutCancel(ctx), m, header(raw.Headers(), headerTrace), c.Durable)
 	workCtx, cancel := context.WithCancel(spanCtx)
 	defer cancel()
 	stopLater := context.AfterFunc(ctx, func() {

@@ -110,7 +110,8 @@ type partition struct {
 	savedAt time.Time
 	time    time.Time // of the last event, for the lag metric
 	work    chan item
-	state   []byte // at the last checkpoint, for a fold that panicked
+	hops    []string // of the traced messages since something was found, for links
+	state   []byte   // at the last checkpoint, for a fold that panicked
 	// spoilt says that the fold's state is not what its messages up to seq make:
 	// it must not be saved.
 	spoilt bool
@@ -352,6 +353,9 @@ func (r *groupRunner) apply(ctx context.Context, p *partition, i item) error {
 		p.seq = i.m.Sequence
 		return nil
 	}
+	if i.hop != "" && len(p.hops) < maxLinks {
+		p.hops = append(p.hops, i.hop)
+	}
 	var out []event.Outgoing
 	err := protect(func() (err error) {
 		out, err = p.fold.Apply(i.m)
@@ -373,8 +377,12 @@ func (r *groupRunner) apply(ctx context.Context, p *partition, i item) error {
 	}
 	if len(out) > 0 {
 		spanCtx, span := ctx, noSpan
-		if i.hop != "" || i.m.Traceparent != "" {
-			spanCtx, span = r.bus.startProcess(ctx, i.m, i.hop, r.g.Name, i.m.Subject)
+		switch {
+		case r.telemetry() && found(out):
+			spanCtx, span = r.bus.startCreate(ctx, r.g, p.n, out, p.hops)
+			p.hops = nil
+		case i.hop != "" && !r.telemetry():
+			spanCtx, span = r.bus.startProcess(ctx, i.m, i.hop, r.g.Name)
 		}
 		err := r.bus.Publish(spanCtx, out...)
 		endSpan(span, err)
@@ -386,6 +394,19 @@ func (r *groupRunner) apply(ctx context.Context, p *partition, i item) error {
 	p.seq, p.time = i.m.Sequence, i.m.Time
 	r.stand(p)
 	return nil
+}
+
+// telemetry says whether the group reads what sources gave.
+func (r *groupRunner) telemetry() bool {
+	return r.g.Stream == event.Metrics || r.g.Stream == event.Logs || r.g.Stream == event.KubeEvents
+}
+
+// found says whether there is an anomaly in it.
+func found(out []event.Outgoing) bool { return slices.ContainsFunc(out, isAnomaly) }
+
+func isAnomaly(o event.Outgoing) bool {
+	_, ok := o.Data().(event.Anomaly)
+	return ok
 }
 
 // stand notes how far a partition has come, for the metrics.

@@ -8,10 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -131,8 +127,14 @@ func permanent(err error) bool {
 const errMessageTooLarge = 10054
 
 func (b *Bus) encode(ctx context.Context, o event.Outgoing) (*nats.Msg, error) {
-	if o.Traceparent == "" {
-		o.Traceparent = traceparent(ctx)
+	hop := traceparent(ctx)
+	switch {
+	case o.Traceparent == "":
+		o.Traceparent = hop
+	case traceID(o.Traceparent) != traceID(hop):
+		// What caused it lies in another trace than what let it out: the hop goes
+		// on in that of the cause.
+		hop = b.sent(o)
 	}
 	e, err := cloudEvent(o, b.set.Source, b.set.Now())
 	if err != nil {
@@ -145,8 +147,8 @@ func (b *Bus) encode(ctx context.Context, o event.Outgoing) (*nats.Msg, error) {
 	if o.ContentEncoding != "" {
 		m.Header[headerEncoding] = []string{o.ContentEncoding}
 	}
-	if tp := traceparent(ctx); tp != "" {
-		m.Header[headerTrace] = []string{tp}
+	if hop != "" {
+		m.Header[headerTrace] = []string{hop}
 	}
 	return m, nil
 }
@@ -174,51 +176,6 @@ func (b *Bus) RepublishAll(ctx context.Context, recorded []Raw) error {
 	}
 	return nil
 }
-
-var w3c = propagation.TraceContext{}
-
-// traceparent is the W3C header of the span in ctx; "" when it is not sampled.
-func traceparent(ctx context.Context) string {
-	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return ""
-	}
-	c := propagation.MapCarrier{}
-	w3c.Inject(ctx, c)
-	return c.Get(headerTrace)
-}
-
-// startProcess starts the span in which a message is handled, as a child of
-// the hop that published it and linked to the start of its trace.
-func (b *Bus) startProcess(ctx context.Context, m Message, hop, consumer, template string) (context.Context, trace.Span) {
-	ctx = w3c.Extract(ctx, propagation.MapCarrier{headerTrace: hop})
-	opts := []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(
-			attribute.String("messaging.system", "nats"),
-			attribute.String("messaging.operation.type", "process"),
-			attribute.String("messaging.operation.name", "process"),
-			attribute.String("messaging.destination.name", m.Stream),
-			attribute.String("messaging.destination.template", template),
-			attribute.String("messaging.consumer.group.name", consumer),
-			attribute.String("messaging.message.id", m.ID),
-		),
-	}
-	if m.Traceparent != "" && m.Traceparent != hop {
-		start := w3c.Extract(context.Background(), propagation.MapCarrier{headerTrace: m.Traceparent})
-		opts = append(opts, trace.WithLinks(trace.LinkFromContext(start)))
-	}
-	return b.set.Tracer.Start(ctx, "process "+template, opts...)
-}
-
-func endSpan(span trace.Span, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
-	}
-	span.End()
-}
-
-// noSpan stands where nothing is traced.
-var noSpan = trace.SpanFromContext(context.Background())
 
 // Publish is [Bus.Publish] for one value of a kind.
 func Publish[T any](ctx context.Context, b *Bus, k event.Kind[T], v T) error {

@@ -158,11 +158,14 @@ const maxRun = 256
 // after the tick that covers it. A crash in between repeats events and ticks,
 // whose ids are the same, and loses none.
 func (c *Collector) store(ctx context.Context, kv bus.KV, source string, e Emission) error {
+	pubCtx, end := c.env.Bus.StartPublish(ctx, e.Events)
 	for from := 0; from < len(e.Events); from += maxRun {
-		if err := c.env.Bus.Publish(ctx, e.Events[from:min(from+maxRun, len(e.Events))]...); err != nil {
+		if err := c.env.Bus.Publish(pubCtx, e.Events[from:min(from+maxRun, len(e.Events))]...); err != nil {
+			end(err)
 			return err
 		}
 	}
+	end(nil)
 	c.batches.WithLabelValues(source, e.Stream.Name).Add(float64(len(e.Events)))
 	c.skipped.WithLabelValues(source).Add(float64(e.Skipped))
 	c.observe(source, e)

@@ -71,6 +71,7 @@ type testCount struct {
 type input struct {
 	Time     time.Time       `json:"time"`
 	ID       string          `json:"id"`
+	Trace    string          `json:"trace,omitempty"` // of the detection
 	Anomaly  *event.Anomaly  `json:"anomaly,omitempty"`
 	Change   *event.Change   `json:"change,omitempty"`
 	Topology *event.Topology `json:"topology,omitempty"`
@@ -108,7 +109,7 @@ func (f *fold) Apply(m bus.Message) ([]event.Outgoing, error) {
 		if f.repeats(v) {
 			return nil, nil
 		}
-		s.Pending = append(s.Pending, input{Time: v.WindowEnd.UTC(), ID: m.ID, Anomaly: &v})
+		s.Pending = append(s.Pending, input{Time: v.WindowEnd.UTC(), ID: m.ID, Trace: m.Traceparent, Anomaly: &v})
 	case event.Change:
 		s.Pending = append(s.Pending, input{Time: f.heard(v.Time, v.Entity), ID: m.ID, Change: &v})
 	case event.Topology:
@@ -336,10 +337,19 @@ func (f *fold) judge(now time.Time) []event.Outgoing {
 			f.change(*in.Change)
 		case in.Anomaly != nil:
 			f.anomaly(*in.Anomaly, now)
+			f.trace(in)
 		}
 	}
 	f.blindness(now)
 	return f.publish(now)
+}
+
+// trace lets an incident go on in the trace of the first anomaly in it that has
+// one.
+func (f *fold) trace(in input) {
+	if inc := f.State.Incidents[f.State.ByAnomaly[in.Anomaly.Key]]; inc != nil && inc.Trace == "" {
+		inc.Trace = in.Trace
+	}
 }
 
 // maxChanges bounds the changes that are remembered.

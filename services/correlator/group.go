@@ -22,6 +22,7 @@ type incident struct {
 	Flaps     int                      `json:"flaps"`
 	Closed    *time.Time               `json:"closed,omitempty"` // resolved; kept for reopening
 	MergedTo  string                   `json:"merged_to,omitempty"`
+	Trace     string                   `json:"trace,omitempty"` // W3C traceparent of the anomaly it began with
 	Storm     bool                     `json:"storm,omitempty"` // many incidents joined because they opened together
 	Blind     bool                     `json:"blind,omitempty"` // a notice that a source cannot be read
 }

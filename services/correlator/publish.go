@@ -34,7 +34,9 @@ func (f *fold) publish(now time.Time) []event.Outgoing {
 		f.calm(inc, now)
 		if next, kind, ok := f.revise(inc, now); ok {
 			inc.Published = next
-			out = append(out, kind.Out(next))
+			o := kind.Out(next)
+			o.Traceparent = inc.Trace
+			out = append(out, o)
 		}
 	}
 	f.forget(now)

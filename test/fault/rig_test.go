@@ -40,7 +40,8 @@ type rig struct {
 	ttl      time.Duration // of a member
 	step     time.Duration // of metrics, and window of logs
 	delay    time.Duration // after which a step is read
-	extra    string        // further sections of the configuration
+	channels string        // further ones, in the configuration
+	otlp     string        // where traces go
 }
 
 // newRig makes a run whose services are not started yet. Its collector will
@@ -121,7 +122,7 @@ func (r *rig) config(name string) string {
 	}
 	text := fmt.Sprintf(`cluster: fault
 bus: {url: %q, member_ttl: %s, checkpoint_every: 1s, max_bytes: 1073741824, manage_streams: false}
-obs: {listen: %q}
+obs: {listen: %q, otlp_endpoint: %q, otlp_insecure: true, sample_ratio: 1}
 collector:
   patience: %s
   prometheus: {url: %q, step: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000}
@@ -134,7 +135,7 @@ notifier:
   max_per_minute: 100000
   channels:
     hook: {type: webhook, url: %q}
-`, r.url, r.ttl, r.metrics[name], r.patience, r.sources.URL, r.step, r.delay, r.sources.URL, r.step, r.delay, r.receiver.URL) + r.extra
+%s`, r.url, r.ttl, r.metrics[name], r.otlp, r.patience, r.sources.URL, r.step, r.delay, r.sources.URL, r.step, r.delay, r.receiver.URL, r.channels)
 	file := filepath.Join(r.dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
