@@ -179,7 +179,7 @@ func closingBrace(s string) int {
 }
 
 func validName(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		if c != '_' && c != ':' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
 			return false
@@ -208,15 +208,11 @@ func WriteMetrics(w io.Writer, m *Metrics) error {
 		rest := slices.DeleteFunc(slices.Clone(s.Labels), func(l event.Label) bool { return l.Name == event.LabelName })
 		head := name + compact(rest)
 		for _, p := range s.Points {
-			out.WriteString(head)
-			out.WriteByte(' ')
-			out.WriteString(formatValue(p.V))
-			out.WriteByte(' ')
-			out.WriteString(strconv.FormatFloat(float64(p.T)/1000, 'f', -1, 64))
-			out.WriteByte('\n')
+			// Flush returns the first error of all writes.
+			fmt.Fprintf(out, "%s %s %s\n", head, formatValue(p.V), strconv.FormatFloat(float64(p.T)/1000, 'f', -1, 64))
 		}
 	}
-	out.WriteString("# EOF\n")
+	fmt.Fprintln(out, "# EOF")
 	return out.Flush()
 }
 

@@ -181,7 +181,7 @@ func header(h nats.Header, name string) string {
 // printable ASCII, and of that the space, the double quote and the percent.
 func encode(s string) string {
 	clean := true
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '"' || s[i] == '%' {
 			clean = false
 			break
@@ -198,7 +198,7 @@ func encode(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '%' {
 			b.WriteByte('%')
 			b.WriteByte(hex[c>>4])

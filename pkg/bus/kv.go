@@ -140,7 +140,7 @@ func (b *Bus) Lead(ctx context.Context, name string, f func(context.Context) err
 			_ = kv.Delete(context.WithoutCancel(ctx), key) // the next one need not wait; it expires anyway
 			return err
 		}
-		<-result
+		_ = <-result // what it did after the lease is not ours to judge
 		b.set.Log.Warn("lease lost, waiting to regain it", "lease", name)
 	}
 }

@@ -179,7 +179,7 @@ var (
 	IncidentResolved = define(incident("resolved", "Everything in an incident has ended and stayed so."))
 )
 
-// Evidence, from the collector's look-ups.
+// EvidenceFound is evidence, from the collector's look-ups.
 var EvidenceFound = define(Kind[Evidence]{
 	Type: "dev.oncall.evidence.v1", Stream: Evidences, Schema: "evidence/v1.json",
 	Doc:     "The answer to one look-up.",

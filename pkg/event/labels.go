@@ -181,7 +181,7 @@ func isSafeSuffix(s string, least, most int) bool {
 	if len(s) < least || len(s) > most {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if strings.IndexByte("bcdfghjklmnpqrstvwxz2456789", s[i]) < 0 {
 			return false
 		}
@@ -193,7 +193,7 @@ func isSafeSuffix(s string, least, most int) bool {
 func isCronStamp(s string) bool { return len(s) == 8 && isOrdinal(s) }
 
 func isOrdinal(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false
 		}

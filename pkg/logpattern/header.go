@@ -64,7 +64,7 @@ func content(line string, depth int) (string, Level) {
 	if msg, level, ok := logfmtMessage(s); ok {
 		return msg, level
 	}
-	rest, level, found := s, Unknown, false
+	rest, found := s, false
 	if klog, l, ok := klogHeader(s); ok {
 		return klog, l
 	}
@@ -81,7 +81,7 @@ func content(line string, depth int) (string, Level) {
 		}
 		return s, wordLevel(s)
 	}
-	rest, level = afterTime(rest)
+	rest, level := afterTime(rest)
 	// What a relay wrapped has a header of its own.
 	if inner, l := content(rest, depth+1); l != Unknown && level == Unknown || len(inner) < len(rest) && depth == 0 {
 		return inner, max(level, l)
@@ -132,7 +132,7 @@ func klogHeader(s string) (string, Level, bool) {
 }
 
 func digits(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false
 		}
@@ -169,7 +169,7 @@ func timestampEnd(s string) (int, bool) {
 
 // plainWord is a word of a sentence: small letters only.
 func plainWord(w string) bool {
-	for i := 0; i < len(w); i++ {
+	for i := range len(w) {
 		if c := w[i]; (c < 'a' || c > 'z') && !(i == 0 && c >= 'A' && c <= 'Z') {
 			return false
 		}
@@ -401,7 +401,7 @@ func logfmtMessage(s string) (msg string, level Level, ok bool) {
 		}
 		key := s[:k]
 		s = s[k+1:]
-		value := ""
+		var value string
 		if s != "" && s[0] == '"' {
 			v, next, good := jsonString(s, 0)
 			if !good {

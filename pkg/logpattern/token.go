@@ -123,7 +123,7 @@ func push(buf []token, t token) []token {
 // text: it holds a digit, is a path, long hexadecimal, a DNS name, a date word.
 func looksLikeValue(w string) bool {
 	slashes, dots, hex, letters := 0, 0, true, false
-	for i := 0; i < len(w); i++ {
+	for i := range len(w) {
 		switch c := w[i]; {
 		case c >= '0' && c <= '9':
 			return true

@@ -76,7 +76,7 @@ var ipv4 = regexp.MustCompile(`\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]
 // looks at each byte once.
 func suspicious(s string) bool {
 	digitsRun := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '=' || c == ':' || c == '@' || c == '+' || c == '-' && i+4 < len(s) && s[i+1] == '-':
 			return true
@@ -145,7 +145,7 @@ func systemAddress(s string) bool {
 
 func digits(s string) int {
 	n := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] >= '0' && s[i] <= '9' {
 			n++
 		}
@@ -177,7 +177,7 @@ func luhn(s string) bool {
 func mixed(s string) bool {
 	var count [256]int
 	hasDigit, hasLetter := false, false
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		count[s[i]]++
 		hasDigit = hasDigit || s[i] >= '0' && s[i] <= '9'
 		hasLetter = hasLetter || s[i] >= 'A'

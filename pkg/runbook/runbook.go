@@ -145,7 +145,7 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 	words := strings.TrimSpace(strings.Join(slices.Concat(q.Tags, []string{q.Text}), " "))
 	if words != "" && len(hits) == 0 {
 		// A title says what a book is about; its text says so of much else too.
-		any := bleve.NewDisjunctionQuery()
+		either := bleve.NewDisjunctionQuery()
 		for _, f := range []struct {
 			name  string
 			boost float64
@@ -153,9 +153,9 @@ func (s *Shelf) Find(q Query) ([]event.Runbook, error) {
 			m := bleve.NewMatchQuery(words)
 			m.SetField(f.name)
 			m.SetBoost(f.boost)
-			any.AddQuery(m)
+			either.AddQuery(m)
 		}
-		req := bleve.NewSearchRequestOptions(any, 10, 0, false)
+		req := bleve.NewSearchRequestOptions(either, 10, 0, false)
 		res, err := s.index.Search(req)
 		if err != nil {
 			return nil, fmt.Errorf("runbooks: search: %w", err)

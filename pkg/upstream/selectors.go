@@ -63,7 +63,6 @@ func ParseMatchers(s string) ([]Matcher, error) {
 
 // matcher reads the matcher that s begins with.
 func matcher(s string) (m Matcher, rest string, err error) {
-	rest = s
 	if s[0] == '"' {
 		if m.Name, rest, err = literal(s); err != nil {
 			return m, "", err

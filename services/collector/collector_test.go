@@ -299,7 +299,7 @@ func TestAuditsThatCannotBeKeptAreCountedAndNotWaitedFor(t *testing.T) {
 	go func() { done <- a.run(ctx) }()
 	eventually(t, "the others", func() bool { ids, _ := stored(t, b, event.Audits); return len(ids) == n-10 })
 	cancel()
-	<-done
+	_ = <-done
 	if err := b.Read(t.Context(), event.Audits, bus.ReadOptions{}, func(m bus.Message) error {
 		if strings.Contains(string(m.Payload), "hunter2") {
 			t.Errorf("published %s", m.Payload)

@@ -2,6 +2,7 @@ package detector_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestServiceTurnsTelemetryOnTheBusIntoAnomalies(t *testing.T) {
 		}
 		return errSeen
 	})
-	if err != errSeen {
+	if !errors.Is(err, errSeen) {
 		t.Fatalf("read: %v; watermarks %v, found %v", err, last, found)
 	}
 	cancel()

@@ -11,7 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -156,7 +156,7 @@ func (b *Bed) Guard(name, target string, d Door) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	proxy.ErrorLog = log.New(f, "", log.LstdFlags)
+	proxy.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(f, nil), slog.LevelInfo)
 	s := &http.Server{Handler: h, ErrorLog: proxy.ErrorLog}
 	done := make(chan struct{})
 	go func() {

@@ -123,12 +123,6 @@ func (s *apiServer) compact() {
 	s.compacted, s.log = s.rv, nil
 }
 
-func (s *apiServer) set(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
 func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	resource := parts[len(parts)-1]

@@ -112,8 +112,6 @@ func data[T any](got []collector.Emission) []T {
 	return out
 }
 
-func has(got []collector.Emission, id string) bool { return slices.Contains(ids(got), id) }
-
 func cursorOf(got []collector.Emission) []byte {
 	var c []byte
 	for _, e := range got {

@@ -56,7 +56,7 @@ func (r *Recorded) Name() string { return r.source.cfg.Name }
 // End is the end of the last window.
 func (r *Recorded) End() time.Time {
 	w := r.source.cfg.Window
-	return r.start.Add((r.end.Sub(r.start) + w - 1) / w * w)
+	return r.start.Add((r.end.Sub(r.start) + w - 1).Truncate(w))
 }
 
 // Run emits every window and returns at the end of the recording.

@@ -166,7 +166,7 @@ func quote(s string) string {
 // hold dots at most.
 func regexpQuote(s string) string {
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if strings.IndexByte(`\.+*?()|[]{}^$`, s[i]) >= 0 {
 			b.WriteByte('\\')
 		}

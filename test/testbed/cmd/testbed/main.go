@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -31,14 +30,14 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("what to do is missing\n" + usage)
+		return fmt.Errorf("what to do is missing; usage:\n%s", usage)
 	}
 	switch args[0] {
 	case "build":
 		return testbed.Build(ctx, os.Stderr)
 	case "path":
 		if len(args) != 2 {
-			return errors.New("the name of one program is needed\n" + usage)
+			return fmt.Errorf("the name of one program is needed; usage:\n%s", usage)
 		}
 		p, err := testbed.Program(ctx, args[1], os.Stderr)
 		if err == nil {
