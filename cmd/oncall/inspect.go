@@ -1,14 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
@@ -90,11 +93,12 @@ func newOwner(o *options) *cobra.Command {
 func newDetector(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "detector", Short: "Detectors that are written in any language."}
 	cfg := foreign.Config{}
-	var command, sel string
+	var command, sel, table string
 	r := &cobra.Command{
 		Use: "run", Short: "Run a program as a detector: JSON lines in, anomalies out.",
-		Example: `  oncall detector run --name flat --exec 'python3 examples/detector-python/flat.py' --select '{namespace="shop"}'`,
-		Args:    exactArgs(0, "no arguments"),
+		Example: `  oncall detector run --name highest --exec examples/detector-python/highest.py --select '{namespace="shop"}'
+  oncall detector run --name highest --exec examples/detector-python/highest.py --csv requests.csv`,
+		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Exec = strings.Fields(command)
 			if sel != "" {
@@ -108,6 +112,9 @@ func newDetector(o *options) *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return &service.UsageError{Err: err}
 			}
+			if table != "" {
+				return o.runOnTable(cmd, cfg, table)
+			}
 			h, err := o.open(cmd.Context())
 			if err != nil {
 				return err
@@ -119,6 +126,28 @@ func newDetector(o *options) *cobra.Command {
 	r.Flags().StringVar(&cfg.Name, "name", "", "`name` of the detector")
 	r.Flags().StringVar(&command, "exec", "", "the `command`; it is not given to a shell")
 	r.Flags().StringVar(&sel, "select", "", "labels that a series must have, `{name=\"value\"}`")
+	r.Flags().StringVar(&table, "csv", "", "read this `file` instead of the bus, and print what is found; - is standard input")
 	c.AddCommand(r)
 	return c
+}
+
+// runOnTable tries a detector on a CSV file, without a bus.
+func (o *options) runOnTable(cmd *cobra.Command, cfg foreign.Config, table string) error {
+	in := cmd.InOrStdin()
+	if table != "-" {
+		f, err := os.Open(table)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	log := obs.NewLogger(cmd.ErrOrStderr(), obs.Config{LogFormat: "text", LogLevel: "info"})
+	err := foreign.RunCSV(cmd.Context(), log, cfg, in, func(a event.Anomaly) error {
+		return o.each(a, fmt.Sprintf("%s  %-8s %s  %s (p %.2g)", a.WindowEnd.Format(time.RFC3339), a.Severity, render.Plain(a.Entity.Name), render.Plain(a.Summary), a.TailProb))
+	})
+	if errors.Is(err, foreign.ErrTable) {
+		return &service.UsageError{Err: fmt.Errorf("%s: %w", table, err)}
+	}
+	return err
 }
