@@ -196,6 +196,10 @@ func (p *player) tell(m pipeline.Moment) {
 		p.line(m.At, "change", "36", fmt.Sprintf("%s %s %s: %s", named(c.Entity), c.Kind, c.Revision, c.Summary))
 	case m.Anomaly != nil:
 		a := *m.Anomaly
+		if a.Ended != nil && a.Severity == event.Critical && p.seen[a.Key] {
+			p.line(m.At, "over", "32", named(a.Entity)+": "+a.Summary)
+			return
+		}
 		if a.Severity == event.Info || a.Ended != nil || p.seen[a.Key] {
 			return
 		}

@@ -153,7 +153,7 @@ func follow(ctx context.Context, b *bus.Bus, f func(bus.Message), streams ...*ev
 
 // outcome is what became of one incident in a replay.
 type outcome struct {
-	worst event.Report // while it was open; the last of equals
+	worst event.Report // while it was open: the first of the highest score
 	last  event.Report
 }
 
@@ -173,7 +173,7 @@ func outcomes(ctx context.Context, b *bus.Bus) ([]outcome, error) {
 			out = append(out, outcome{})
 		}
 		w := &out[i].worst
-		if r.State == event.Open && (w.Incident == "" || r.Priority.Worse(w.Priority) || r.Priority == w.Priority && r.IncidentRevision >= w.IncidentRevision) {
+		if r.State == event.Open && (w.Incident == "" || r.Priority.Worse(w.Priority) || r.Priority == w.Priority && r.Score > w.Score) {
 			*w = r
 		}
 		if r.IncidentRevision >= out[i].last.IncidentRevision {

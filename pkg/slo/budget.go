@@ -81,11 +81,11 @@ func (l *Ledger) Last(ms int64, d time.Duration) (bad, all float64) {
 
 // lull is how long failures may pause and still be the same trouble: a crashing
 // pod comes back for a while.
-const lull = 5
+const lull = 3
 
 // Began is when the failures that burn at a time in milliseconds began, to the
 // minute and at most six hours back: the first minute with more than the
-// allowed share of bad requests that no lull of five minutes parts from the
+// allowed share of bad requests that no lull of three minutes parts from the
 // last one. It is zero when there is no such minute.
 func (l *Ledger) Began(ms int64, allowed float64) time.Time {
 	c := &l.minutes

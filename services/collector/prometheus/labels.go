@@ -8,7 +8,20 @@ import (
 )
 
 // owners knows the workload of each pod, as kube-state-metrics tells it.
-type owners map[string]owner // by namespace/pod
+//
+// A pod that has come since is not in it, and after a rollout that is every pod
+// that matters: it belongs to the workload whose name it carries, which has an
+// entry of its own.
+type owners map[string]owner // by namespace/pod, and by namespace//workload
+
+// add takes in the owner of a pod.
+func (o owners) add(namespace, pod string, of owner) {
+	o[namespace+"/"+pod] = of
+	if other, ok := o[namespace+"//"+of.name]; ok && other.kind != of.kind {
+		of.kind = "" // two of one name: the name does not tell
+	}
+	o[namespace+"//"+of.name] = of
+}
 
 type owner struct{ kind, name string }
 
@@ -28,7 +41,7 @@ func makeOwners(pods, replicaSets, jobs model.Vector) owners {
 			o = up
 		}
 		if o.kind != "" && o.kind != "<none>" && o.kind != "Node" {
-			out[string(s.Metric["namespace"])+"/"+string(s.Metric["pod"])] = o
+			out.add(string(s.Metric["namespace"]), string(s.Metric["pod"]), o)
 		}
 	}
 	return out
@@ -56,6 +69,9 @@ func labels(e *entities.Map, m model.Metric, q boundQuery, own owners) (event.La
 		}
 		if owned {
 			s.Workload, s.Kind = o.name, o.kind
+		}
+		if s.Kind == "" {
+			s.Kind = own[s.Namespace+"//"+s.Workload].kind
 		}
 		missing = s.Workload == ""
 		out[event.LabelNamespace], out[event.LabelWorkload], out[event.LabelKind] = s.Namespace, s.Workload, s.Kind

@@ -107,8 +107,8 @@ func (r *Recorded) asAsked(s event.Series) event.Series {
 	if _, name, ok := strings.Cut(s.Labels.Get(event.LabelEntity), "/PersistentVolumeClaim/"); ok && len(r.source.entities.PVC) > 0 {
 		s.Labels = with(s.Labels, r.source.entities.PVC[0], name)
 	}
-	if pod, w := s.Labels.Get(event.LabelPod), s.Labels.Get(event.LabelWorkload); pod != "" && w != "" {
-		r.source.owners[s.Labels.Get(event.LabelNamespace)+"/"+pod] = owner{s.Labels.Get(event.LabelKind), w}
+	if w, kind := s.Labels.Get(event.LabelWorkload), s.Labels.Get(event.LabelKind); w != "" && kind != "" {
+		r.source.owners.add(s.Labels.Get(event.LabelNamespace), s.Labels.Get(event.LabelPod), owner{kind, w})
 	}
 	return s
 }
