@@ -78,11 +78,11 @@ func TestAnswersThatAreNoneAreErrorsOfTheirKind(t *testing.T) {
 		"a login page": {answer(`<html>sign in</html>`), upstream.Unreachable, "not JSON"},
 		"a matrix":     {answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), upstream.Unreachable, "not a vector"},
 		"a parse error": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"status":"error","errorType":"bad_data","error":"1:3: unexpected"}`))
 		}, upstream.BadQuery, "1:3: unexpected"},
-		"too many":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, upstream.Busy, "429"},
-		"not allowed here": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, upstream.Forbidden, "403"},
+		"too many":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }, upstream.Busy, "429"},
+		"not allowed here": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, upstream.Forbidden, "403"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := client(t, tc.h)

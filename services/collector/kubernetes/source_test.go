@@ -397,16 +397,16 @@ func TestLiveChanges(t *testing.T) {
 			}
 		}
 	}
-	s.set(func() {
-		for _, q := range s.requests {
-			if strings.Contains(q.path, "secrets") {
-				t.Errorf("asked for %s", q.path)
-			}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.requests {
+		if strings.Contains(q.path, "secrets") {
+			t.Errorf("asked for %s", q.path)
 		}
-		if len(s.refused) != 0 {
-			t.Errorf("requests other than GET: %v", s.refused)
-		}
-	})
+	}
+	if len(s.refused) != 0 {
+		t.Errorf("requests other than GET: %v", s.refused)
+	}
 }
 
 func count(got []collector.Emission, kind event.ChangeKind) int {

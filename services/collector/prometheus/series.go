@@ -20,8 +20,8 @@ type mapping struct {
 
 // mapped maps a series of an answer. What it comes to is kept until the next
 // probe, since the same series come at every step.
-func (s *Source) mapped(known map[model.Fingerprint]mapping, print model.Fingerprint, m model.Metric, q boundQuery) mapping {
-	if to, ok := known[print]; ok {
+func (s *Source) mapped(known map[model.Fingerprint]mapping, key model.Fingerprint, m model.Metric, q boundQuery) mapping {
+	if to, ok := known[key]; ok {
 		return to
 	}
 	ls, ok := labels(s.entities, m, q, s.owners)
@@ -32,23 +32,23 @@ func (s *Source) mapped(known map[model.Fingerprint]mapping, print model.Fingerp
 		ls = with(s.env.Redact.Labels(ls), event.LabelSource, s.cfg.Name)
 	}
 	to := mapping{ls, ls.Hash(), ok}
-	known[print] = to
+	known[key] = to
 	return to
 }
 
 // series maps an answer to our labels and joins what speaks of one entity.
 func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, v model.Vector, at time.Time) []event.Series {
-	type printed struct {
+	type keyed struct {
 		*model.Sample
-		print model.Fingerprint
+		key model.Fingerprint
 	}
-	samples := make([]printed, len(v))
+	samples := make([]keyed, len(v))
 	for i, sample := range v {
-		samples[i] = printed{sample, sample.Metric.Fingerprint()}
+		samples[i] = keyed{sample, sample.Metric.Fingerprint()}
 	}
 	// Sums of floats depend on their order, and the answer's order is not
 	// promised: sort first.
-	slices.SortFunc(samples, func(a, b printed) int { return cmp.Compare(a.print, b.print) })
+	slices.SortFunc(samples, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
 	type acc struct {
 		labels event.Labels
 		value  float64
@@ -56,7 +56,7 @@ func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, v mod
 	}
 	byID := map[uint64]*acc{}
 	for _, sample := range samples {
-		to := s.mapped(known, sample.print, sample.Metric, q)
+		to := s.mapped(known, sample.key, sample.Metric, q)
 		if !to.ok {
 			continue
 		}

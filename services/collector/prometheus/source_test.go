@@ -405,7 +405,7 @@ func TestSeriesAreAddedInOneOrderWhateverTheAnswers(t *testing.T) {
 	q := boundQuery{family: "f", Query: Query{Signal: "s", Entity: "workload", Aggregate: "sum"}}
 	var v model.Vector
 	for i := range 50 {
-		v = append(v, &model.Sample{Metric: model.Metric{"namespace": "shop", "workload": "web", "shard": model.LabelValue("x"), "pod": model.LabelValue(fmt.Sprintf("web-%d", i))}, Value: model.SampleValue(0.1 * float64(i))})
+		v = append(v, &model.Sample{Metric: model.Metric{"namespace": "shop", "workload": "web", "shard": "x", "pod": model.LabelValue(fmt.Sprintf("web-%d", i))}, Value: model.SampleValue(0.1 * float64(i))})
 	}
 	known := map[model.Fingerprint]mapping{}
 	a := src.series(known, q, slices.Clone(v), noon)
