@@ -18,7 +18,7 @@ import (
 func declared(t *testing.T) map[string]bool {
 	t.Helper()
 	out := map[string]bool{}
-	name := regexp.MustCompile(`(?:Name: |counters\(|gauges\()"(oncall_[a-z_]+)"`)
+	name := regexp.MustCompile(`(?:Name: |counters\(|gauges\(|NewDesc\()"(oncall_[a-z_]+)"`)
 	for _, root := range []string{"../pkg", "../services"} {
 		err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
