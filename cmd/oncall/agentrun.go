@@ -192,6 +192,10 @@ func agentRun(ctx context.Context, o *options, f *upFlags, since, timeout time.D
 	if err != nil {
 		return errors.Join(err, late)
 	}
+	if late == nil && got.Series+got.Lines+got.Events == 0 {
+		// Having seen nothing is not the same as nothing being wrong.
+		return hint(fmt.Errorf("nothing was read in the last %s: the sources answer, and hold no signal that is known here", span(since)), service.ExitUnreachable, "oncall doctor --coverage shows who is seen by what; policies/queries says which metrics are looked for")
+	}
 	if err := got.print(o, since); err != nil {
 		return err
 	}

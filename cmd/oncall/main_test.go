@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //	trickle        an anomaly and an incident every 20 ms from now on, on the bus
 //	prometheus     a Prometheus whose shop/web fails since 10 minutes, at $PROM
 //	quiet          a Prometheus in which nothing happens, at $PROM
+//	empty          a Prometheus that holds no metric that we know, at $PROM
 //	loki           a Loki with a line of shop/web, at $LOKI
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -108,6 +109,15 @@ func TestScripts(t *testing.T) {
 			},
 			"quiet": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(time.Hour))))
+			},
+			"empty": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, r *http.Request) {
+					result := []any{}
+					if _ = r.ParseForm(); strings.HasPrefix(r.Form.Get("query"), "count(up)") {
+						result = append(result, map[string]any{"metric": map[string]string{}, "value": [2]any{time.Now().Unix(), "1"}})
+					}
+					answer(w, map[string]any{"resultType": "vector", "result": result})
+				}))
 			},
 			"loki": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
 		},
