@@ -81,19 +81,28 @@ func marshalMetrics(b MetricBatch) ([]byte, error) {
 		}
 		return i
 	}
-	points := 0
-	for i, s := range b.Series {
-		ts := &remote.TimeSeries{LabelsRefs: make([]uint32, 0, 2*len(s.Labels)), Samples: make([]*remote.Sample, len(s.Points))}
-		for _, l := range s.Labels {
-			ts.LabelsRefs = append(ts.LabelsRefs, ref(l.Name), ref(l.Value))
-		}
-		block := make([]remote.Sample, len(s.Points))
-		for j, p := range s.Points {
-			block[j].Timestamp, block[j].Value = p.T, p.V
-			ts.Samples[j] = &block[j]
-		}
+	points, labels := 0, 0
+	for _, s := range b.Series {
 		points += len(s.Points)
-		req.Timeseries[i] = ts
+		labels += len(s.Labels)
+	}
+	// One block of each for the whole batch: an allocation for each series would
+	// be most of the work.
+	series, samples, at := make([]remote.TimeSeries, len(b.Series)), make([]remote.Sample, points), make([]*remote.Sample, points)
+	numbers := make([]uint32, 0, 2*labels)
+	for i, s := range b.Series {
+		first := len(numbers)
+		for _, l := range s.Labels {
+			numbers = append(numbers, ref(l.Name), ref(l.Value))
+		}
+		n := len(s.Points)
+		for j, p := range s.Points {
+			samples[j].Timestamp, samples[j].Value = p.T, p.V
+			at[j] = &samples[j]
+		}
+		series[i].LabelsRefs, series[i].Samples = numbers[first:], at[:n:n]
+		samples, at = samples[n:], at[n:]
+		req.Timeseries[i] = &series[i]
 	}
 	if points > MaxBatchSamples {
 		return nil, fmt.Errorf("metric batch holds %d samples, more than %d", points, MaxBatchSamples)
@@ -122,11 +131,19 @@ func unmarshalMetrics(payload []byte, a Attributes, prefix string) (MetricBatch,
 		Source: id.source, Query: id.query, Partition: id.partition, Step: time.UnixMilli(id.start).UTC(), Chunk: id.chunk,
 		Bootstrap: a.Extensions[extBootstrap] == "true", Series: make([]Series, len(req.Timeseries)),
 	}
+	points, labels := 0, 0
+	for _, ts := range req.Timeseries {
+		points += len(ts.Samples)
+		labels += len(ts.LabelsRefs) / 2
+	}
+	allLabels, allPoints := make(Labels, labels), make([]Point, points)
 	for i, ts := range req.Timeseries {
 		if len(ts.LabelsRefs)%2 != 0 {
 			return MetricBatch{}, fmt.Errorf("remote-write 2.0: series %d has an odd number of label references", i)
 		}
-		s := Series{Labels: make(Labels, len(ts.LabelsRefs)/2), Points: make([]Point, len(ts.Samples))}
+		n, m := len(ts.LabelsRefs)/2, len(ts.Samples)
+		s := Series{Labels: allLabels[:n:n], Points: allPoints[:m:m]}
+		allLabels, allPoints = allLabels[n:], allPoints[m:]
 		for j := range s.Labels {
 			n, v := ts.LabelsRefs[2*j], ts.LabelsRefs[2*j+1]
 			if int(n) >= len(req.Symbols) || int(v) >= len(req.Symbols) {

@@ -71,15 +71,21 @@ func overTheBus(b *testing.B) float64 {
 			return nil
 		})
 	}()
-	batches := make([]event.MetricBatch, b.N)
+	batches := make([]event.MetricBatch, 64)
 	for i := range batches {
 		batches[i] = batch(i)
 	}
 	b.ResetTimer()
 	began := cpu()
-	for chunk := range slices.Chunk(batches, 64) {
-		out := make([]event.Outgoing, 0, len(chunk))
-		for _, v := range chunk {
+	for sent := 0; sent < b.N; {
+		out := make([]event.Outgoing, 0, len(batches))
+		for i := range min(len(batches), b.N-sent) {
+			v := batches[i]
+			v.Step = noon.Add(time.Duration(sent) * time.Second)
+			sent++
+			for j := range v.Series {
+				v.Series[j].Points[0].T = v.Step.UnixMilli()
+			}
 			out = append(out, event.MetricsRead.Out(v))
 		}
 		if err := s.Publish(ctx, out...); err != nil {
