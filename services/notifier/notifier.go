@@ -80,6 +80,9 @@ func (s *Service) Run(ctx context.Context) error {
 		s.env.Health.Degraded("channels", "mode is "+string(s.cfg.Mode)+", and no channel is configured")
 	}
 	if err := s.resumeRefusals(ctx, st); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // a clean stop, before it began
+		}
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)

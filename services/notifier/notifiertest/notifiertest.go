@@ -103,7 +103,7 @@ func (s *suite) connect(t testing.TB, m *made, base string) notifier.Channel {
 	}
 	m.replace(t, doc.Content[0], "", base, t.TempDir())
 	ch, err := s.info.New("example.yaml", doc.Content[0], notifier.Env{
-		Log: slog.New(slog.DiscardHandler), HTTP: notifier.NewClient(2 * time.Second), Out: m.out, Now: func() time.Time { return now },
+		Log: slog.New(slog.DiscardHandler), HTTP: notifier.NewClient(10 * time.Second), Out: m.out, Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -450,7 +450,7 @@ func (s *suite) bounded(t *testing.T) {
 			defer cancel()
 			started := time.Now()
 			_, err := m.Send(ctx, Notification(Report(), "opened"), notifier.Thread{})
-			if took := time.Since(started); took > 4*time.Second {
+			if took := time.Since(started); took > 8*time.Second {
 				t.Errorf("came back after %v, want the deadline of 1s", took)
 			}
 			m.keepsSecrets(t, err)

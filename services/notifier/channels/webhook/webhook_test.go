@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,12 +177,13 @@ func TestConfigurationErrorsSayWhatToWrite(t *testing.T) {
 func TestAReceiverThatDropsSeenIdsActsOnce(t *testing.T) {
 	far := notifiertest.NewFar(t)
 	acted := map[string]int{}
-	lose := true
+	var lose atomic.Bool
+	lose.Store(true)
 	far.Answer(func(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("webhook-id"); acted[id] == 0 {
 			acted[id]++
 		}
-		if lose {
+		if lose.Load() {
 			notifiertest.Drop(w, r)
 		}
 	})
@@ -190,7 +192,7 @@ func TestAReceiverThatDropsSeenIdsActsOnce(t *testing.T) {
 	if _, err := ch.Send(t.Context(), n, notifier.Thread{}); err == nil || notifier.IsUnsent(err) {
 		t.Fatalf("got %v, want an error that leaves it open", err)
 	}
-	lose = false
+	lose.Store(false)
 	if _, err := ch.Send(t.Context(), n, notifier.Thread{Pending: "n:9kdq3vz7m2xha:1:test"}); err != nil {
 		t.Fatal(err)
 	}
