@@ -373,6 +373,9 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 		}
 		s.owners = makeOwners(vs[0], vs[1], vs[2])
 	}
+	if len(queries) == 0 && s.probed.IsZero() {
+		s.env.Log.Warn("none of the metrics that the query families read are there, asking again at every step; see oncall doctor --coverage", "source", s.cfg.Name)
+	}
 	if len(queries) != len(s.queries) {
 		var names []string
 		for _, q := range queries {
