@@ -34,6 +34,9 @@ type NATSConfig struct {
 	// Authorization is the authorization block of the servers' configuration, or
 	// "" to let everybody in: users: [{nkey: U…, permissions: {…}}].
 	Authorization string
+	// Accounts is the content of a configuration file that says who may do what,
+	// as pkg/bus/access writes it; it may include others, from its own folder.
+	Accounts string
 	// SyncInterval is how often the servers write to disk: "always" as shipped.
 	// Default: the server's own two minutes, since the machine of a test does
 	// not lose its power.
@@ -86,6 +89,12 @@ func (b *Bed) natsCluster(ctx context.Context, bin string, cfg NATSConfig) (*NAT
 		}
 		if cfg.Authorization != "" {
 			fmt.Fprintf(&t, "authorization {\n%s\n}\n", cfg.Authorization)
+		}
+		if cfg.Accounts != "" {
+			if err := os.WriteFile(filepath.Join(dir, "accounts.conf"), []byte(cfg.Accounts), 0o644); err != nil {
+				return nil, err
+			}
+			t.WriteString("include \"accounts.conf\"\n")
 		}
 		file := filepath.Join(dir, "nats.conf")
 		if err := os.WriteFile(file, []byte(t.String()), 0o644); err != nil {

@@ -298,8 +298,11 @@ func (s *Shop) History(ctx context.Context, since time.Time) (map[string][]strin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	samples := map[string][]string{}
+	sets := map[string]bool{} // ReplicaSets that have been told of
 	for name, p := range s.pods {
 		w := s.work[p.workload]
+		told := sets[p.owner]
+		sets[p.owner] = true
 		h := &pod{workload: p.workload, last: p.last.Add(-time.Duration(float64(time.Second) * p.good / w.rate))}
 		for t := since; t.Before(p.last); t = t.Add(5 * time.Second) {
 			h.advance(w, t)
@@ -310,6 +313,9 @@ func (s *Shop) History(ctx context.Context, since time.Time) (map[string][]strin
 				"kube_pod_owner":        fmt.Sprintf("namespace=%q,pod=%q,owner_kind=\"ReplicaSet\",owner_name=%q", s.Namespace, name, p.owner),
 				"kube_replicaset_owner": fmt.Sprintf("namespace=%q,replicaset=%q,owner_kind=\"Deployment\",owner_name=%q", s.Namespace, p.owner, p.workload),
 			} {
+				if family == "kube_replicaset_owner" && told {
+					continue
+				}
 				samples[family] = append(samples[family], family+"{"+labels+"} 1"+stamp)
 			}
 		}

@@ -48,7 +48,7 @@ func TestALeakOnARealNodeIsOOMKilledAndItsRolloutNamed(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	w := empty(t)
-	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 1, Authorization: w.authorization(t)}))(t)
+	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 1, Accounts: w.keys(t)}))(t)
 	w.cluster = must(w.bed.StartKubernetes(ctx))(t)
 	w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{}))(t)
 	node := must(w.bed.StartNode(ctx, w.cluster, testbed.NodeConfig{Name: "real-0", Loki: w.loki}))(t)

@@ -75,7 +75,7 @@ var stories = []story{
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
 		want: want{
 			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "crash/deployment/web", cause: "v1 -> v2", finding: "exit",
-			rollback: true, evidence: "CrashLoopBackOff", check: "kubectl",
+			rollback: true, evidence: "2 ready", check: "kubectl",
 		},
 	},
 	{
@@ -122,7 +122,7 @@ var stories = []story{
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
 		want: want{
 			priority: []event.Priority{event.P1}, entity: "down/deployment/web", headline: "0/2 ready", cause: "v1 -> v2", rollback: true,
-			evidence: "CrashLoopBackOff", check: "kubectl",
+			evidence: "2 ready", check: "kubectl",
 		},
 	},
 }

@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/bus/access"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/policies"
@@ -49,7 +50,6 @@ type world struct {
 
 	door   testbed.Door
 	secret string
-	seed   string // file
 }
 
 // The namespaces: one for each story, so that stories do not touch, and one in
@@ -107,7 +107,7 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 	ctx := t.Context()
 	w := empty(t)
 	w.door = testbed.Door{Authority: must(w.bed.Authority())(t), User: "oncall", Password: "open sesame"}
-	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 3, Authorization: w.authorization(t)}))(t)
+	w.nats = must(w.bed.StartNATS(ctx, testbed.NATSConfig{Servers: 3, Accounts: w.keys(t)}))(t)
 	w.cluster = must(w.bed.StartKubernetes(ctx))(t)
 	check(t, w.cluster.AddNodes(ctx, 4))
 	w.loki = must(w.bed.StartLoki(ctx, testbed.LokiConfig{Tenants: true, Door: w.door}))(t)
@@ -120,7 +120,7 @@ func start(t *testing.T, namespaces map[string][]string) *world {
 		s := must(w.bed.StartShop(ctx, testbed.ShopConfig{Cluster: w.cluster, Loki: w.loki, Tenant: tenant, Namespace: ns, Workloads: workloads}))(t)
 		w.shops[ns] = s
 		scrapes = append(scrapes, s.Scrape())
-		history = append(history, must(s.History(ctx, since))(t))
+		history = append(history, must(s.History(ctx, since.Add(before-burning)))(t))
 		check(t, s.Remember(ctx, since))
 	}
 	w.prom = must(w.bed.StartPrometheus(ctx, testbed.PrometheusConfig{
@@ -136,8 +136,8 @@ func (w *world) watch(t *testing.T, since *time.Time) {
 	t.Helper()
 	w.secrets(t)
 	check(t, w.cluster.Apply(t.Context(), rights()))
-	w.bus = must(bus.Connect(t.Context(), bus.Config{URL: w.nats.URL, NKey: w.seed, Replicas: len(w.nats.Nodes), MaxPending: 64, ManageStreams: true},
-		bus.Settings{Name: "e2e", Source: "//testbed/e2e"}))(t)
+	check(t, w.connect(t, "streams", "streams").Close())
+	w.bus = w.connect(t, "reader", "oncall")
 	t.Cleanup(func() { _ = w.bus.Close() })
 	if since != nil {
 		w.rewind(t, *since)
@@ -150,6 +150,10 @@ func (w *world) watch(t *testing.T, since *time.Time) {
 // before is how long the shops have been watched when a test begins: what is
 // normal has to be known before something can be odd.
 const before = 32 * time.Minute
+
+// burning is how much of it the metrics are read for. A burn is of an hour: the
+// longer all was well, the longer it takes to see.
+const burning = 6 * time.Minute
 
 // theirRules are what the user's Prometheus alerts on.
 const theirRules = `groups:
@@ -171,9 +175,10 @@ const theirRules = `groups:
 // rewind has the collector read from a time on, as after an outage.
 func (w *world) rewind(t *testing.T, since time.Time) {
 	t.Helper()
-	kv := must(w.bus.KV(t.Context(), bus.BucketCollector))(t)
-	// A burn is of an hour; the longer all was well, the longer it takes to see.
-	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-6*time.Minute).Truncate(15*time.Second))))(t)
+	b := w.connect(t, "collector", "collector")
+	defer func() { _ = b.Close() }()
+	kv := must(b.KV(t.Context(), bus.BucketCollector))(t)
+	must(kv.Put(t.Context(), "prometheus", prometheus.After(since.Add(before-burning).Truncate(15*time.Second))))(t)
 	must(kv.Put(t.Context(), "loki", loki.After(since.Truncate(10*time.Second))))(t)
 }
 
@@ -185,15 +190,33 @@ func (w *world) secrets(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(w.bed.Dir, "password"), []byte(w.door.Password), 0o600))
 }
 
-// authorization lets one key in, and nobody else.
-func (w *world) authorization(t *testing.T) string {
+// keys makes a key for every identity of the bus, and returns what each may do
+// as the servers' configuration: what is shipped, and nobody else.
+func (w *world) keys(t *testing.T) string {
 	t.Helper()
-	kp := must(nkeys.CreateUser())(t)
-	seed := must(kp.Seed())(t)
-	public := must(kp.PublicKey())(t)
-	w.seed = filepath.Join(w.bed.Dir, "bus.nk")
-	check(t, os.WriteFile(w.seed, seed, 0o600))
-	return fmt.Sprintf("users: [{nkey: %s}]", public)
+	var public strings.Builder
+	check(t, os.MkdirAll(filepath.Join(w.bed.Dir, "nats-keys"), 0o700))
+	for _, i := range access.Identities() {
+		kp := must(nkeys.CreateUser())(t)
+		fmt.Fprintf(&public, "%s: %s\n", i.Variable(), must(kp.PublicKey())(t))
+		check(t, os.WriteFile(w.seed(i.Name), must(kp.Seed())(t), 0o600))
+	}
+	check(t, os.WriteFile(filepath.Join(w.bed.Dir, "nats-keys", "keys.conf"), []byte(public.String()), 0o600))
+	return access.Config()
+}
+
+// seed is the file of an identity's private key.
+func (w *world) seed(identity string) string {
+	return filepath.Join(w.bed.Dir, "nats-keys", identity+".nk")
+}
+
+// connect connects as an identity. connection is how its connections are
+// called, on which its rights to answers rest.
+func (w *world) connect(t *testing.T, identity, connection string) *bus.Bus {
+	t.Helper()
+	return must(bus.Connect(t.Context(), bus.Config{
+		URL: w.nats.URL, NKey: w.seed(identity), Replicas: len(w.nats.Nodes), MaxPending: 64, ManageStreams: identity == "streams",
+	}, bus.Settings{Name: connection, Source: "//testbed/e2e"}))(t)
 }
 
 // rights is a role of what the collector says it needs, for its user.
@@ -283,7 +306,7 @@ func (w *world) run(t *testing.T, name string) {
 	cfg := object{
 		"cluster": "testbed", "policies": w.policies(t),
 		"obs":       object{"listen": "127.0.0.1:0"},
-		"bus":       object{"url": w.nats.URL, "nkey": w.seed, "replicas": len(w.nats.Nodes)},
+		"bus":       object{"url": w.nats.URL, "nkey": w.seed(name), "replicas": len(w.nats.Nodes), "manage_streams": false},
 		"collector": sources,
 		"notifier":  object{"mode": "page", "max_per_minute": 600, "channels": channels},
 	}
