@@ -348,6 +348,8 @@ var seldom = map[string]string{
 	"$JS.API.CONSUMER.DELETE.TELEMETRY_":    "after a lost connection",
 	"$JS.API.CONSUMER.DELETE.ANOMALIES":     "after a lost connection",
 	"telemetry.alerts.":                     "no Alertmanager in this test",
+	"KV_notifier.>":                         "what is open is listed when an Alertmanager is told again, or a silence looked at; test/integration/e2e does",
+	"CONSUMER.DELETE.KV_notifier":           "after such a list",
 	"context.":                              "no API server in this test",
 	"dlq.":                                  "only one message is poison, and the detector's",
 	"snapshots":                             "states above 256 KiB",

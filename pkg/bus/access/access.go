@@ -54,6 +54,7 @@ type role struct {
 	reads      []*event.Stream // ordered reading that leaves no trace
 	leads      []string        // leases
 	buckets    []bucket
+	lists      []string // of the buckets, those whose keys are listed
 	requests   []string
 	serves     []string
 	// moves are the streams of which single messages may be fetched, for what
@@ -122,6 +123,7 @@ func roles() []role {
 			consumes:  []durable{{event.Reports, "notifier"}, {event.Notify, "*"}, {event.Advisories, "dead-letters"}},
 			reads:     []*event.Stream{event.Decisions},
 			buckets:   []bucket{{bus.BucketNotifier, []string{">"}}},
+			lists:     []string{bus.BucketNotifier},
 			moves:     []*event.Stream{event.Incidents, event.Reports, event.Notify},
 		},
 		{
@@ -196,6 +198,9 @@ func (r role) identity() Identity {
 	}
 	for _, b := range r.buckets {
 		g.bucket(b.name, b.write...)
+	}
+	for _, name := range r.lists {
+		g.list(name)
 	}
 	for _, s := range r.moves {
 		g.stream(s.Name)
