@@ -63,20 +63,21 @@ func (m *Mux) Sources() []string {
 // Recorded answers from evidence that was gathered before: for replays.
 type Recorded struct {
 	byQuery map[string]event.Evidence
+	byExpr  map[string][]event.Evidence // the same question at other times
 }
 
 // NewRecorded makes a retriever of recorded evidence. Of several answers to
 // one question the one recorded for the asking incident counts, else the last.
 // The same question about another time is answered too, when the exact one is
-// not there: a replay that judges differently than the recorded run asks a
-// little earlier or later.
+// not there, by the answer nearest in time: a replay that judges differently
+// than the recorded run asks a little earlier or later.
 func NewRecorded(recorded []event.Evidence) *Recorded {
-	r := &Recorded{byQuery: map[string]event.Evidence{}}
+	r := &Recorded{byQuery: map[string]event.Evidence{}, byExpr: map[string][]event.Evidence{}}
 	for _, e := range recorded {
-		for _, key := range []string{e.QueryHash, loose(e.Source, e.Query)} {
-			r.byQuery[key] = e
-			r.byQuery[key+"\x00"+e.Incident] = e
-		}
+		r.byQuery[e.QueryHash] = e
+		r.byQuery[e.QueryHash+"\x00"+e.Incident] = e
+		key := loose(e.Source, e.Query)
+		r.byExpr[key] = append(r.byExpr[key], e)
 	}
 	return r
 }
@@ -85,15 +86,20 @@ func loose(source, expr string) string { return source + "\x00" + expr }
 
 // Retrieve answers from the record; what is not in it is a failed answer.
 func (r *Recorded) Retrieve(_ context.Context, q Query) (event.Evidence, error) {
-	for _, key := range []string{q.Hash(), loose(q.Source, q.Expr)} {
-		for _, key := range []string{key + "\x00" + q.Incident, key} {
-			if e, ok := r.byQuery[key]; ok {
-				e.Incident, e.Entity, e.QueryHash, e.Start, e.End = q.Incident, q.Entity, q.Hash(), q.Start.UTC(), q.End.UTC()
-				return e, nil
-			}
+	e, ok := r.byQuery[q.Hash()+"\x00"+q.Incident]
+	if !ok {
+		e, ok = r.byQuery[q.Hash()]
+	}
+	for _, o := range r.byExpr[loose(q.Source, q.Expr)] {
+		if !ok || e.QueryHash != q.Hash() && o.End.Sub(q.End).Abs() < e.End.Sub(q.End).Abs() {
+			e, ok = o, true
 		}
 	}
-	return Failed(q, "not recorded"), nil
+	if !ok {
+		return Failed(q, "not recorded"), nil
+	}
+	e.Incident, e.Entity, e.QueryHash, e.Start, e.End = q.Incident, q.Entity, q.Hash(), q.Start.UTC(), q.End.UTC()
+	return e, nil
 }
 
 var (

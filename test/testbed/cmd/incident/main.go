@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&s.start, "start", 10*time.Minute, "how long the shop runs before the recording begins; it reads all but the first minute of it from history")
 	flags.DurationVar(&s.calm, "calm", 3*time.Minute, "how long all stays well while it records")
 	flags.DurationVar(&s.trouble, "trouble", 7*time.Minute, "how long from the rollout to the rollback")
-	flags.DurationVar(&s.recovery, "recovery", 13*time.Minute, "how long after the rollback")
+	flags.DurationVar(&s.recovery, "recovery", 17*time.Minute, "how long after the rollback")
 	dir := flags.String("dir", "", "folder of data and logs; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
 		return err
