@@ -38,7 +38,7 @@ type want struct {
 	check    string           // part of a command among the next checks
 }
 
-// satisfied says what of it a report lacks; "" when nothing.
+// lacks says what of it a report lacks; "" when nothing.
 func (w want) lacks(r event.Report) string {
 	switch {
 	case len(w.priority) > 0 && !slices.Contains(w.priority, r.Priority):

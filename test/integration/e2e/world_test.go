@@ -52,13 +52,15 @@ type world struct {
 	secret string
 }
 
-// The namespaces: one for each story, so that stories do not touch, and one in
-// which nothing is wrong.
+// calm is the namespace in which nothing is wrong. Each story has one of its
+// own, so that stories do not touch.
 const calm = "calm"
 
-var tenant = "team-a"
+// tenant is whose the logs are.
+const tenant = "team-a"
 
-// keep is a folder that outlives the test, for its logs: ONCALL_E2E_DIR.
+// folder is where a world keeps its data and logs: below ONCALL_E2E_DIR when
+// that is set, which outlives the test.
 func folder(t *testing.T) string {
 	t.Helper()
 	if d := os.Getenv("ONCALL_E2E_DIR"); d != "" {
