@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -176,13 +177,16 @@ func TestConfigurationErrorsSayWhatToWrite(t *testing.T) {
 // The receiver of the documentation: it verifies, and drops what it has seen.
 func TestAReceiverThatDropsSeenIdsActsOnce(t *testing.T) {
 	far := notifiertest.NewFar(t)
+	var mu sync.Mutex // the server answers on goroutines of its own
 	acted := map[string]int{}
 	var lose atomic.Bool
 	lose.Store(true)
 	far.Answer(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		if id := r.Header.Get("webhook-id"); acted[id] == 0 {
 			acted[id]++
 		}
+		mu.Unlock()
 		if lose.Load() {
 			notifiertest.Drop(w, r)
 		}
@@ -196,6 +200,8 @@ func TestAReceiverThatDropsSeenIdsActsOnce(t *testing.T) {
 	if _, err := ch.Send(t.Context(), n, notifier.Thread{Pending: "n:9kdq3vz7m2xha:1:test"}); err != nil {
 		t.Fatal(err)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(far.Requests()) != 2 || len(acted) != 1 || acted["n:9kdq3vz7m2xha:1:test"] != 1 {
 		t.Errorf("got actions %v, want one for two requests", acted)
 	}
