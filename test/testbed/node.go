@@ -193,6 +193,9 @@ func (n *Node) kubelet(ctx context.Context, b *Bed, c *Cluster, bin, dir string)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
+	// The kubelet mounts its folder onto itself and leaves it so; it could not be
+	// removed. Where it did not, there is nothing to unmount.
+	b.OnClose(func() { _ = exec.Command("umount", "-l", root).Run() })
 	file := filepath.Join(dir, "kubelet.json")
 	_, ports, err := b.start(ctx, command{
 		name: "kubelet", ports: 2,
