@@ -149,6 +149,6 @@ spec: {selector: {app: prometheus}, ports: [{name: http-web, port: 9090}]}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	<-done
+	_ = <-done
 	t.Logf("it said:\n%s", log.String())
 }

@@ -79,7 +79,7 @@ func TestScripts(t *testing.T) {
 			},
 			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
 				// The store is made after the lock is taken.
-				for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+				for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { //nolint:forbidigo // between looks at a condition
 					if _, err := os.Stat(filepath.Join(ts.MkAbs(args[0]), "jetstream")); err == nil {
 						return
 					}

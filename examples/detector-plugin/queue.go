@@ -28,8 +28,10 @@ func (c QueueConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "acme_queue", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 2 * time.Minute,
-			Doc: "A queue of Acme's broker that has only grown for a while."},
+		detector.Meta{
+			Name: "acme_queue", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 2 * time.Minute,
+			Doc: "A queue of Acme's broker that has only grown for a while.",
+		},
 		QueueConfig{Rises: 10},
 		func(c QueueConfig, _ detector.Settings) (detector.Detector, error) {
 			return &queue{cfg: c, Series: map[uint64]*depth{}}, nil

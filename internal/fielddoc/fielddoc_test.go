@@ -99,8 +99,10 @@ func TestNodeWritesDurationsShortAndHidesSecrets(t *testing.T) {
 		HTTP    config.BasicAuth  `yaml:"http"`
 		hidden  int
 	}
-	in := inner{Wait: 2 * time.Hour, Headers: map[string]string{"X-Api-Key": "hunter2", "Accept": "text/plain"},
-		HTTP: config.BasicAuth{Username: "me", Password: "hunter2"}, hidden: 1}
+	in := inner{
+		Wait: 2 * time.Hour, Headers: map[string]string{"X-Api-Key": "hunter2", "Accept": "text/plain"},
+		HTTP: config.BasicAuth{Username: "me", Password: "hunter2"}, hidden: 1,
+	}
 	n, err := Node(in)
 	if err != nil {
 		t.Fatal(err)

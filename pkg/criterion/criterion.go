@@ -77,8 +77,10 @@ type Criterion struct {
 
 // Parse reads one file and fills in the defaults.
 func Parse(file string, b []byte) (Criterion, error) {
-	c := Criterion{Source: "prometheus", Quantiles: []float64{0.001, 0.999}, MinChange: 0.2, Window: 6 * time.Hour,
-		Horizon: 4 * time.Hour, For: 5 * time.Minute, Severity: event.Warning}
+	c := Criterion{
+		Source: "prometheus", Quantiles: []float64{0.001, 0.999}, MinChange: 0.2, Window: 6 * time.Hour,
+		Horizon: 4 * time.Hour, For: 5 * time.Minute, Severity: event.Warning,
+	}
 	if err := policy.Decode(file, b, &c); err != nil {
 		return Criterion{}, err
 	}

@@ -11,42 +11,68 @@ import (
 
 // The streams.
 var (
-	Metrics = &Stream{Name: "TELEMETRY_METRICS", Doc: "Samples as the sources gave them.",
-		Subjects: []string{"telemetry.metrics.>"}, MaxAge: 6 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
+	Metrics = &Stream{
+		Name: "TELEMETRY_METRICS", Doc: "Samples as the sources gave them.",
+		Subjects: []string{"telemetry.metrics.>"}, MaxAge: 6 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute,
+	}
 	// Pushed holds what was pushed only until the collector has folded it into
 	// steps, and a while longer for one that was away.
-	Pushed = &Stream{Name: "TELEMETRY_PUSHED", Doc: "Raw samples that were pushed to the collector; it folds them into TELEMETRY_METRICS.",
-		Subjects: []string{"telemetry.pushed.>"}, MaxAge: time.Hour, MaxBytes: 2 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
-	Logs = &Stream{Name: "TELEMETRY_LOGS", Doc: "Redacted log lines.",
-		Subjects: []string{"telemetry.logs.>"}, MaxAge: 2 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute}
+	Pushed = &Stream{
+		Name: "TELEMETRY_PUSHED", Doc: "Raw samples that were pushed to the collector; it folds them into TELEMETRY_METRICS.",
+		Subjects: []string{"telemetry.pushed.>"}, MaxAge: time.Hour, MaxBytes: 2 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute,
+	}
+	Logs = &Stream{
+		Name: "TELEMETRY_LOGS", Doc: "Redacted log lines.",
+		Subjects: []string{"telemetry.logs.>"}, MaxAge: 2 * time.Hour, MaxBytes: 20 * gib, MaxMsg: 512 * kib, Dedupe: 5 * time.Minute,
+	}
 	// KubeEvents remembers ids for longer than the API server keeps events (1 h),
 	// so that a relist gives no duplicates.
-	KubeEvents = &Stream{Name: "TELEMETRY_EVENTS", Doc: "Kubernetes events, changes, topology and alerts.",
+	KubeEvents = &Stream{
+		Name: "TELEMETRY_EVENTS", Doc: "Kubernetes events, changes, topology and alerts.",
 		Subjects: []string{"telemetry.events.>", "telemetry.changes.>", "telemetry.topology.>", "telemetry.alerts.>"},
-		MaxAge:   72 * time.Hour, MaxBytes: 2 * gib, Dedupe: 75 * time.Minute, Compress: true}
-	Anomalies = &Stream{Name: "ANOMALIES", Doc: "What detectors found, and what the correlator must know beside it, in one order.",
-		Subjects: []string{"anomalies.>", "context.>", "watermarks.>"}, MaxAge: 30 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true}
-	Incidents = &Stream{Name: "INCIDENTS", Doc: "Every revision of every incident.",
-		Subjects: []string{"incidents.>"}, MaxAge: 400 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true}
-	Decisions = &Stream{Name: "DECISIONS", Doc: "What was sent, held or silenced, and by which rule.",
-		Subjects: []string{"decisions.>"}, MaxAge: 400 * day, MaxBytes: 2 * gib, Dedupe: time.Hour, Compress: true, Direct: true}
-	Reports = &Stream{Name: "REPORTS", Doc: "Reports and their delivery.",
-		Subjects: []string{"reports.>"}, MaxAge: 400 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true}
-	Evidences = &Stream{Name: "EVIDENCE", Doc: "Answers to look-ups; a replay reads them instead of asking again.",
-		Subjects: []string{"evidence.>"}, MaxAge: 90 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true}
-	Audits = &Stream{Name: "AUDIT", Doc: "Every call to a source.",
-		Subjects: []string{"audit.>"}, MaxAge: 90 * day, MaxBytes: 2 * gib, Dedupe: time.Hour, Compress: true}
-	Notify = &Stream{Name: "NOTIFY", Doc: "Work queue of deliveries, one consumer a channel.",
-		Subjects: []string{"notify.>"}, MaxAge: day, MaxBytes: gib, Dedupe: day, WorkQueue: true, Compress: true}
-	DeadLetters = &Stream{Name: "DLQ", Doc: "Messages that could not be processed, with the reason.",
-		Subjects: []string{"dlq.>"}, MaxAge: 14 * day, MaxBytes: gib, Dedupe: time.Hour, Compress: true}
+		MaxAge:   72 * time.Hour, MaxBytes: 2 * gib, Dedupe: 75 * time.Minute, Compress: true,
+	}
+	Anomalies = &Stream{
+		Name: "ANOMALIES", Doc: "What detectors found, and what the correlator must know beside it, in one order.",
+		Subjects: []string{"anomalies.>", "context.>", "watermarks.>"}, MaxAge: 30 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true,
+	}
+	Incidents = &Stream{
+		Name: "INCIDENTS", Doc: "Every revision of every incident.",
+		Subjects: []string{"incidents.>"}, MaxAge: 400 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true,
+	}
+	Decisions = &Stream{
+		Name: "DECISIONS", Doc: "What was sent, held or silenced, and by which rule.",
+		Subjects: []string{"decisions.>"}, MaxAge: 400 * day, MaxBytes: 2 * gib, Dedupe: time.Hour, Compress: true, Direct: true,
+	}
+	Reports = &Stream{
+		Name: "REPORTS", Doc: "Reports and their delivery.",
+		Subjects: []string{"reports.>"}, MaxAge: 400 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true,
+	}
+	Evidences = &Stream{
+		Name: "EVIDENCE", Doc: "Answers to look-ups; a replay reads them instead of asking again.",
+		Subjects: []string{"evidence.>"}, MaxAge: 90 * day, MaxBytes: 10 * gib, Dedupe: time.Hour, Compress: true, Direct: true,
+	}
+	Audits = &Stream{
+		Name: "AUDIT", Doc: "Every call to a source.",
+		Subjects: []string{"audit.>"}, MaxAge: 90 * day, MaxBytes: 2 * gib, Dedupe: time.Hour, Compress: true,
+	}
+	Notify = &Stream{
+		Name: "NOTIFY", Doc: "Work queue of deliveries, one consumer a channel.",
+		Subjects: []string{"notify.>"}, MaxAge: day, MaxBytes: gib, Dedupe: day, WorkQueue: true, Compress: true,
+	}
+	DeadLetters = &Stream{
+		Name: "DLQ", Doc: "Messages that could not be processed, with the reason.",
+		Subjects: []string{"dlq.>"}, MaxAge: 14 * day, MaxBytes: gib, Dedupe: time.Hour, Compress: true,
+	}
 	// Advisories holds the server's own notices; they are not CloudEvents.
-	Advisories = &Stream{Name: "ADVISORIES", Doc: "Notices of the NATS server about deliveries that were given up.",
+	Advisories = &Stream{
+		Name: "ADVISORIES", Doc: "Notices of the NATS server about deliveries that were given up.",
 		Subjects: []string{
 			"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
 			"$JS.EVENT.ADVISORY.STREAM.QUORUM_LOST.>", "$JS.EVENT.ADVISORY.API.LIMIT_REACHED",
 		},
-		MaxAge: 7 * day, MaxBytes: 256 * mib, Dedupe: 2 * time.Minute, Compress: true}
+		MaxAge: 7 * day, MaxBytes: 256 * mib, Dedupe: 2 * time.Minute, Compress: true,
+	}
 )
 
 // Telemetry, from the collector.

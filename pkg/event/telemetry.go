@@ -145,7 +145,7 @@ type KubeSource struct {
 }
 
 // EventSeries counts repeats, in the events.k8s.io way.
-type EventSeries struct {
+type EventSeries struct { //nolint:revive // the name that Kubernetes has for it
 	Count            int       `json:"count"`
 	LastObservedTime time.Time `json:"lastObservedTime"`
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/httpstream"
-	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
+	"k8s.io/apimachinery/pkg/util/httpstream"      //nolint:staticcheck // what client-go itself still speaks and returns
+	"k8s.io/apimachinery/pkg/util/httpstream/spdy" //nolint:staticcheck // what client-go itself still speaks and returns
 	"k8s.io/client-go/rest"
 )
 

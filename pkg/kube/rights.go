@@ -39,11 +39,19 @@ func (r Right) String() string {
 // watched are the resources that the collector lists and watches; those that
 // its look-ups list are among them.
 var watched = []Right{
-	{Resource: "configmaps"}, {Resource: "events"}, {Resource: "nodes"}, {Resource: "pods"}, {Resource: "services"},
-	{Group: "apps", Resource: "controllerrevisions"}, {Group: "apps", Resource: "daemonsets"}, {Group: "apps", Resource: "deployments"},
-	{Group: "apps", Resource: "replicasets"}, {Group: "apps", Resource: "statefulsets"},
+	{Resource: "configmaps"},
+	{Resource: "events"},
+	{Resource: "nodes"},
+	{Resource: "pods"},
+	{Resource: "services"},
+	{Group: "apps", Resource: "controllerrevisions"},
+	{Group: "apps", Resource: "daemonsets"},
+	{Group: "apps", Resource: "deployments"},
+	{Group: "apps", Resource: "replicasets"},
+	{Group: "apps", Resource: "statefulsets"},
 	{Group: "autoscaling", Resource: "horizontalpodautoscalers"},
-	{Group: "batch", Resource: "cronjobs"}, {Group: "batch", Resource: "jobs"},
+	{Group: "batch", Resource: "cronjobs"},
+	{Group: "batch", Resource: "jobs"},
 }
 
 // Needed are the rights that the collector uses, nothing more: to list and

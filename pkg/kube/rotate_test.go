@@ -49,7 +49,7 @@ func TestATokenThatWasReplacedIsReadAgainWithinAMinute(t *testing.T) {
 		if _, err := c.Version(t.Context()); !Forbidden(err) {
 			t.Fatalf("with a token that has expired: %v, want that it is refused", err)
 		}
-		time.Sleep(time.Minute) // of the bubble's clock
+		time.Sleep(time.Minute) //nolint:forbidigo // of the bubble's clock
 		if _, err := c.Version(t.Context()); err != nil {
 			t.Errorf("a minute later: %v", err)
 		}

@@ -27,8 +27,10 @@ var wordByte = func() (t [256]bool) {
 const maxTokens = 128
 
 // cues announce a name that may be anything.
-var cues = map[string]bool{"user": true, "for": true, "from": true, "by": true, "to": true, "host": true, "node": true, "pod": true,
-	"service": true, "namespace": true, "container": true, "on": true, "name": true, "called": true, "named": true, "id": true, "key": true}
+var cues = map[string]bool{
+	"user": true, "for": true, "from": true, "by": true, "to": true, "host": true, "node": true, "pod": true,
+	"service": true, "namespace": true, "container": true, "on": true, "name": true, "called": true, "named": true, "id": true, "key": true,
+}
 
 // tokenize appends the tokens of a line to buf, with neighbouring values
 // collapsed to one.

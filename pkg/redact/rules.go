@@ -38,24 +38,32 @@ var builtin = []rule{
 	{name: "sas", words: []string{"sig="}, re: regexp.MustCompile(`(?i)[?&]sig=([A-Za-z0-9%/+=_-]{20,})`), group: 1},
 
 	// Structure: the value of a header of credentials.
-	{name: "secret", words: []string{"authorization", "x-api-key", "x-auth-token", "apikey", "api-key", "x-vault-token", "private-token", "x-amz-security-token"},
+	{
+		name: "secret", words: []string{"authorization", "x-api-key", "x-auth-token", "apikey", "api-key", "x-vault-token", "private-token", "x-amz-security-token"},
 		re:    regexp.MustCompile(`(?i)(?:authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-amz-security-token|api-?key)\\?["']?\s*[:=]\s*\[?\\?["']?(?:(?:bearer|basic|token|digest|negotiate|apikey)\s+)?([^\s"'\\,;\]}<]{6,})`),
-		group: 1, keep: harmless},
+		group: 1, keep: harmless,
+	},
 	{name: "secret", words: []string{"bearer ", "basic "}, re: regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{16,})`), group: 1, keep: func(s string) bool { return !mixed(s) }},
 	{name: "cookie", words: []string{"cookie"}, re: regexp.MustCompile(`(?i)\b(?:set-)?cookie\\?["']?\s*[:=]\s*\[?\\?["']?([^\s"'\\\]][^"'\\\]\r\n]{5,})`), group: 1, keep: harmless},
 	// The user part of a URL and of a DSN.
 	{name: "secret", words: []string{"://"}, re: regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:"'<>]*:([^\s@/"'<>]{1,}(?:/[^\s@/"'<>]+)*)@`), group: 1},
 	{name: "secret", words: []string{"@tcp(", "@unix("}, re: regexp.MustCompile(`\b[\w.-]+:([^\s@:/"']+)@(?:tcp|unix)\(`), group: 1},
 	// A sensitive key and its value, in logfmt, JSON, YAML, queries and prose.
-	{name: "secret", words: sensitiveWords,
+	{
+		name: "secret", words: sensitiveWords,
 		re:    regexp.MustCompile(`(?i)["'\\]*\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*\\?["']([^"'\\]{3,})\\?["']`),
-		group: 1, keep: harmless},
-	{name: "secret", words: sensitiveWords,
+		group: 1, keep: harmless,
+	},
+	{
+		name: "secret", words: sensitiveWords,
 		re:    regexp.MustCompile(`(?i)\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*([^\s"'\\,;&|<>(){}\[\]]{3,})`),
-		group: 1, keep: harmless},
-	{name: "secret", words: []string{"--password", "--token", "--secret", "-passwd", "--api-key"},
+		group: 1, keep: harmless,
+	},
+	{
+		name: "secret", words: []string{"--password", "--token", "--secret", "-passwd", "--api-key"},
 		re:    regexp.MustCompile(`(?i)--?(?:password|passwd|token|secret|api-key|client-secret)\s+([^\s"'-][^\s"']{2,})`),
-		group: 1, keep: harmless},
+		group: 1, keep: harmless,
+	},
 
 	// Personal data.
 	{name: "email", words: []string{"@"}, re: regexp.MustCompile(`\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+(?:com|org|net|edu|gov|mil|info|biz|io|dev|app|ai|co|me|eu|[a-z]{2})\b`), keep: systemAddress},

@@ -31,8 +31,10 @@ func TestTheShippedRulesCompile(t *testing.T) {
 }
 
 func pod(name string, status map[string]any) any {
-	return map[string]any{"metadata": map[string]any{"name": name}, "spec": map[string]any{"containers": []any{map[string]any{"name": "c", "resources": map[string]any{"limits": map[string]any{"memory": "256Mi"}}}}},
-		"status": map[string]any{"containerStatuses": []any{status}}}
+	return map[string]any{
+		"metadata": map[string]any{"name": name}, "spec": map[string]any{"containers": []any{map[string]any{"name": "c", "resources": map[string]any{"limits": map[string]any{"memory": "256Mi"}}}}},
+		"status": map[string]any{"containerStatuses": []any{status}},
+	}
 }
 
 func lookup(items ...any) event.Evidence {

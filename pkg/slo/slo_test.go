@@ -32,8 +32,10 @@ func TestTheFirstObjectiveThatMatchesCounts(t *testing.T) {
 
 func TestErrorsNameLineFieldAndFix(t *testing.T) {
 	_, err := Parse("policies/slo.yaml", []byte("objectives:\n  - name: a\n    target: 99.9\n  - name: a\n    target: 0.9\n    errors: x\nwindows:\n  - {burn: 0, long: 1h, short: 2h, severity: page}\n"))
-	for _, want := range []string{"policies/slo.yaml:3: objectives[0].target: 99.9 is not between 0 and 1; write 0.999", "objectives[1].name: a is used twice",
-		"has one of errors and total only", "windows[0].burn", "windows[0].severity: page is not info, warning or critical"} {
+	for _, want := range []string{
+		"policies/slo.yaml:3: objectives[0].target: 99.9 is not between 0 and 1; write 0.999", "objectives[1].name: a is used twice",
+		"has one of errors and total only", "windows[0].burn", "windows[0].severity: page is not info, warning or critical",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}

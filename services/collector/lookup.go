@@ -34,7 +34,7 @@ const (
 func (l *lookups) serve(ctx context.Context) error {
 	err := l.env.Bus.Serve(ctx, event.QuerySubject, "collector", l.answer)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // stopped, which is no error
 	}
 	return err
 }

@@ -44,8 +44,11 @@ func (p *Policy) Validate() error {
 		v           time.Duration
 		least, most time.Duration
 	}{
-		{"quiet", p.Quiet, 10 * time.Second, time.Hour}, {"silence", p.Silence, 6 * time.Minute, 24 * time.Hour},
-		{"lookback", p.Lookback, 0, 24 * time.Hour}, {"change_lookback", p.ChangeLookback, 0, 24 * time.Hour}, {"reopen", p.Reopen, 0, 24 * time.Hour},
+		{"quiet", p.Quiet, 10 * time.Second, time.Hour},
+		{"silence", p.Silence, 6 * time.Minute, 24 * time.Hour},
+		{"lookback", p.Lookback, 0, 24 * time.Hour},
+		{"change_lookback", p.ChangeLookback, 0, 24 * time.Hour},
+		{"reopen", p.Reopen, 0, 24 * time.Hour},
 	} {
 		if f.v < f.least || f.v > f.most {
 			errs = append(errs, &policy.FieldError{Path: f.path, Value: f.v, Problem: fmt.Sprintf("is not between %v and %v", f.least, f.most)})

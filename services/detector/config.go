@@ -58,15 +58,19 @@ func (c *Config) Validate() error {
 	}
 	for i, name := range c.Disabled {
 		if _, ok := Builtin.Lookup(name); !ok {
-			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("disabled[%d]", i), Value: name,
-				Problem: "is not a detector", Fix: "write one of " + Builtin.Names()})
+			errs = append(errs, &policy.FieldError{
+				Path: fmt.Sprintf("disabled[%d]", i), Value: name,
+				Problem: "is not a detector", Fix: "write one of " + Builtin.Names(),
+			})
 		}
 	}
 	for _, name := range sortedKeys(c.sections) {
 		info, ok := Builtin.Lookup(name)
 		if !ok {
-			errs = append(errs, &policy.FieldError{Path: name, Problem: "is neither a setting nor a detector",
-				Fix: "write one of " + Builtin.Names() + ", or max_series, disabled"})
+			errs = append(errs, &policy.FieldError{
+				Path: name, Problem: "is neither a setting nor a detector",
+				Fix: "write one of " + Builtin.Names() + ", or max_series, disabled",
+			})
 			continue
 		}
 		if _, err := info.Check("", c.sections[name]); err != nil {

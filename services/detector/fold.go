@@ -68,8 +68,10 @@ func newMetricFold(b *bank, limit int) (*metricFold, error) {
 	if len(b.slots) > 64 {
 		return nil, fmt.Errorf("detector: %d detectors of metrics, more than 64", len(b.slots))
 	}
-	f := &metricFold{bank: b, limit: limit, series: map[uint64]*seriesState{}, perSpace: map[string]int{}, overflow: map[string]int{},
-		views: make([][]event.Series, len(b.slots))}
+	f := &metricFold{
+		bank: b, limit: limit, series: map[uint64]*seriesState{}, perSpace: map[string]int{}, overflow: map[string]int{},
+		views: make([][]event.Series, len(b.slots)),
+	}
 	f.reselect()
 	return f, nil
 }

@@ -257,8 +257,10 @@ func TestLifecycle(t *testing.T) {
 		}
 		got = append(got, fmt.Sprintf("%s %s %s %s", a.WindowEnd.Sub(detectortest.Start), what, a.Severity, a.Class))
 	}
-	want := []string{"3h25m0s detected critical symptom", "3h30m0s detected critical symptom", "3h35m0s detected critical symptom",
-		"3h40m0s detected critical symptom", "3h45m0s ended 3h45m0s critical symptom"}
+	want := []string{
+		"3h25m0s detected critical symptom", "3h30m0s detected critical symptom", "3h35m0s detected critical symptom",
+		"3h40m0s detected critical symptom", "3h45m0s ended 3h45m0s critical symptom",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -287,9 +289,11 @@ func FuzzFoldState(f *testing.F) {
 func BenchmarkMetricFold(b *testing.B) {
 	// 2,000 series of ten signals, each with the detectors that its query asks
 	// for, a step of 30 s; the time includes building the windows, not decoding.
-	asked := map[string]string{"request_rate": "seasonal,level_shift", "error_ratio": "burn_rate,spike,level_shift", "latency_p99": "seasonal,level_shift,spike",
+	asked := map[string]string{
+		"request_rate": "seasonal,level_shift", "error_ratio": "burn_rate,spike,level_shift", "latency_p99": "seasonal,level_shift,spike",
 		"cpu_usage": "seasonal,level_shift", "memory_limit_ratio": "forecast", "restarts": "spike", "replicas_ready": "availability", "replicas_desired": "availability",
-		"cpu_throttling_ratio": "level_shift", "memory_usage": "seasonal,level_shift"}
+		"cpu_throttling_ratio": "level_shift", "memory_usage": "seasonal,level_shift",
+	}
 	for _, all := range []bool{false, true} {
 		name := "as_asked"
 		if all {

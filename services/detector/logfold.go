@@ -137,8 +137,10 @@ func (f *logFold) UnmarshalBinary(data []byte) error {
 		f.learned = append(f.learned, r.Fixed())
 	}
 	for range r.Len() {
-		b := event.LogBatch{Source: r.String(), Query: r.String(), Partition: int(r.Uint()), Namespace: r.String(),
-			Start: r.Time(), End: r.Time(), Chunk: int(r.Uint()), SampledRate: int(r.Uint())}
+		b := event.LogBatch{
+			Source: r.String(), Query: r.String(), Partition: int(r.Uint()), Namespace: r.String(),
+			Start: r.Time(), End: r.Time(), Chunk: int(r.Uint()), SampledRate: int(r.Uint()),
+		}
 		for range r.Len() {
 			s := event.LogStream{ID: r.Fixed()}
 			for range r.Len() {

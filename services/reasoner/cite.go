@@ -87,7 +87,7 @@ func changed(c event.Change) event.Evidence {
 	return e
 }
 
-// cite numbers a piece of evidence in the report: E1, E2 …
+// cite numbers a piece of evidence in the report: E1, E2 and so on.
 func (d *draft) cite(e event.Evidence) string {
 	for _, o := range d.report.Evidence {
 		if o.QueryHash == e.QueryHash && o.Digest == e.Digest {

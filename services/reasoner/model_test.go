@@ -350,8 +350,10 @@ func TestClaimsAreDroppedUnlessTheyCiteWhatShowsThem(t *testing.T) {
 		"no entity":                        {[]any{claimOf(true6, "", "E2")}, []string{"unknown_entity"}},
 		"too long":                         {[]any{claimOf(strings.Repeat("the container fails ", 30), checkout, "E2")}, []string{"too_long"}},
 		"what a rule says":                 {[]any{claimOf("6 of 6 pods OOMKilled.", checkout, "E2")}, []string{"repeated"}},
-		"the fourth": {[]any{claimOf("18 restarts", checkout, "E2"), claimOf("The limit is 256Mi", checkout, "E2"), claimOf("exit code 137", checkout, "E2"), claimOf("0/6 ready", checkout, "E2")},
-			[]string{"too_many"}},
+		"the fourth": {
+			[]any{claimOf("18 restarts", checkout, "E2"), claimOf("The limit is 256Mi", checkout, "E2"), claimOf("exit code 137", checkout, "E2"), claimOf("0/6 ready", checkout, "E2")},
+			[]string{"too_many"},
+		},
 		"the false of two": {[]any{claimOf("18 restarts", checkout, "E2"), claimOf("19 restarts", checkout, "E2")}, []string{"number"}},
 	} {
 		t.Run(name, func(t *testing.T) {

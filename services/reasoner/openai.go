@@ -131,7 +131,7 @@ func (m *openAI) request(p Prompt, way int32) openai.ChatCompletionRequest {
 	if reasons(m.cfg.Name) {
 		r.MaxCompletionTokens = p.MaxTokens // they take no temperature
 	} else {
-		r.MaxTokens = p.MaxTokens
+		r.MaxTokens = p.MaxTokens //nolint:staticcheck // most servers that speak this protocol know no other name
 		// Zero is left out of the request, and would mean the server's default.
 		r.Temperature = math.SmallestNonzeroFloat32
 	}

@@ -23,15 +23,18 @@ func TestTheQueryBehindAnAnomalyIsOneThatPrometheusUnderstands(t *testing.T) {
 		want           string
 	}{
 		"pods are those of the workload": {
-			"http_requests_total", "request_rate", event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"},
+			"http_requests_total", "request_rate",
+			event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"},
 			`sum by (namespace, pod) (rate(http_requests_total{namespace="shop",pod=~"web-.*"}[5m]))`,
 		},
 		"a mesh has its own names": {
-			"istio", "request_rate", event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"},
+			"istio", "request_rate",
+			event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"},
 			`sum by (destination_workload_namespace, destination_workload) (rate(istio_requests_total{reporter=~"destination|waypoint", destination_workload_namespace="shop",destination_workload="web"}[5m]))`,
 		},
 		"a node has no namespace": {
-			"kube_state_metrics", "node_ready", event.Entity{Kind: "Node", Name: "n1"},
+			"kube_state_metrics", "node_ready",
+			event.Entity{Kind: "Node", Name: "n1"},
 			`max by (node) (kube_node_status_condition{condition="Ready",status="true", node="n1"})`,
 		},
 		"a signal that is in no family stays as it is": {"mine", "odd", event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, "odd{}"},

@@ -69,7 +69,7 @@ func lookups(t *testing.T, b *bus.Bus, from evidence.Retriever) {
 			return from.Retrieve(ctx, q)
 		})
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() { cancel(); _ = <-done })
 }
 
 func published(t *testing.T, b *bus.Bus) []event.Report {

@@ -2,6 +2,7 @@ package benchmark
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -92,7 +93,7 @@ func overTheBus(b *testing.B) float64 {
 			b.Fatal(err)
 		}
 	}
-	if err := <-done; err != errAll {
+	if err := <-done; !errors.Is(err, errAll) {
 		b.Fatal(err)
 	}
 	return rate(b, cpu()-began)

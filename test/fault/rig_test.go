@@ -353,7 +353,7 @@ func (r *rig) same(want *outcome, repeats int) {
 	r.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) && !(r.quiet() && r.digest() == want.digest) {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // between looks at a condition
 	}
 	r.stopAll()
 	if got := r.digest(); got != want.digest {

@@ -131,7 +131,7 @@ func TestEveryMessageOfAFullRunIsValidAndEveryKindIsSeen(t *testing.T) {
 	}
 	deadline := time.Now().Add(2 * time.Minute)
 	for len(missing()) > 0 && time.Now().Before(deadline) {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // between looks at a condition
 	}
 	r.stopAll()
 	for _, typ := range missing() {

@@ -242,7 +242,7 @@ func (c *Cluster) controllers(ctx context.Context, bin map[string]string) error 
 	return nil
 }
 
-// AddNodes adds simulated nodes of 8 CPUs and 32 GiB: node-0, node-1, …
+// AddNodes adds simulated nodes of 8 CPUs and 32 GiB: node-0, node-1 and so on.
 func (c *Cluster) AddNodes(ctx context.Context, n int) error {
 	var t strings.Builder
 	for i := range n {

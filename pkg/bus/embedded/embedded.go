@@ -139,12 +139,15 @@ var _ server.Logger = logger{}
 func (l logger) Noticef(format string, v ...any) {
 	l.log.Debug("nats", "message", fmt.Sprintf(format, v...))
 }
+
 func (l logger) Warnf(format string, v ...any) {
 	l.log.Warn("nats", "message", fmt.Sprintf(format, v...))
 }
+
 func (l logger) Errorf(format string, v ...any) {
 	l.log.Error("nats", "message", fmt.Sprintf(format, v...))
 }
+
 func (l logger) Fatalf(format string, v ...any) {
 	l.log.Error("nats", "message", fmt.Sprintf(format, v...))
 }

@@ -42,10 +42,12 @@ func New(cfg Config, env collector.Env, names *entities.Map) (*Source, error) {
 		cfg: cfg, env: env, names: names,
 		left: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oncall_collector_alerts_left_out_total", Help: "Alerts that were not taken, because more fire than are followed or a webhook was truncated.",
-			ConstLabels: prometheus.Labels{"source": cfg.Name}}),
+			ConstLabels: prometheus.Labels{"source": cfg.Name},
+		}),
 		watchdog: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "oncall_collector_watchdog_timestamp_seconds", Help: "When the Watchdog alert, which always fires, was seen last; 0 for never.",
-			ConstLabels: prometheus.Labels{"source": cfg.Name}}),
+			ConstLabels: prometheus.Labels{"source": cfg.Name},
+		}),
 	}
 	for _, one := range cfg.replicas() {
 		up, err := upstream.New(one, upstream.Settings{Service: "collector", Source: "alertmanager", Audit: env.Audit, Now: env.Now})

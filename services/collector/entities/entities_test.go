@@ -31,30 +31,42 @@ func TestObjectIsWhatAnAlertIsAbout(t *testing.T) {
 		want   event.Entity
 	}{
 		"a deployment, not the pod of kube-state-metrics": {
-			map[string]string{"namespace": "shop", "deployment": "checkout", "pod": "kps-kube-state-metrics-7d4b9c6f5-x2x8q", "job": "kube-state-metrics", "instance": "10.0.0.9:8080"}, in("Deployment", "checkout")},
+			map[string]string{"namespace": "shop", "deployment": "checkout", "pod": "kps-kube-state-metrics-7d4b9c6f5-x2x8q", "job": "kube-state-metrics", "instance": "10.0.0.9:8080"}, in("Deployment", "checkout"),
+		},
 		"a pod": {
-			map[string]string{"namespace": "shop", "pod": "checkout-7d4b9c6f5-x2x8q", "container": "app", "job": "kube-state-metrics", "service": "kps-kube-state-metrics"}, in("Pod", "checkout-7d4b9c6f5-x2x8q")},
+			map[string]string{"namespace": "shop", "pod": "checkout-7d4b9c6f5-x2x8q", "container": "app", "job": "kube-state-metrics", "service": "kps-kube-state-metrics"}, in("Pod", "checkout-7d4b9c6f5-x2x8q"),
+		},
 		"a pod before the node it runs on": {
-			map[string]string{"namespace": "shop", "pod": "checkout-0", "node": "n1"}, in("Pod", "checkout-0")},
+			map[string]string{"namespace": "shop", "pod": "checkout-0", "node": "n1"}, in("Pod", "checkout-0"),
+		},
 		"kube-state-metrics itself": {
-			map[string]string{"namespace": "shop", "pod": "kps-kube-state-metrics-7d4b9c6f5-x2x8q", "container": "kube-state-metrics"}, in("Pod", "kps-kube-state-metrics-7d4b9c6f5-x2x8q")},
+			map[string]string{"namespace": "shop", "pod": "kps-kube-state-metrics-7d4b9c6f5-x2x8q", "container": "kube-state-metrics"}, in("Pod", "kps-kube-state-metrics-7d4b9c6f5-x2x8q"),
+		},
 		"a node, by kube-state-metrics": {
-			map[string]string{"namespace": "monitoring", "node": "n1", "pod": "kps-kube-state-metrics-0", "job": "kube-state-metrics"}, event.Entity{Kind: "Node", Name: "n1"}},
+			map[string]string{"namespace": "monitoring", "node": "n1", "pod": "kps-kube-state-metrics-0", "job": "kube-state-metrics"}, event.Entity{Kind: "Node", Name: "n1"},
+		},
 		"a node, by node-exporter's instance": {
-			map[string]string{"namespace": "monitoring", "instance": "n1:9100", "pod": "kps-node-exporter-x2x8q", "job": "node-exporter", "mountpoint": "/"}, event.Entity{Kind: "Node", Name: "n1"}},
+			map[string]string{"namespace": "monitoring", "instance": "n1:9100", "pod": "kps-node-exporter-x2x8q", "job": "node-exporter", "mountpoint": "/"}, event.Entity{Kind: "Node", Name: "n1"},
+		},
 		"a claim": {
-			map[string]string{"namespace": "shop", "persistentvolumeclaim": "pg-0", "node": "n1", "job": "kubelet"}, in("PersistentVolumeClaim", "pg-0")},
+			map[string]string{"namespace": "shop", "persistentvolumeclaim": "pg-0", "node": "n1", "job": "kubelet"}, in("PersistentVolumeClaim", "pg-0"),
+		},
 		"a job": {
-			map[string]string{"namespace": "shop", "job_name": "report-28903321", "job": "kube-state-metrics"}, in("Job", "report-28903321")},
+			map[string]string{"namespace": "shop", "job_name": "report-28903321", "job": "kube-state-metrics"}, in("Job", "report-28903321"),
+		},
 		"a quota": {
-			map[string]string{"namespace": "shop", "resourcequota": "compute", "resource": "cpu"}, in("ResourceQuota", "compute")},
+			map[string]string{"namespace": "shop", "resourcequota": "compute", "resource": "cpu"}, in("ResourceQuota", "compute"),
+		},
 		"a target that is down": {
-			map[string]string{"namespace": "shop", "job": "checkout", "service": "checkout"}, in("Workload", "checkout")},
+			map[string]string{"namespace": "shop", "job": "checkout", "service": "checkout"}, in("Workload", "checkout"),
+		},
 		"a mesh's workload": {
-			map[string]string{"destination_workload_namespace": "shop", "destination_workload": "checkout"}, in("Workload", "checkout")},
+			map[string]string{"destination_workload_namespace": "shop", "destination_workload": "checkout"}, in("Workload", "checkout"),
+		},
 		"a namespace": {map[string]string{"namespace": "shop"}, event.Entity{Kind: "Namespace", Name: "shop"}},
 		"the label the metric had wins over the scraper's": {
-			map[string]string{"namespace": "monitoring", "exported_namespace": "shop", "exported_pod": "db-0", "pod": "pg-exporter-0"}, in("Pod", "db-0")},
+			map[string]string{"namespace": "monitoring", "exported_namespace": "shop", "exported_pod": "db-0", "pod": "pg-exporter-0"}, in("Pod", "db-0"),
+		},
 		"nothing of Kubernetes": {map[string]string{"alertname": "SiteDown", "instance": "https://shop.example", "job": "blackbox"}, event.Entity{}},
 	} {
 		t.Run(name, func(t *testing.T) {

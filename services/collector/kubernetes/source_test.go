@@ -135,8 +135,10 @@ func shop(s *apiServer) {
 	s.put("pods", podOf("checkout-bbbb-x2x8q", "checkout-bbbb", "ReplicaSet", "node-1", now.Add(-10*time.Minute)))
 	s.put("services", object{"metadata": metaOf("checkout", now), "spec": object{"selector": object{"app": "checkout"}}})
 	s.put("configmaps", object{"metadata": metaOf("checkout-config", now), "data": object{"mode": "hunter2"}})
-	s.put("nodes", object{"metadata": object{"name": "node-1", "creationTimestamp": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)},
-		"status": object{"conditions": []any{object{"type": "Ready", "status": "True", "lastTransitionTime": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}}}})
+	s.put("nodes", object{
+		"metadata": object{"name": "node-1", "creationTimestamp": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)},
+		"status":   object{"conditions": []any{object{"type": "Ready", "status": "True", "lastTransitionTime": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}}},
+	})
 	s.put("events", kubeEvent("ev-old", "checkout-bbbb-x2x8q", "Ancient", now.Add(-3*time.Hour)))
 	s.put("events", kubeEvent("ev-1", "checkout-bbbb-x2x8q", "BackOff", now.Add(-time.Minute)))
 }
@@ -230,8 +232,10 @@ func TestARestartRepeatsNothingAndTellsWhatChangedMeanwhile(t *testing.T) {
 	s.put("deployments", deployment("checkout", 4, 1, 4, now.Add(-48*time.Hour)))
 	s.put("replicasets", replicaSet("checkout-cccc", "checkout", 3, now, "reg/checkout:v413", "256Mi"))
 	s.put("configmaps", object{"metadata": metaOf("checkout-config", now), "data": object{"mode": "other"}})
-	s.put("nodes", object{"metadata": object{"name": "node-1", "creationTimestamp": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}, "spec": object{"unschedulable": true},
-		"status": object{"conditions": []any{object{"type": "Ready", "status": "False", "reason": "KubeletStopped", "lastTransitionTime": now.UTC().Format(time.RFC3339)}}}})
+	s.put("nodes", object{
+		"metadata": object{"name": "node-1", "creationTimestamp": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}, "spec": object{"unschedulable": true},
+		"status": object{"conditions": []any{object{"type": "Ready", "status": "False", "reason": "KubeletStopped", "lastTransitionTime": now.UTC().Format(time.RFC3339)}}},
+	})
 	s.put("events", kubeEvent("ev-2", "checkout-bbbb-x2x8q", "Killing", now))
 	r = start(t, s, cursor)
 	r.until("the closing after a busy downtime", closed)
@@ -241,8 +245,10 @@ func TestARestartRepeatsNothingAndTellsWhatChangedMeanwhile(t *testing.T) {
 		kinds = append(kinds, string(c.Kind)+" "+c.Entity.Name+": "+c.Summary)
 	}
 	slices.Sort(kinds)
-	want := []string{"config checkout: ConfigMap checkout-config changed", "node node-1: condition Ready True -> False (KubeletStopped)", "node node-1: node cordoned",
-		"rollout checkout: image v412 -> v413", "scale checkout: replicas 1 -> 4"}
+	want := []string{
+		"config checkout: ConfigMap checkout-config changed", "node node-1: condition Ready True -> False (KubeletStopped)", "node node-1: node cordoned",
+		"rollout checkout: image v412 -> v413", "scale checkout: replicas 1 -> 4",
+	}
 	if len(kinds) != len(want) {
 		t.Fatalf("changes = %q, want %q", kinds, want)
 	}
@@ -359,8 +365,10 @@ func TestLiveChanges(t *testing.T) {
 	r := start(t, s, nil)
 	r.until("the first closing", closed)
 	now := time.Now()
-	node := object{"metadata": object{"name": "node-1"}, "spec": object{"unschedulable": true, "taints": []any{object{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": now.UTC().Format(time.RFC3339)}}},
-		"status": object{"conditions": []any{object{"type": "Ready", "status": "True", "lastTransitionTime": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}}}}
+	node := object{
+		"metadata": object{"name": "node-1"}, "spec": object{"unschedulable": true, "taints": []any{object{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": now.UTC().Format(time.RFC3339)}}},
+		"status": object{"conditions": []any{object{"type": "Ready", "status": "True", "lastTransitionTime": now.Add(-72 * time.Hour).UTC().Format(time.RFC3339)}}},
+	}
 	s.put("nodes", node)
 	r.until("the cordon", func(got []collector.Emission) bool { return count(got, event.NodeState) == 1 })
 	pod := podOf("checkout-bbbb-x2x8q", "checkout-bbbb", "ReplicaSet", "node-1", now)

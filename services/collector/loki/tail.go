@@ -133,7 +133,7 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 	}.Encode()
 	dial, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no answer in %v", s.cfg.Timeout))
 	started := s.env.Now()
-	conn, res, err := websocket.Dial(dial, u.String(), &websocket.DialOptions{HTTPClient: s.up.HTTP(), HTTPHeader: s.up.Header()})
+	conn, res, err := websocket.Dial(dial, u.String(), &websocket.DialOptions{HTTPClient: s.up.HTTP(), HTTPHeader: s.up.Header()}) //nolint:bodyclose // the library says that it is never to be closed
 	cancel()
 	s.audit(query, started, err)
 	if err != nil {

@@ -425,7 +425,7 @@ func TestCatalogueErrorsNameFileAndField(t *testing.T) {
 		"queries[0].aggregate":             "family: f\nguard: up\nqueries: [{signal: a, expr: up, entity: workload, class: cause}]",
 		"guard: a b":                       "family: f\nguard: a b",
 		"names nobody, which is no family": family("unless: [nobody]"),
-		"unknwon":                          family("unknwon: 1"),
+		"unknown_field":                    family("unknown_field: 1"),
 	} {
 		store, err := policy.NewStore(policies.FS, fstest.MapFS{"queries/mine.yaml": {Data: []byte(text)}})
 		if err != nil {

@@ -41,8 +41,10 @@ func (c AlertConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "alert", Input: detector.Events, Class: event.ClassAmbient, Hold: 5 * time.Minute,
-			Doc: "An alert of the user's own Alertmanager; a symptom when its severity label means a page."},
+		detector.Meta{
+			Name: "alert", Input: detector.Events, Class: event.ClassAmbient, Hold: 5 * time.Minute,
+			Doc: "An alert of the user's own Alertmanager; a symptom when its severity label means a page.",
+		},
 		AlertConfig{Page: []string{"page", "critical"}, Warning: []string{"warning", "ticket"}, Ignore: []string{"Watchdog", "InfoInhibitor"}, Silent: 6 * time.Hour},
 		func(c AlertConfig, _ detector.Settings) (detector.Detector, error) {
 			return &alert{cfg: c, firing: map[uint64]firing{}}, nil

@@ -22,8 +22,10 @@ func (c ChangeConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "change", Input: detector.Events, Class: event.ClassCause, Hold: time.Second,
-			Doc: "A rollout, scaling, configuration, node or autoscaler change, as an anomaly of severity info that others can be related to."},
+		detector.Meta{
+			Name: "change", Input: detector.Events, Class: event.ClassCause, Hold: time.Second,
+			Doc: "A rollout, scaling, configuration, node or autoscaler change, as an anomaly of severity info that others can be related to.",
+		},
 		ChangeConfig{For: 15 * time.Minute},
 		func(c ChangeConfig, _ detector.Settings) (detector.Detector, error) {
 			return &change{cfg: c, recent: map[uint64]event.Change{}}, nil

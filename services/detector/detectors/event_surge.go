@@ -36,8 +36,10 @@ func (c EventSurgeConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "event_surge", Input: detector.Events, Class: event.ClassCause, Hold: time.Minute,
-			Doc: "Kubernetes events that say something is wrong (OOM kills, back-off, failed scheduling, mounts, probes …), and Warnings that come oftener than usual."},
+		detector.Meta{
+			Name: "event_surge", Input: detector.Events, Class: event.ClassCause, Hold: time.Minute,
+			Doc: "Kubernetes events that say something is wrong (OOM kills, back-off, failed scheduling, mounts, probes …), and Warnings that come oftener than usual.",
+		},
 		EventSurgeConfig{Window: 10 * time.Minute, P: 1e-4, Stale: 15 * time.Minute},
 		func(c EventSurgeConfig, _ detector.Settings) (detector.Detector, error) {
 			return &eventSurge{cfg: c, keys: map[uint64]*surge{}, counts: map[uint64]*counted{}}, nil
@@ -196,8 +198,10 @@ func (d *eventSurge) judge(key uint64, s *surge, n int, at time.Time) (event.Ano
 		Series: event.SeriesHash(key), Entity: s.entity, Signal: s.reason, Observed: float64(n), Unit: "{event}",
 		Onset:  time.UnixMilli(s.onset).UTC(),
 		Labels: map[string]string{"reason": s.reason, "object": s.object.String()},
-		Evidence: []event.EvidenceRef{{Source: "kubernetes", Query: eventsQuery(s.entity), Start: at.Add(-d.cfg.Window), End: at,
-			Excerpt: []string{clip(s.message, 300)}}},
+		Evidence: []event.EvidenceRef{{
+			Source: "kubernetes", Query: eventsQuery(s.entity), Start: at.Add(-d.cfg.Window), End: at,
+			Excerpt: []string{clip(s.message, 300)},
+		}},
 	}
 	p := s.rate.Tail(float64(n))
 	a.Expected = &event.Interval{Low: 0, High: s.rate.High(1e-3)}
@@ -296,8 +300,10 @@ func (d *eventSurge) UnmarshalBinary(b []byte) error {
 	}
 	for range r.Len() {
 		key := r.Fixed()
-		s := &surge{entity: readEntity(r), object: readEntity(r), reason: r.String(), typ: r.String(), message: r.String(),
-			slot: r.Int(), slotN: r.Float(), onset: r.Int(), lastT: r.Int()}
+		s := &surge{
+			entity: readEntity(r), object: readEntity(r), reason: r.String(), typ: r.String(), message: r.String(),
+			slot: r.Int(), slotN: r.Float(), onset: r.Int(), lastT: r.Int(),
+		}
 		s.rate.Read(r)
 		for range r.Len() {
 			s.recent = append(s.recent, sighting{at: r.Int(), n: int(r.Int())})

@@ -35,8 +35,10 @@ func (c FlatlineConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "flatline", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
-			Doc: "A series that always came and is missing, or always moved and stands still; never while its source cannot be read."},
+		detector.Meta{
+			Name: "flatline", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
+			Doc: "A series that always came and is missing, or always moved and stands still; never while its source cannot be read.",
+		},
 		FlatlineConfig{MissingFor: 10 * time.Minute, FlatFor: 15 * time.Minute, WarmUp: 2 * time.Hour},
 		func(c FlatlineConfig, _ detector.Settings) (detector.Detector, error) {
 			return &flatline{cfg: c, table: newTable[flatState]()}, nil

@@ -45,10 +45,14 @@ func (c ForecastConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "forecast", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 15 * time.Minute,
-			Doc: "A disk, volume, memory limit, quota or certificate that will reach its limit soon, by its trend, with an interval."},
-		ForecastConfig{Window: 6 * time.Hour, History: 30 * time.Minute, Warn: 72 * time.Hour, Urgent: 4 * time.Hour, Floor: 0.5,
-			CertWarn: 168 * time.Hour, CertUrgent: 24 * time.Hour},
+		detector.Meta{
+			Name: "forecast", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 15 * time.Minute,
+			Doc: "A disk, volume, memory limit, quota or certificate that will reach its limit soon, by its trend, with an interval.",
+		},
+		ForecastConfig{
+			Window: 6 * time.Hour, History: 30 * time.Minute, Warn: 72 * time.Hour, Urgent: 4 * time.Hour, Floor: 0.5,
+			CertWarn: 168 * time.Hour, CertUrgent: 24 * time.Hour,
+		},
 		func(c ForecastConfig, _ detector.Settings) (detector.Detector, error) {
 			return &forecast{cfg: c, table: newTable[trendState]()}, nil
 		}))
@@ -183,8 +187,10 @@ func (d *forecast) full(s event.Series, st *trendState, last event.Point, at tim
 		span(float64(st.ring.T[n-1]-st.ring.T[0])/1000), 360_000*line.Slope, 100*line.Residual)
 	if len(a.Evidence) > 0 {
 		q := a.Evidence[0].Query
-		a.Evidence = append(a.Evidence, event.EvidenceRef{Source: "prometheus", Start: at.Add(-d.cfg.Window), End: at,
-			Query: fmt.Sprintf("predict_linear(%s[%s], %d)", q, short(d.cfg.Window), int(math.Min(best, 1e7)))})
+		a.Evidence = append(a.Evidence, event.EvidenceRef{
+			Source: "prometheus", Start: at.Add(-d.cfg.Window), End: at,
+			Query: fmt.Sprintf("predict_linear(%s[%s], %d)", q, short(d.cfg.Window), int(math.Min(best, 1e7))),
+		})
 	}
 	return a, true
 }

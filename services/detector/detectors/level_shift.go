@@ -39,8 +39,10 @@ func (c LevelShiftConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "level_shift", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
-			Doc: "A series that left its usual level and stays away from it, however noisy it is."},
+		detector.Meta{
+			Name: "level_shift", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
+			Doc: "A series that left its usual level and stays away from it, however noisy it is.",
+		},
 		LevelShiftConfig{Window: 10 * time.Minute, FalsePerDay: 0.02, MinChange: 0.2, WarmUp: time.Hour, Settle: time.Hour},
 		func(c LevelShiftConfig, _ detector.Settings) (detector.Detector, error) {
 			return &levelShift{cfg: c, table: newTable[shiftState]()}, nil

@@ -40,8 +40,10 @@ func (c LogNewPatternConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "log_new_pattern", Input: detector.Logs, Class: event.ClassCause, Hold: 5 * time.Minute,
-			Doc: "A log statement that a workload has never made before and that speaks of trouble, weighed by how stable its vocabulary is."},
+		detector.Meta{
+			Name: "log_new_pattern", Input: detector.Logs, Class: event.ClassCause, Hold: 5 * time.Minute,
+			Doc: "A log statement that a workload has never made before and that speaks of trouble, weighed by how stable its vocabulary is.",
+		},
 		LogNewPatternConfig{WarmUp: 30 * time.Minute, P: 0.02, QuietP: 0.003, For: 15 * time.Minute},
 		func(c LogNewPatternConfig, _ detector.Settings) (detector.Detector, error) {
 			return &logNewPattern{cfg: c, sources: newLogSources(), known: map[uint64]*knownPattern{}, novelty: map[uint64]*novelty{}}, nil
@@ -226,8 +228,10 @@ func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	d.known, d.novelty = map[uint64]*knownPattern{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()
-		k := &knownPattern{source: r.Fixed(), template: r.Fixed(), first: r.Int(), last: r.Int(), odd: r.Bool(), prob: r.Float(),
-			level: logpattern.Level(r.Uint()), count: r.Float()}
+		k := &knownPattern{
+			source: r.Fixed(), template: r.Fixed(), first: r.Int(), last: r.Int(), odd: r.Bool(), prob: r.Float(),
+			level: logpattern.Level(r.Uint()), count: r.Float(),
+		}
 		if r.Err() != nil {
 			return r.Err()
 		}

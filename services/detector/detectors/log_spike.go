@@ -37,8 +37,10 @@ func (c LogSpikeConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "log_spike", Input: detector.Logs, Class: event.ClassCause, Hold: 3 * time.Minute,
-			Doc: "A log statement of a workload that comes far oftener than it used to (gamma-Poisson by template and minute)."},
+		detector.Meta{
+			Name: "log_spike", Input: detector.Logs, Class: event.ClassCause, Hold: 3 * time.Minute,
+			Doc: "A log statement of a workload that comes far oftener than it used to (gamma-Poisson by template and minute).",
+		},
 		LogSpikeConfig{P: 1e-6, MinLines: 10, MinRatio: 3, WarmUp: 30 * time.Minute},
 		func(c LogSpikeConfig, _ detector.Settings) (detector.Detector, error) {
 			return &logSpike{cfg: c, sources: newLogSources(), rows: map[uint64]*logRate{}}, nil

@@ -34,8 +34,10 @@ func (c SeasonalConfig) Validate() error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "seasonal", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
-			Doc: "A series that is not what it usually is at this hour (Holt-Winters over the day), where the hour is worth knowing."},
+		detector.Meta{
+			Name: "seasonal", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
+			Doc: "A series that is not what it usually is at this hour (Holt-Winters over the day), where the hour is worth knowing.",
+		},
 		SeasonalConfig{FalsePerDay: 0.02, MinChange: 0.2, For: 5 * time.Minute},
 		func(c SeasonalConfig, _ detector.Settings) (detector.Detector, error) {
 			return &seasonal{cfg: c, table: newTable[seasonState]()}, nil

@@ -43,8 +43,10 @@ func between(path string, v, low, high, instead float64) error {
 
 func init() {
 	detector.Builtin.Register(detector.Define(
-		detector.Meta{Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
-			Doc: "A sample far from the last few and far from the usual level, by how far such samples were before."},
+		detector.Meta{
+			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
+			Doc: "A sample far from the last few and far from the usual level, by how far such samples were before.",
+		},
 		SpikeConfig{FalsePerDay: 0.02, MinChange: 0.1, WarmUp: 150},
 		func(c SpikeConfig, _ detector.Settings) (detector.Detector, error) {
 			return &spike{cfg: c, table: newTable[spikeState]()}, nil

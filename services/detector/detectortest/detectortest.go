@@ -296,12 +296,16 @@ func events(r *rand.Rand, b *event.Batch, i int, bad bool) {
 		add("OddThing", "Warning", 10)
 	}
 	if i == 199 {
-		b.Changes = append(b.Changes, event.Change{Kind: event.Rollout, Entity: web, Time: b.Watermark, Summary: "image v1 -> v2", Revision: "2",
-			Fields: []event.FieldChange{{Path: "image", From: "v1", To: "v2"}}})
+		b.Changes = append(b.Changes, event.Change{
+			Kind: event.Rollout, Entity: web, Time: b.Watermark, Summary: "image v1 -> v2", Revision: "2",
+			Fields: []event.FieldChange{{Path: "image", From: "v1", To: "v2"}},
+		})
 	}
 	if i == 205 || i == 225 {
-		a := event.Alert{Status: "firing", Labels: map[string]string{"alertname": "High", "severity": "page", "namespace": "shop", "workload": "web", "workload_kind": "Deployment"},
-			Annotations: map[string]string{"summary": "it is high"}, StartsAt: b.Watermark, Fingerprint: "f1", Source: "am"}
+		a := event.Alert{
+			Status: "firing", Labels: map[string]string{"alertname": "High", "severity": "page", "namespace": "shop", "workload": "web", "workload_kind": "Deployment"},
+			Annotations: map[string]string{"summary": "it is high"}, StartsAt: b.Watermark, Fingerprint: "f1", Source: "am",
+		}
 		if i == 225 {
 			a.Status, a.StartsAt, a.EndsAt = "resolved", Start.Add(205*time.Minute), b.Watermark
 		}

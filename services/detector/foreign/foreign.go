@@ -118,7 +118,7 @@ func Run(ctx context.Context, b *bus.Bus, log *slog.Logger, cfg Config) error {
 		started := b.Now()
 		err := r.once(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // stopped, which is no error
 		}
 		if !errors.Is(err, errChild) || errors.Is(err, bus.ErrConflict) {
 			return fmt.Errorf("run detector %s: %w", cfg.Name, err)

@@ -56,8 +56,10 @@ func publish(t *testing.T, b *bus.Bus, minute int, v float64) {
 	t.Helper()
 	at := time.Date(2026, 3, 1, 10, minute, 0, 0, time.UTC)
 	l := event.LabelsOf(map[string]string{event.LabelName: "x", event.LabelNamespace: "shop", event.LabelWorkload: "web", event.LabelKind: "Deployment"})
-	m := event.MetricBatch{Source: "prom", Query: "q", Partition: 3, Namespace: "shop", Step: at,
-		Series: []event.Series{{ID: l.Hash(), Labels: l, Points: []event.Point{{T: at.UnixMilli(), V: v}}}}}
+	m := event.MetricBatch{
+		Source: "prom", Query: "q", Partition: 3, Namespace: "shop", Step: at,
+		Series: []event.Series{{ID: l.Hash(), Labels: l, Points: []event.Point{{T: at.UnixMilli(), V: v}}}},
+	}
 	if err := b.Publish(t.Context(), event.MetricsRead.Out(m), event.MetricsTick.Out(event.Tick{Partition: 3, Watermark: at})); err != nil {
 		t.Fatal(err)
 	}
