@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,9 +46,14 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("KUBECONFIG", filepath.Join(e.WorkDir, "no-kubeconfig"))
 			e.Setenv("ONCALL_CONFIG", "")
+			l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free now
+			if err != nil {
+				return err
+			}
+			e.Setenv("ADDR", l.Addr().String())
 			examples, err := filepath.Abs(filepath.Join("..", "..", "examples"))
 			e.Setenv("EXAMPLES", examples)
-			return err
+			return errors.Join(err, l.Close())
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -78,13 +84,16 @@ func TestScripts(t *testing.T) {
 				ts.Check(h.Close())
 			},
 			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
-				// The store is made after the lock is taken.
 				for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { //nolint:forbidigo // between looks at a condition
-					if _, err := os.Stat(filepath.Join(ts.MkAbs(args[0]), "jetstream")); err == nil {
-						return
+					res, err := http.Get("http://" + args[0] + "/readyz")
+					if err == nil {
+						_ = res.Body.Close()
+						if res.StatusCode == http.StatusOK {
+							return
+						}
 					}
 					if time.Now().After(deadline) {
-						ts.Fatalf("nobody has taken %s within a minute", args[0])
+						ts.Fatalf("nobody is ready at %s within a minute: %v", args[0], err)
 					}
 				}
 			},
