@@ -33,8 +33,9 @@ func TestWhoMayNotMakeStreamsWaitsForWhoMay(t *testing.T) {
 		}
 		waiting <- err
 	}()
-	cfg.ManageStreams = true
-	b, err := bus.Connect(t.Context(), cfg, bus.Settings{Name: "streams", InProcess: s})
+	may := cfg
+	may.ManageStreams = true
+	b, err := bus.Connect(t.Context(), may, bus.Settings{Name: "streams", InProcess: s})
 	if err != nil {
 		t.Fatal(err)
 	}
