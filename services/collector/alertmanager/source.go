@@ -107,7 +107,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		case p := <-polls:
 			if p.err != nil {
 				if blind == nil {
-					blind = &event.Blindness{Source: s.cfg.Name, Since: p.at, Reason: s.env.Redact.Line(reason(p.err))}
+					blind = &event.Blindness{Source: s.cfg.Name, Since: p.at, Reason: s.env.Redact.Line(upstream.Reason(p.err))}
 					s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", p.at, "err", blind.Reason)
 				}
 				break
@@ -163,8 +163,8 @@ func (s *Source) poll(ctx context.Context, out chan<- polled) {
 		case out <- p:
 		}
 		at = s.env.Now().Truncate(s.cfg.Every).Add(s.cfg.Every)
-		wait := max(at.Sub(s.env.Now()), retryAfter(p.err))
-		if !sleep(ctx, wait) {
+		wait := max(at.Sub(s.env.Now()), upstream.RetryIn(p.err))
+		if !upstream.Wait(ctx, wait) {
 			return
 		}
 		at = s.env.Now().Truncate(s.cfg.Every)
@@ -189,7 +189,7 @@ func (s *Source) ask(ctx context.Context) polled {
 		if errs[i] != nil {
 			failed++
 			if len(s.replicas) > 1 && ctx.Err() == nil {
-				s.env.Health.Degraded(part, s.env.Redact.Line(reason(errs[i])))
+				s.env.Health.Degraded(part, s.env.Redact.Line(upstream.Reason(errs[i])))
 			}
 			continue
 		}
@@ -272,31 +272,4 @@ func (s *status) UnmarshalJSON(b []byte) error {
 // suppressed says whether the user has asked not to hear of the alert.
 func (s status) suppressed() bool {
 	return s.State == "suppressed" || len(s.SilencedBy) > 0 || len(s.InhibitedBy) > 0 || len(s.MutedBy) > 0
-}
-
-// reason is an error as said to people, without the source's name. It may quote
-// what a server said.
-func reason(err error) string {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return string(e.Kind) + ": " + e.Err.Error()
-	}
-	return err.Error()
-}
-
-func retryAfter(err error) time.Duration {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return e.RetryAfter
-	}
-	return 0
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -3,7 +3,6 @@ package loki
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -137,13 +136,13 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				return ctx.Err()
 			}
 			if blind == nil {
-				blind = &event.Blindness{Source: s.name, Since: start, Reason: s.env.Redact.Line(reason(err))}
+				blind = &event.Blindness{Source: s.name, Since: start, Reason: s.env.Redact.Line(upstream.Reason(err))}
 				s.env.Log.Warn("source unreadable, trying again", "source", s.name, "since", start, "err", blind.Reason)
 			}
 			if e := emit(ctx, collector.Emission{Stream: s.stream, Blind: blind}); e != nil {
 				return e
 			}
-			if !sleep(ctx, max(backoff, retryAfter(err))) {
+			if !upstream.Wait(ctx, max(backoff, upstream.RetryIn(err))) {
 				return ctx.Err()
 			}
 			backoff = min(2*backoff, 30*time.Second)
@@ -178,7 +177,7 @@ func (s *Source) delay(start time.Time) time.Duration {
 // wait waits, or until the bell rings, and returns false when ctx is done.
 func (s *Source) wait(ctx context.Context, d time.Duration) bool {
 	if s.bell == nil {
-		return sleep(ctx, d)
+		return upstream.Wait(ctx, d)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -189,31 +188,6 @@ func (s *Source) wait(ctx context.Context, d time.Duration) bool {
 	case <-s.bell.ring:
 	}
 	return true
-}
-
-func reason(err error) string {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return string(e.Kind) + ": " + e.Err.Error()
-	}
-	return err.Error()
-}
-
-func retryAfter(err error) time.Duration {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return e.RetryAfter
-	}
-	return 0
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // stream is one stream of Loki's answer.

@@ -116,7 +116,7 @@ func (s *Source) tail(ctx context.Context) {
 			said = true
 			s.env.Log.Info("no tail, reading windows when their delay is over", "source", s.name, "err", err)
 		}
-		if !sleep(ctx, max(backoff, wait)) {
+		if !upstream.Wait(ctx, max(backoff, wait)) {
 			return
 		}
 		backoff = min(2*backoff, maxTailWait)
@@ -148,7 +148,7 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 	defer end()
 	wg.Go(func() {
 		// A connection that is dead and does not know it ends the reading below.
-		for sleep(ctx, pingEvery) {
+		for upstream.Wait(ctx, pingEvery) {
 			ping, cancel := context.WithTimeout(ctx, pingEvery)
 			err := conn.Ping(ping)
 			cancel()

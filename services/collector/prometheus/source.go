@@ -149,7 +149,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		next := cur.Step.Add(s.cfg.Step)
 		now := s.env.Now()
 		if wait := next.Add(s.cfg.Delay).Sub(now); wait > 0 {
-			if !sleep(ctx, wait) {
+			if !upstream.Wait(ctx, wait) {
 				return ctx.Err()
 			}
 			continue
@@ -166,13 +166,13 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				return ctx.Err()
 			}
 			if blind == nil {
-				blind = &event.Blindness{Source: s.cfg.Name, Since: next, Reason: s.env.Redact.Line(reason(err))}
+				blind = &event.Blindness{Source: s.cfg.Name, Since: next, Reason: s.env.Redact.Line(upstream.Reason(err))}
 				s.env.Log.Warn("source unreadable, trying again", "source", s.cfg.Name, "since", next, "err", blind.Reason)
 			}
 			if e := emit(ctx, collector.Emission{Stream: event.Metrics, Blind: blind}); e != nil {
 				return e
 			}
-			if !sleep(ctx, max(backoff, retryAfter(err))) {
+			if !upstream.Wait(ctx, max(backoff, upstream.RetryIn(err))) {
 				return ctx.Err()
 			}
 			backoff = min(2*backoff, s.cfg.Step)
@@ -190,33 +190,6 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		if err := emit(ctx, collector.Emission{Stream: event.Metrics, Events: events, Cursor: position, Closed: next, Skipped: skipped}); err != nil {
 			return err
 		}
-	}
-}
-
-// reason is an error as said to people, without the source's name. It may quote
-// what a server said.
-func reason(err error) string {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return string(e.Kind) + ": " + e.Err.Error()
-	}
-	return err.Error()
-}
-
-func retryAfter(err error) time.Duration {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return e.RetryAfter
-	}
-	return 0
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -243,7 +216,7 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 			v, err := s.ask.Instant(ctx, q.text(s.cfg.Window), at)
 			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
 				// One query that this server refuses must not blind the others.
-				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", s.env.Redact.Line(reason(err)))
+				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", s.env.Redact.Line(upstream.Reason(err)))
 				return
 			}
 			errs[i] = err

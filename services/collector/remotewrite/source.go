@@ -28,6 +28,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
 	"github.com/oncall-copilot/oncall/services/collector/entities"
 	"github.com/oncall-copilot/oncall/services/collector/receiver"
@@ -237,7 +238,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 					return ctx.Err()
 				}
 				s.env.Log.Error("end of a step not stored, trying again", "source", s.cfg.Name, "err", err)
-				if !sleep(ctx, time.Second) {
+				if !upstream.Wait(ctx, time.Second) {
 					return ctx.Err()
 				}
 				continue
@@ -325,19 +326,8 @@ func (s *Source) follow(ctx context.Context, from time.Time, out chan<- bus.Mess
 			return
 		}
 		s.env.Log.Warn("log of pushed samples unreadable, trying again", "source", s.cfg.Name, "err", err)
-		if !sleep(ctx, time.Second) {
+		if !upstream.Wait(ctx, time.Second) {
 			return
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
