@@ -84,7 +84,11 @@ func TestScripts(t *testing.T) {
 				ts.Check(h.Close())
 			},
 			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
-				for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { //nolint:forbidigo // between looks at a condition
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for {
 					res, err := http.Get("http://" + args[0] + "/readyz")
 					if err == nil {
 						_ = res.Body.Close()
@@ -92,8 +96,10 @@ func TestScripts(t *testing.T) {
 							return
 						}
 					}
-					if time.Now().After(deadline) {
+					select {
+					case <-ctx.Done():
 						ts.Fatalf("nobody is ready at %s within a minute: %v", args[0], err)
+					case <-tick.C:
 					}
 				}
 			},

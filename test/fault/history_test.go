@@ -64,7 +64,7 @@ func newSources(t testing.TB) *sources {
 // admit paces an answer, lets a fault take it over, and refuses what is not
 // history yet.
 func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time) bool {
-	time.Sleep(time.Duration(s.pace.Load())) //nolint:forbidigo // a source that takes its time
+	passes(r.Context(), time.Duration(s.pace.Load()))
 	if f := s.fault.Load(); f != nil && (*f)(w, r, at) {
 		return false
 	}

@@ -37,7 +37,7 @@ func TestServicesKilledAtRandom(t *testing.T) {
 	notifiers := 0
 	for n := range *kills {
 		// Long enough for a service to start and to do something, most times.
-		time.Sleep(time.Duration(200+rng.IntN(600)) * time.Millisecond) //nolint:forbidigo // a kill comes at any time
+		passes(t.Context(), time.Duration(200+rng.IntN(600))*time.Millisecond)
 		victim := service.Names[rng.IntN(len(service.Names))]
 		t.Logf("kill %d: %s", n+1, victim)
 		if victim == "notifier" {

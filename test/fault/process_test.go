@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -158,6 +159,15 @@ func freePort(t testing.TB) string {
 // eventually waits for a condition.
 func eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
+	if !within(t, limit, cond) {
+		t.Fatalf("%s: not within %v", what, limit)
+	}
+}
+
+// within waits for a condition, and says whether it came to hold: for a caller
+// that has more to say of it than that it did not.
+func within(t testing.TB, limit time.Duration, cond func() bool) bool {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -165,9 +175,21 @@ func eventually(t testing.TB, limit time.Duration, what string, cond func() bool
 	for !cond() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %v", what, limit)
+			return false
 		case <-tick.C:
 		}
+	}
+	return true
+}
+
+// passes lets time pass, for what has no condition: a source's slowness, the
+// moment of a kill. It ends early when ctx does.
+func passes(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 
@@ -176,7 +198,10 @@ func (p *process) rss(t testing.TB) int64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		t.Skip("memory of a process is read from /proc")
+		if runtime.GOOS != "linux" {
+			t.Skip("the memory of a process is read from /proc, which is Linux's")
+		}
+		t.Fatal(err)
 	}
 	var kb int64
 	for line := range strings.Lines(string(b)) {

@@ -351,10 +351,8 @@ func undisturbed(t *testing.T) *outcome {
 // before it: reports are drafted side by side.
 func (r *rig) same(want *outcome, repeats int) {
 	r.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) && !(r.quiet() && r.digest() == want.digest) {
-		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // between looks at a condition
-	}
+	// What is missing is said below, piece by piece.
+	_ = within(r.t, time.Minute, func() bool { return r.quiet() && r.digest() == want.digest })
 	r.stopAll()
 	if got := r.digest(); got != want.digest {
 		r.t.Errorf("digest %s, want that of the undisturbed run %s", got, want.digest)

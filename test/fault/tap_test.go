@@ -129,10 +129,8 @@ func TestEveryMessageOfAFullRunIsValidAndEveryKindIsSeen(t *testing.T) {
 		}
 		return out
 	}
-	deadline := time.Now().Add(2 * time.Minute)
-	for len(missing()) > 0 && time.Now().Before(deadline) {
-		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // between looks at a condition
-	}
+	// Which kinds are missing is said below.
+	_ = within(t, 2*time.Minute, func() bool { return len(missing()) == 0 })
 	r.stopAll()
 	for _, typ := range missing() {
 		t.Errorf("%s is declared, and the run had none", typ)
