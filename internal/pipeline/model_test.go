@@ -17,10 +17,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bundle"
-	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/services/collector"
-	"github.com/oncall-copilot/oncall/services/collector/prometheus"
 	"github.com/oncall-copilot/oncall/services/reasoner"
 )
 
@@ -45,21 +42,7 @@ func TestAReplayTellsWhatAModelSaidWithoutAskingIt(t *testing.T) {
 	prom := shop(t, start.Add(22*time.Minute))
 	h := open(t, t.TempDir())
 	defer func() { _ = h.Close() }()
-	kv, err := h.Bus.KV(t.Context(), bus.BucketCollector)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.Put(t.Context(), "prometheus", fmt.Appendf(nil, `{"step":%q}`, start.Truncate(15*time.Second).UTC().Format(time.RFC3339))); err != nil {
-		t.Fatal(err)
-	}
-	c := h.Config.Section("collector").(collector.Config)
-	p := prometheus.Config{Step: 15 * time.Second}
-	p.URL, p.MaxQPS = prom.URL, 1000
-	p.Fill()
-	if err := c.Add("prometheus", p); err != nil {
-		t.Fatal(err)
-	}
-	h.Config.SetSection("collector", c)
+	catchUp(t, h, prom.URL, start)
 	rc := h.Config.Section("reasoner").(reasoner.Config)
 	rc.Model.URL, rc.Model.Name = model.URL+"/v1", "local"
 	h.Config.SetSection("reasoner", rc)

@@ -100,6 +100,27 @@ func reports(t *testing.T, b *bus.Bus) []event.Report {
 	return out
 }
 
+// catchUp lets the collector read a Prometheus from a time on, as after an
+// outage.
+func catchUp(t *testing.T, h *pipeline.Host, url string, from time.Time) {
+	t.Helper()
+	kv, err := h.Bus.KV(t.Context(), bus.BucketCollector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "prometheus", fmt.Appendf(nil, `{"step":%q}`, from.Truncate(15*time.Second).UTC().Format(time.RFC3339))); err != nil {
+		t.Fatal(err)
+	}
+	c := h.Config.Section("collector").(collector.Config)
+	p := prometheus.Config{Step: 15 * time.Second}
+	p.URL, p.MaxQPS = url, 1000
+	p.Fill()
+	if err := c.Add("prometheus", p); err != nil {
+		t.Fatal(err)
+	}
+	h.Config.SetSection("collector", c)
+}
+
 // TestErrorsBecomeAReportAndTheRecordingReplaysExactly runs every service on a
 // Prometheus whose history holds a jump in errors, checks every message on the
 // bus against its schema, then records the run and replays it twice.
@@ -108,22 +129,7 @@ func TestErrorsBecomeAReportAndTheRecordingReplaysExactly(t *testing.T) {
 	prom := shop(t, start.Add(22*time.Minute))
 	h := open(t, t.TempDir())
 	defer func() { _ = h.Close() }()
-	kv, err := h.Bus.KV(t.Context(), bus.BucketCollector)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The collector catches up on half an hour, as after an outage.
-	if _, err := kv.Put(t.Context(), "prometheus", fmt.Appendf(nil, `{"step":%q}`, start.Truncate(15*time.Second).UTC().Format(time.RFC3339))); err != nil {
-		t.Fatal(err)
-	}
-	c := h.Config.Section("collector").(collector.Config)
-	p := prometheus.Config{Step: 15 * time.Second}
-	p.URL, p.MaxQPS = prom.URL, 1000
-	p.Fill()
-	if err := c.Add("prometheus", p); err != nil {
-		t.Fatal(err)
-	}
-	h.Config.SetSection("collector", c)
+	catchUp(t, h, prom.URL, start)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx, pipeline.Services...) }()
