@@ -335,6 +335,8 @@ func TestAFullAnswerIsAskedForInHalves(t *testing.T) {
 	if e := receive(t, start(t, src, After(from))); len(texts(e)) != 450 {
 		t.Errorf("%d lines published, want 450", len(texts(e)))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.queries < 5 {
 		t.Errorf("%d queries", s.queries)
 	}
