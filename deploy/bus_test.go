@@ -205,16 +205,24 @@ func (r *rig) connect(t *testing.T, identity, name string, manage bool) *bus.Bus
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(90 * time.Second)
+	if !within(90*time.Second, cond) {
+		t.Fatalf("%s: not within 90s", what)
+	}
+}
+
+// within waits for a condition, and says whether it came.
+func within(limit time.Duration, cond func() bool) bool {
+	deadline := time.After(limit)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		select {
 		case <-deadline:
-			t.Fatalf("%s: not within 90s", what)
+			return false
 		case <-tick.C:
 		}
 	}
+	return true
 }
 
 // prometheus answers PromQL as one that watches a workload whose errors jump.
@@ -275,7 +283,7 @@ func TestPipelineRunsUnderTheShippedPermissions(t *testing.T) {
 	}
 	poison(t, r)
 	config := fmt.Sprintf(`
-bus: {url: %q, nkey: SEED, manage_streams: false}
+bus: {url: %q, nkey: SEED, manage_streams: false, checkpoint_every: 1s}
 obs: {listen: ""}
 collector: {prometheus: {url: %q, step: 15s, max_query_qps: 1000}}
 notifier: {mode: page, channels: {hook: {type: webhook, url: %q}}}
@@ -315,12 +323,16 @@ notifier: {mode: page, channels: {hook: {type: webhook, url: %q}}}
 			return err == nil && last > 0
 		})
 	}
+	// What is left is used now and then, as a checkpoint is, or at the end.
+	within(30*time.Second, func() bool { return len(unused(r.seen)) == 0 })
 	stop()
 	wg.Wait()
 	for _, line := range r.seen.refusals() {
 		t.Errorf("refused: %s", line)
 	}
-	unused(t, r.seen)
+	for _, right := range unused(r.seen) {
+		t.Errorf("%s and never did: take it away, or say in seldom when it does", right)
+	}
 }
 
 // poison puts a message on the telemetry that no detector can read.
@@ -377,9 +389,8 @@ var seldom = map[string]string{
 	"$JS.API.STREAM.INFO.NOTIFY":            "deliveries that the server gave up",
 }
 
-// unused reports rights of the services that were not used.
-func unused(t *testing.T, w *witness) {
-	t.Helper()
+// unused are the rights of the services that were not used.
+func unused(w *witness) (rights []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, i := range access.Identities() {
@@ -399,10 +410,11 @@ func unused(t *testing.T, w *witness) {
 						continue right
 					}
 				}
-				t.Errorf("%s may %s %s and never did: take it away, or say in seldom when it does", i.Name, what, a)
+				rights = append(rights, fmt.Sprintf("%s may %s %s", i.Name, what, a))
 			}
 		}
 	}
+	return rights
 }
 
 // TestWhatNoIdentityMayDo tries, as each identity, what is not its business.
