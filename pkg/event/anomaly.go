@@ -87,7 +87,7 @@ func HashStrings(parts ...string) uint64 {
 	d.Reset()
 	for _, p := range parts {
 		_, _ = d.WriteString(p)
-		_, _ = d.Write(separator)
+		_, _ = d.Write([]byte{separator})
 	}
 	return d.Sum64()
 }

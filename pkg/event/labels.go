@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // Labels that the collector writes on everything it publishes, beside the
@@ -85,18 +83,12 @@ func (ls Labels) String() string {
 
 // Hash identifies the series or stream: XXH64 over names and values.
 func (ls Labels) Hash() uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	for _, l := range ls {
-		_, _ = d.WriteString(l.Name)
-		_, _ = d.Write(separator)
-		_, _ = d.WriteString(l.Value)
-		_, _ = d.Write(separator)
-	}
-	return d.Sum64()
+	var room [512]byte
+	h, _ := ls.hash(room[:])
+	return h
 }
 
-var separator = []byte{0xff}
+const separator = 0xff
 
 // Entity is the thing the labels speak of: an explicit [LabelEntity], else
 // the workload, else the pod, else the node, else the namespace, else the

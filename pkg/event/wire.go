@@ -11,12 +11,11 @@ import (
 
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/s2"
-	remote "github.com/prometheus/client_golang/exp/api/remote/genproto/v2"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Telemetry travels in its ecosystem's own format. This file is the only one
-// that knows it: metrics as Remote-Write 2.0, logs as Loki's push request,
+// Telemetry travels in its ecosystem's own format. This file and
+// samples.go are the only ones that know it: metrics as Remote-Write 2.0, logs as Loki's push request,
 // both in a snappy block. What a payload cannot carry is in the event's id and
 // extensions.
 
@@ -69,100 +68,6 @@ var logWire = Wire[LogBatch]{
 	},
 }
 
-func marshalMetrics(b MetricBatch) ([]byte, error) {
-	req := remote.Request{Symbols: []string{""}, Timeseries: make([]*remote.TimeSeries, len(b.Series))}
-	refs := map[string]uint32{"": 0}
-	ref := func(s string) uint32 {
-		i, ok := refs[s]
-		if !ok {
-			i = uint32(len(req.Symbols))
-			refs[s] = i
-			req.Symbols = append(req.Symbols, s)
-		}
-		return i
-	}
-	points, labels := 0, 0
-	for _, s := range b.Series {
-		points += len(s.Points)
-		labels += len(s.Labels)
-	}
-	// One block of each for the whole batch: an allocation for each series would
-	// be most of the work.
-	series, samples, at := make([]remote.TimeSeries, len(b.Series)), make([]remote.Sample, points), make([]*remote.Sample, points)
-	numbers := make([]uint32, 0, 2*labels)
-	for i, s := range b.Series {
-		first := len(numbers)
-		for _, l := range s.Labels {
-			numbers = append(numbers, ref(l.Name), ref(l.Value))
-		}
-		n := len(s.Points)
-		for j, p := range s.Points {
-			samples[j].Timestamp, samples[j].Value = p.T, p.V
-			at[j] = &samples[j]
-		}
-		series[i].LabelsRefs, series[i].Samples = numbers[first:], at[:n:n]
-		samples, at = samples[n:], at[n:]
-		req.Timeseries[i] = &series[i]
-	}
-	if points > MaxBatchSamples {
-		return nil, fmt.Errorf("metric batch holds %d samples, more than %d", points, MaxBatchSamples)
-	}
-	raw, err := req.MarshalVT()
-	if err != nil {
-		return nil, err
-	}
-	return s2.EncodeSnappy(nil, raw), nil
-}
-
-func unmarshalMetrics(payload []byte, a Attributes, prefix string) (MetricBatch, error) {
-	id, err := parseBatchID(a.ID, prefix)
-	if err != nil {
-		return MetricBatch{}, err
-	}
-	raw, err := unpack(payload, writeShape)
-	if err != nil {
-		return MetricBatch{}, err
-	}
-	var req remote.Request
-	if err := req.UnmarshalVT(raw); err != nil {
-		return MetricBatch{}, fmt.Errorf("remote-write 2.0: %w", err)
-	}
-	b := MetricBatch{
-		Source: id.source, Query: id.query, Partition: id.partition, Step: time.UnixMilli(id.start).UTC(), Chunk: id.chunk,
-		Bootstrap: a.Extensions[extBootstrap] == "true", Series: make([]Series, len(req.Timeseries)),
-	}
-	points, labels := 0, 0
-	for _, ts := range req.Timeseries {
-		points += len(ts.Samples)
-		labels += len(ts.LabelsRefs) / 2
-	}
-	allLabels, allPoints := make(Labels, labels), make([]Point, points)
-	for i, ts := range req.Timeseries {
-		if len(ts.LabelsRefs)%2 != 0 {
-			return MetricBatch{}, fmt.Errorf("remote-write 2.0: series %d has an odd number of label references", i)
-		}
-		n, m := len(ts.LabelsRefs)/2, len(ts.Samples)
-		s := Series{Labels: allLabels[:n:n], Points: allPoints[:m:m]}
-		allLabels, allPoints = allLabels[n:], allPoints[m:]
-		for j := range s.Labels {
-			n, v := ts.LabelsRefs[2*j], ts.LabelsRefs[2*j+1]
-			if int(n) >= len(req.Symbols) || int(v) >= len(req.Symbols) {
-				return MetricBatch{}, fmt.Errorf("remote-write 2.0: series %d refers to a symbol outside the table of %d", i, len(req.Symbols))
-			}
-			s.Labels[j] = Label{req.Symbols[n], req.Symbols[v]}
-		}
-		for j, p := range ts.Samples {
-			s.Points[j] = Point{T: p.Timestamp, V: p.Value}
-		}
-		s.ID = s.Labels.Hash()
-		b.Series[i] = s
-	}
-	if len(b.Series) > 0 {
-		b.Namespace = b.Series[0].Labels.Get(LabelNamespace)
-	}
-	return b, nil
-}
-
 func marshalLogs(b LogBatch) ([]byte, error) {
 	req := push.PushRequest{Streams: make([]push.Stream, len(b.Streams))}
 	lines := 0
@@ -189,9 +94,12 @@ func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
 	if err != nil {
 		return LogBatch{}, err
 	}
-	raw, err := unpack(payload, pushShape)
+	raw, err := unpack(nil, payload)
 	if err != nil {
 		return LogBatch{}, err
+	}
+	if countFields(raw, pushShape, 0) > maxFields {
+		return LogBatch{}, fmt.Errorf("payload holds more than %d protobuf fields", maxFields)
 	}
 	var req push.PushRequest
 	if err := req.Unmarshal(raw); err != nil {
@@ -228,20 +136,14 @@ func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
 	return b, nil
 }
 
-// shape says which fields of a message hold messages, by number; 0 stands for
-// all others.
+// shape says which fields of a message hold messages, by number.
 type shape map[protowire.Number]shape
 
-var (
-	// writeShape is that of io.prometheus.write.v2.Request: series, and in them
-	// samples, histograms and exemplars.
-	writeShape = shape{5: {2: {}, 3: {0: {}}, 4: {}, 5: {}}}
-	// pushShape is that of logproto.PushRequest: streams, entries, metadata.
-	pushShape = shape{1: {2: {3: {}, 4: {}}}}
-)
+// pushShape is that of logproto.PushRequest: streams, entries, metadata.
+var pushShape = shape{1: {2: {3: {}, 4: {}}}}
 
-// unpack decompresses a payload and checks that decoding it is affordable.
-func unpack(payload []byte, s shape) ([]byte, error) {
+// unpack decompresses a payload, into dst where that is large enough.
+func unpack(dst, payload []byte) ([]byte, error) {
 	n, err := s2.DecodedLen(payload)
 	if err != nil {
 		return nil, fmt.Errorf("snappy: %w", err)
@@ -249,12 +151,9 @@ func unpack(payload []byte, s shape) ([]byte, error) {
 	if n > maxUnpacked {
 		return nil, fmt.Errorf("snappy: payload would grow to %d bytes, more than %d", n, maxUnpacked)
 	}
-	raw, err := s2.Decode(nil, payload)
+	raw, err := s2.Decode(dst[:cap(dst)], payload)
 	if err != nil {
 		return nil, fmt.Errorf("snappy: %w", err)
-	}
-	if fields := countFields(raw, s, 0); fields > maxFields {
-		return nil, fmt.Errorf("payload holds more than %d protobuf fields", maxFields)
 	}
 	return raw, nil
 }
@@ -273,11 +172,7 @@ func countFields(b []byte, s shape, n int) int {
 			return n
 		}
 		n++
-		inner, ok := s[num]
-		if !ok {
-			inner, ok = s[0]
-		}
-		if ok && typ == protowire.BytesType {
+		if inner, ok := s[num]; ok && typ == protowire.BytesType {
 			v, _ := protowire.ConsumeBytes(b[tag:])
 			n = countFields(v, inner, n)
 		}

@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -105,7 +106,7 @@ func (d *flatline) Observe(b event.Batch) (found []event.Anomaly) {
 		here[s.ID] = true
 		st, known := d.at(s.ID, b.Watermark.UnixMilli())
 		if !known {
-			st.labels = s.Labels
+			st.labels = slices.Clone(s.Labels) // a batch shares one block
 		}
 		st.absent, st.told = 0, false
 		for _, p := range s.Points {
