@@ -213,6 +213,9 @@ type Change struct {
 	Revision string        `json:"revision"`
 	Fields   []FieldChange `json:"fields,omitempty"`
 	Actor    string        `json:"actor,omitempty"` // field manager or component, when known
+	// First is set where nothing was before: the first rollout of a workload.
+	// There is no revision to compare it with, and none to return to.
+	First bool `json:"first,omitempty"`
 }
 
 // FieldChange is one field that differs.

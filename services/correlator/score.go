@@ -75,7 +75,8 @@ func Scorers() []Scorer {
 }
 
 // changeProximity: most incidents begin shortly after somebody changed
-// something, and a rollout is the likeliest of changes.
+// something, and a rollout is the likeliest of changes. A first rollout is
+// none: it changed nothing that had been well before.
 type changeProximity struct{}
 
 func (changeProximity) Name() string { return "change proximity" }
@@ -85,7 +86,7 @@ var changeWeight = map[event.ChangeKind]float64{
 }
 
 func (changeProximity) Score(e Evidence) (float64, string) {
-	if e.Change == nil {
+	if e.Change == nil || e.Change.First {
 		return 0, ""
 	}
 	before := e.Onset.Sub(e.Change.Time)
@@ -284,7 +285,8 @@ func (f *fold) suspects(inc *incident, onset time.Time) []event.Suspect {
 	for i := range s.Changes {
 		c := s.Changes[i]
 		r := s.Topology.root(c.Entity)
-		if onset.Sub(c.Time) > f.policy.ChangeLookback || c.Time.Sub(onset) > time.Minute || !f.concerns(inc, r) {
+		// A first rollout is no suspect beside the workload itself.
+		if c.First || onset.Sub(c.Time) > f.policy.ChangeLookback || c.Time.Sub(onset) > time.Minute || !f.concerns(inc, r) {
 			continue
 		}
 		changed[r.String()] = true

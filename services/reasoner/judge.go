@@ -71,10 +71,11 @@ func rank(c event.Confidence) int {
 }
 
 // undoable leaves a roll-back to the revision before out when no rollout is
-// known to have happened: it would undo something that is not the trouble.
+// known to have happened: it would undo something that is not the trouble. A
+// first rollout has none before it.
 func (d *draft) undoable(f event.Finding) []event.Check {
 	if slices.ContainsFunc(d.inc.Changes, func(c event.Change) bool {
-		return c.Kind == event.Rollout && (c.Entity == f.Entity || c.Entity.Namespace == f.Entity.Namespace && c.Entity.Name == f.Entity.Name)
+		return c.Kind == event.Rollout && !c.First && (c.Entity == f.Entity || c.Entity.Namespace == f.Entity.Namespace && c.Entity.Name == f.Entity.Name)
 	}) {
 		return f.Rollback
 	}

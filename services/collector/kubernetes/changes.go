@@ -124,27 +124,34 @@ func (w *world) tellRollouts(owner kube.Ref) {
 				at = w.now() // an old one again: rolled back, now
 			}
 		}
-		w.rollout(owner, r, before, i == 0, at)
+		w.rollout(owner, r, before, at)
 	}
 }
 
-func (w *world) rollout(owner kube.Ref, r *revision, before *kube.Template, first bool, at time.Time) {
+// firstRevision is the number of a workload's first template, of every kind.
+const firstRevision = 1
+
+// rollout tells a revision. What was before it may be unknown though it was
+// not the first: an old revision is not kept for ever.
+func (w *world) rollout(owner kube.Ref, r *revision, before *kube.Template, at time.Time) {
 	c := event.Change{
-		Kind: event.Rollout, Entity: owner.Entity(), Time: at, Revision: strconv.FormatInt(r.number, 10),
+		Kind: event.Rollout, Entity: owner.Entity(), Time: at, Revision: strconv.FormatInt(r.number, 10), Summary: "pod template changed",
+	}
+	if before == nil && r.number <= firstRevision {
+		c.First, c.Summary = true, "first rollout"
 	}
 	switch {
-	case first:
+	case r.template == nil:
+		// Nothing is known of it.
+	case before == nil:
 		images := r.template.Images()
-		c.Summary = "first rollout"
 		for _, name := range slices.Sorted(maps.Keys(images)) {
 			c.Summary += ", image " + images[name]
 			c.Fields = append(c.Fields, event.FieldChange{Path: "containers[" + name + "].image", To: images[name]})
 		}
-	case before == nil || r.template == nil:
-		c.Summary = "pod template changed"
 	default:
 		c.Fields = before.Diff(r.template)
-		c.Summary = cmp.Or(kube.Summary(c.Fields), "pod template changed")
+		c.Summary = cmp.Or(kube.Summary(c.Fields), c.Summary)
 	}
 	w.change(c)
 }

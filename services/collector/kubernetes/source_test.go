@@ -396,6 +396,22 @@ func TestLiveChanges(t *testing.T) {
 	s.put("deployments", deployment("search", 1, 0, 1, now))
 	s.put("replicasets", replicaSet("search-cccc", "search", 1, now, "reg/search:v1", "1Gi"))
 	r.until("the first rollout of a new workload", func(got []collector.Emission) bool { return count(got, event.Rollout) == 3 })
+	changes = data[event.Change](r.emissions())
+	if c := changes[len(changes)-1]; !c.First || c.Summary != "first rollout, image reg/search:v1" {
+		t.Errorf("first rollout = %+v, want it to say that it is", c)
+	}
+	// Of a workload that keeps no history what was before is not known, but
+	// something was.
+	s.put("deployments", deployment("carts", 1, 0, 1, now))
+	s.put("replicasets", replicaSet("carts-dddd", "carts", 7, now, "reg/carts:v7", "1Gi"))
+	r.until("a rollout whose predecessor is gone", func(got []collector.Emission) bool { return count(got, event.Rollout) == 4 })
+	changes = data[event.Change](r.emissions())
+	if c := changes[len(changes)-1]; c.First || c.Summary != "pod template changed, image reg/carts:v7" {
+		t.Errorf("rollout of revision 7 = %+v, want it to be one of many", c)
+	}
+	if slices.ContainsFunc(changes, func(c event.Change) bool { return c.First && c.Entity.Name != "search" }) {
+		t.Errorf("changes = %+v, want one first rollout", changes)
+	}
 	s.put("configmaps", object{"metadata": metaOf("checkout-config", now), "data": object{"mode": "hunter2 edited", "new": "hunter2"}})
 	r.until("the edit of the configuration", func(got []collector.Emission) bool { return count(got, event.ConfigEdit) == 1 })
 	for _, e := range r.emissions() {
