@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,12 +15,12 @@ import (
 )
 
 type kubernetes struct {
-	c      *kube.Client
-	redact Redactor
+	c *kube.Client
+	Answers
 }
 
 // NewKubernetes answers the grammar of [Query] about one cluster.
-func NewKubernetes(c *kube.Client, redact Redactor) Retriever { return kubernetes{c, redact} }
+func NewKubernetes(c *kube.Client, redact Redactor) Retriever { return kubernetes{c, Answers{redact}} }
 
 // object is decoded JSON of the API.
 type object = map[string]any
@@ -53,10 +52,8 @@ func (k kubernetes) Retrieve(ctx context.Context, q Query) (event.Evidence, erro
 	case ctx.Err() != nil:
 		return event.Evidence{}, context.Cause(ctx)
 	}
-	return Failed(q, k.redact.Line(kube.Reason(err))), nil
+	return Failed(q, k.Redact.Line(kube.Reason(err))), nil
 }
-
-func (k kubernetes) reduce(o object) object { return kube.Reduce(o, k.redact.Line) }
 
 func (k kubernetes) get(ctx context.Context, kind, namespace, name string) (object, error) {
 	kk, err := kube.KindOf(kind)
@@ -104,98 +101,7 @@ func (k kubernetes) object(ctx context.Context, q Query, w kubeQuestion) (event.
 	if err != nil {
 		return event.Evidence{}, err
 	}
-	o = k.reduce(o)
-	text, err := json.MarshalIndent(o, "", "  ")
-	if err != nil {
-		return event.Evidence{}, err
-	}
-	e := newAnswer(q)
-	e.Values = map[string]any{"object": o}
-	if len(text) > maxValues {
-		e.Values, e.Truncated = map[string]any{"object": object{"kind": w.kind, "metadata": object{"name": w.name, "namespace": w.namespace}, "status": o["status"]}}, true
-	}
-	e.Excerpt = statusLines(o)
-	return seal(e), nil
-}
-
-// statusLines say the state of an object in a few lines, the way kubectl
-// describe does.
-func statusLines(o object) []string {
-	var out []string
-	meta := child(o, "metadata")
-	name := text(meta, "name")
-	if ns := text(meta, "namespace"); ns != "" {
-		name = ns + "/" + name
-	}
-	head := fmt.Sprintf("%v %s", o["kind"], name)
-	if at := text(meta, "creationTimestamp"); at != "" {
-		head += " created " + at
-	}
-	out = append(out, head)
-	status := child(o, "status")
-	for _, key := range []string{"phase", "reason", "message", "replicas", "readyReplicas", "updatedReplicas", "unavailableReplicas", "desiredNumberScheduled", "numberReady", "currentReplicas", "desiredReplicas", "failed", "succeeded", "active"} {
-		if v, ok := status[key]; ok {
-			out = append(out, fmt.Sprintf("%s: %v", key, v))
-		}
-	}
-	for _, c := range children(status, "conditions") {
-		line := fmt.Sprintf("condition %v=%v", c["type"], c["status"])
-		if r, ok := c["reason"]; ok {
-			line += fmt.Sprintf(" %v", r)
-		}
-		if m, _ := c["message"].(string); m != "" {
-			line += ": " + clip(m, 300)
-		}
-		if t, ok := c["lastTransitionTime"]; ok {
-			line += fmt.Sprintf(" since %v", t)
-		}
-		out = append(out, line)
-	}
-	return append(out, containerLines(o)...)
-}
-
-// containerLines say how the containers of a pod are, and within which image
-// and limits they run.
-func containerLines(pod object) []string {
-	var out []string
-	spec, status := child(pod, "spec"), child(pod, "status")
-	for _, list := range [][2]string{{"initContainerStatuses", "initContainers"}, {"containerStatuses", "containers"}} {
-		for _, c := range children(status, list[0]) {
-			line := fmt.Sprintf("container %v ready=%v restarts=%v", c["name"], c["ready"], c["restartCount"])
-			for _, want := range children(spec, list[1]) {
-				if want["name"] != c["name"] {
-					continue
-				}
-				if image := text(want, "image"); image != "" {
-					line += " image=" + image
-				}
-				for _, resource := range []string{"memory", "cpu"} {
-					if limit, ok := child(child(want, "resources"), "limits")[resource]; ok {
-						line += fmt.Sprintf(" %s_limit=%v", resource, limit)
-					}
-				}
-			}
-			for _, which := range []string{"state", "lastState"} {
-				for _, name := range []string{"waiting", "terminated", "running"} {
-					s, ok := child(c, which)[name].(object)
-					if !ok {
-						continue
-					}
-					line += " " + which + "=" + name
-					for _, key := range []string{"reason", "exitCode", "signal", "startedAt", "finishedAt"} {
-						if v, ok := s[key]; ok {
-							line += fmt.Sprintf(" %s=%v", key, v)
-						}
-					}
-					if m, _ := s["message"].(string); m != "" {
-						line += ": " + clip(m, 300)
-					}
-				}
-			}
-			out = append(out, line)
-		}
-	}
-	return out
+	return k.Object(q, o), nil
 }
 
 // podsOf reads the pods of a workload: by its selector, and for a CronJob by
@@ -252,50 +158,7 @@ func (k kubernetes) pods(ctx context.Context, q Query, w kubeQuestion) (event.Ev
 	if err != nil {
 		return event.Evidence{}, err
 	}
-	// The least ready first, so that a cut list keeps what matters.
-	slices.SortStableFunc(pods, func(a, b object) int {
-		return cmp.Or(readyRank(a)-readyRank(b), strings.Compare(text(child(a, "metadata"), "name"), text(child(b, "metadata"), "name")))
-	})
-	e := newAnswer(q)
-	e.Truncated = truncated
-	e.Values = map[string]any{"count": float64(len(pods))}
-	e.Excerpt = []string{tally(pods)}
-	if n := q.limit(); len(pods) > n {
-		pods, e.Truncated = pods[:n], true
-	}
-	items, size := []any{}, 0
-	for _, p := range pods {
-		p = k.reduce(p)
-		body, err := json.Marshal(p)
-		if err != nil {
-			return event.Evidence{}, err
-		}
-		if size += len(body); size > maxValues {
-			e.Truncated = true
-			break
-		}
-		items = append(items, p)
-		status := child(p, "status")
-		line := fmt.Sprintf("%s %s node=%v", text(child(p, "metadata"), "name"), text(status, "phase"), orDash(child(p, "spec")["nodeName"]))
-		if r := text(status, "reason"); r != "" {
-			line += " " + r
-		}
-		e.Excerpt = append(e.Excerpt, line)
-		for _, c := range containerLines(p) {
-			e.Excerpt = append(e.Excerpt, "  "+c)
-		}
-	}
-	e.Values["items"] = items
-	return seal(e), nil
-}
-
-func readyRank(pod object) int {
-	for _, c := range children(child(pod, "status"), "conditions") {
-		if c["type"] == "Ready" && c["status"] == "True" {
-			return 1
-		}
-	}
-	return 0
+	return k.Pods(q, pods, truncated), nil
 }
 
 func (k kubernetes) events(ctx context.Context, q Query, w kubeQuestion) (event.Evidence, error) {
@@ -343,31 +206,7 @@ func (k kubernetes) events(ctx context.Context, q Query, w kubeQuestion) (event.
 		}
 		found = append(found, ev)
 	}
-	slices.SortStableFunc(found, func(a, b event.KubeEvent) int {
-		return cmp.Or(a.Time().Compare(b.Time()), strings.Compare(a.Metadata.UID, b.Metadata.UID))
-	})
-	e := newAnswer(q)
-	e.Truncated = truncated
-	e.Values = map[string]any{"count": float64(len(found))}
-	if n := q.limit(); len(found) > n {
-		found, e.Truncated = found[len(found)-n:], true
-	}
-	items := []any{}
-	for _, ev := range found {
-		ev.Message = k.redact.Line(clip(ev.Message, 1024))
-		e.Excerpt = append(e.Excerpt, fmt.Sprintf("%s %s %s %s/%s x%d: %s", ev.Time().Format(time.RFC3339), ev.Type, ev.Reason, ev.InvolvedObject.Kind, ev.InvolvedObject.Name, ev.Occurrences(), ev.Message))
-		body, err := json.Marshal(ev)
-		if err != nil {
-			return event.Evidence{}, err
-		}
-		var o object
-		if err := json.Unmarshal(body, &o); err != nil {
-			return event.Evidence{}, err
-		}
-		items = append(items, o)
-	}
-	e.Values["items"] = items
-	return seal(e), nil
+	return k.Events(q, found, truncated), nil
 }
 
 func (k kubernetes) logs(ctx context.Context, q Query, w kubeQuestion) (event.Evidence, error) {
@@ -392,13 +231,13 @@ func (k kubernetes) logs(ctx context.Context, q Query, w kubeQuestion) (event.Ev
 		stamp, rest, ok := strings.Cut(line, " ")
 		at, err := time.Parse(time.RFC3339Nano, stamp)
 		if !ok || err != nil {
-			e.Excerpt = append(e.Excerpt, k.redact.Line(line))
+			e.Excerpt = append(e.Excerpt, k.Redact.Line(line))
 			continue
 		}
 		if !q.End.IsZero() && at.After(q.End) {
 			continue
 		}
-		e.Excerpt = append(e.Excerpt, at.UTC().Format("2006-01-02T15:04:05.000Z")+" "+k.redact.Line(rest))
+		e.Excerpt = append(e.Excerpt, at.UTC().Format("2006-01-02T15:04:05.000Z")+" "+k.Redact.Line(rest))
 	}
 	e.Values = map[string]any{"count": float64(len(e.Excerpt))}
 	return seal(e), nil
