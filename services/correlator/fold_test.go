@@ -41,17 +41,17 @@ func newTestFold(t testing.TB) *fold {
 	return &fold{policy: p, policyHash: s.Hash(), owners: o, cluster: "test", groups: []string{"metrics", "events"}, grace: 2 * time.Minute, scorers: Scorers(), State: newState()}
 }
 
-// story is a stream of messages in event time.
+// story is a stream of messages in event time, as the fold is given them and
+// as they are published.
 type story struct {
 	msgs []bus.Message
-	seq  uint64
+	outs []event.Outgoing
 }
 
-func (s *story) add(id string, data any) {
-	s.seq++
-	m := bus.Message{Sequence: s.seq, Data: data}
-	m.ID = id
-	s.msgs = append(s.msgs, m)
+func (s *story) add(o event.Outgoing) {
+	m := bus.Message{Sequence: uint64(len(s.msgs) + 1), Data: o.Data()}
+	m.ID = o.ID
+	s.msgs, s.outs = append(s.msgs, m), append(s.outs, o)
 }
 
 func (s *story) anomaly(detector string, e event.Entity, class event.SignalClass, sev event.Severity, onset, seen time.Time, summary string) event.Anomaly {
@@ -60,30 +60,30 @@ func (s *story) anomaly(detector string, e event.Entity, class event.SignalClass
 		Class: class, Severity: sev, Onset: onset, WindowEnd: seen, TailProb: 1e-6, Summary: summary, Evidence: []event.EvidenceRef{{Source: map[event.SignalClass]string{event.ClassSymptom: "prometheus"}[class]}},
 	}
 	a.Key = event.AnomalyKey(a.Detector, a.Series, onset)
-	s.add(event.AnomalyDetected.Out(a).ID, a)
+	s.add(event.AnomalyDetected.Out(a))
 	return a
 }
 
 func (s *story) end(a event.Anomaly, when time.Time) {
 	a.Ended, a.WindowEnd = &when, when
-	s.add(event.AnomalyEnded.Out(a).ID, a)
+	s.add(event.AnomalyEnded.Out(a))
 }
 
 func (s *story) change(kind event.ChangeKind, e event.Entity, when time.Time, summary string) {
 	c := event.Change{Kind: kind, Entity: e, Time: when, Summary: summary, Revision: fmt.Sprint(when.Unix())}
-	s.add(event.ContextChange.Out(c).ID, c)
+	s.add(event.ContextChange.Out(c))
 }
 
 func (s *story) topology(e event.Entity, node string, calls ...event.Entity) {
 	tp := event.Topology{Entity: e, Version: "1", Time: at(-time.Hour), Pods: []event.Placement{{Pod: e.Name + "-7d4b9c6f5-x2x8q", Node: node}}, Calls: calls}
-	s.add(event.ContextTopology.Out(tp).ID, tp)
+	s.add(event.ContextTopology.Out(tp))
 }
 
 func (s *story) watermarks(to time.Time, blind ...event.Blindness) {
 	for p := range event.Partitions {
 		for _, g := range []string{"metrics", "events"} {
 			w := event.Watermark{Group: g, Partition: p, Time: to, HypothesesTested: 10, Blind: blind}
-			s.add(event.WatermarkPassed.Out(w).ID, w)
+			s.add(event.WatermarkPassed.Out(w))
 		}
 	}
 }
@@ -259,33 +259,6 @@ func TestOddThingsAloneNeverPage(t *testing.T) {
 	}
 	for _, i := range run(t, newTestFold(t), s.msgs) {
 		t.Errorf("incident %s %s", i.Priority, i.Title)
-	}
-}
-
-func TestAFlappingThingReopensItsIncidentAndStopsPaging(t *testing.T) {
-	s := &story{}
-	s.watermarks(at(0))
-	for i := range 6 {
-		from := at(time.Duration(i) * 15 * time.Minute)
-		a := s.anomaly("burn_rate", deploy("web"), event.ClassSymptom, event.Critical, from.Add(time.Minute), from.Add(time.Minute), "errors")
-		s.end(a, from.Add(3*time.Minute))
-		s.watermarks(from.Add(14 * time.Minute))
-	}
-	got := run(t, newTestFold(t), s.msgs)
-	ids := map[string]bool{}
-	for _, i := range got {
-		ids[i.ID] = true
-	}
-	if len(ids) != 1 {
-		t.Errorf("%d incidents, want 1", len(ids))
-	}
-	last := got[len(got)-1]
-	if last.Flaps != 5 {
-		t.Errorf("flaps = %d, want 5", last.Flaps)
-	}
-	held := slices.ContainsFunc(got, func(i event.Incident) bool { return strings.Contains(i.Held, "flapping") && !i.Priority.Pages() })
-	if !held {
-		t.Error("it pages on after flapping")
 	}
 }
 

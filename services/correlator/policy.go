@@ -23,7 +23,9 @@ type Policy struct {
 	// Reopen is how long after it resolved an incident is reopened by trouble of
 	// the same thing.
 	Reopen time.Duration `yaml:"reopen"`
-	// MaxFlaps is how often an incident may reopen before it no longer pages.
+	// MaxFlaps is how often an incident may reopen before it counts as flapping:
+	// it then resolves later each time, up to Reopen, and is a line in the
+	// digest as long as it has no symptom. One that has is never held back.
 	MaxFlaps int `yaml:"max_flaps"`
 	// FalsePagesPerWeek bounds tickets that have no symptom behind them.
 	FalsePagesPerWeek float64 `yaml:"false_pages_per_week"`

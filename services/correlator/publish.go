@@ -70,9 +70,24 @@ func (f *fold) calm(inc *incident, now time.Time) {
 		}
 	}
 	inc.Calm = maxTime(last, inc.Opened)
-	if now.Sub(inc.Calm) >= f.policy.Quiet {
+	if now.Sub(inc.Calm) >= f.quiet(inc) {
 		inc.Closed = &now
 	}
+}
+
+// quiet is how long an incident must be calm before it resolves. One that
+// flaps has been called over too early again and again: each time past the
+// policy's bound it waits twice as long, so that it stays one open incident
+// and those who were told of it are not told of ends that are none.
+func (f *fold) quiet(inc *incident) time.Duration {
+	most := max(f.policy.Quiet, f.policy.Reopen)
+	q := f.policy.Quiet
+	for range inc.Flaps - f.policy.MaxFlaps {
+		if q *= 2; q >= most {
+			return most
+		}
+	}
+	return q
 }
 
 // revise makes the next revision of an incident, if there is something to
@@ -271,8 +286,9 @@ func timeline(all []event.Anomaly, changes []event.Change) []event.TimelineEntry
 }
 
 // prioritise says how urgent an incident is. Only a symptom pages, and a
-// symptom is never held back by a budget. What has none is a ticket, or a line
-// in the digest when its score does not pass the bound of the page budget.
+// symptom is never held back, by no budget and for no flapping: users feel each
+// of its returns. What has none is a ticket, or a line in the digest when it
+// flaps or its score does not pass the bound of the page budget.
 func (f *fold) prioritise(inc *incident, n *event.Incident, symptoms []event.Anomaly, now time.Time) {
 	n.Priority = event.P4
 	for _, a := range n.Anomalies {
@@ -293,15 +309,15 @@ func (f *fold) prioritise(inc *incident, n *event.Incident, symptoms []event.Ano
 			n.Priority = p
 		}
 	}
-	if len(symptoms) == 0 && n.Priority == event.P3 {
-		if bound := f.bound(now); n.Score < bound {
-			n.Priority = event.P4
-			n.Held = fmt.Sprintf("no symptom, and score %.1f is below the bound %.1f of %g false pages a week", n.Score, bound, f.policy.FalsePagesPerWeek)
-		}
+	if len(symptoms) > 0 || n.Priority != event.P3 {
+		return
 	}
-	if inc.Flaps > f.policy.MaxFlaps && n.Priority.Pages() {
-		n.Priority = event.P3
-		n.Held = fmt.Sprintf("flapping: reopened %d times", inc.Flaps)
+	if bound := f.bound(now); n.Score < bound {
+		n.Priority = event.P4
+		n.Held = fmt.Sprintf("no symptom, and score %.1f is below the bound %.1f of %g false pages a week", n.Score, bound, f.policy.FalsePagesPerWeek)
+	} else if inc.Flaps > f.policy.MaxFlaps {
+		n.Priority = event.P4
+		n.Held = fmt.Sprintf("no symptom, and flapping: reopened %d times", inc.Flaps)
 	}
 }
 

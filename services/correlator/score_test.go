@@ -28,7 +28,7 @@ func TestOfRolloutsOnlyThoseThatReplacedSomethingAreSuspected(t *testing.T) {
 			s.topology(catalog, "n1")
 			s.watermarks(at(-2 * time.Minute))
 			for _, ch := range c.changes {
-				s.add(event.ContextChange.Out(ch).ID, ch)
+				s.add(event.ContextChange.Out(ch))
 			}
 			s.anomaly("event_surge", checkout, event.ClassCause, event.Critical, at(2*time.Minute), at(2*time.Minute), "OOMKilled 3 of 3 pods")
 			s.anomaly("burn_rate", checkout, event.ClassSymptom, event.Critical, at(3*time.Minute), at(3*time.Minute), "12 % of requests fail")
