@@ -50,6 +50,7 @@ type state struct {
 	ByAnomaly  map[string]string          `json:"by_anomaly"` // key to incident
 	Blind      map[string]event.Blindness `json:"blind"`
 	Tests      testCount                  `json:"tests"`
+	Claims     map[string]*record         `json:"claims,omitempty"` // of trusted third parties' detectors
 }
 
 // mark is what a watermark says that holds from its time on.
@@ -105,7 +106,6 @@ func (f *fold) Apply(m bus.Message) ([]event.Outgoing, error) {
 	s := &f.State
 	switch v := m.Data.(type) {
 	case event.Anomaly:
-		v.Foreign = v.Foreign && !slices.Contains(f.policy.TrustedDetectors, v.Detector)
 		if f.repeats(v) {
 			return nil, nil
 		}
@@ -336,7 +336,7 @@ func (f *fold) judge(now time.Time) []event.Outgoing {
 		case in.Change != nil:
 			f.change(*in.Change)
 		case in.Anomaly != nil:
-			f.anomaly(*in.Anomaly, now)
+			f.anomaly(f.trust(*in.Anomaly, now), now)
 			f.trace(in)
 		}
 	}

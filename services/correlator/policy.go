@@ -31,7 +31,8 @@ type Policy struct {
 	FalsePagesPerWeek float64 `yaml:"false_pages_per_week"`
 	// Storm is how many incidents within two minutes are one.
 	Storm int `yaml:"storm"`
-	// TrustedDetectors are third parties' detectors that may weigh in a page.
+	// TrustedDetectors are third parties' detectors that may weigh in a page, by
+	// the rank of what they claim among their own claims of four weeks.
 	TrustedDetectors []string `yaml:"trusted_detectors"`
 }
 

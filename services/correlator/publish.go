@@ -326,8 +326,13 @@ const week = 7 * 24 * time.Hour
 
 // bound is the score that chance alone passes no more often than the budget
 // allows: with H hypotheses tested a week and p = exp(-score), H·p ≤ budget.
-// Until a day has been counted, a week is taken to hold what a prior says.
 func (f *fold) bound(now time.Time) float64 {
+	return round(math.Log(f.tests(now) / f.policy.FalsePagesPerWeek))
+}
+
+// tests is how many hypotheses a week tests, at least 1. Until an hour has been
+// counted, a week is taken to hold what a prior says.
+func (f *fold) tests(now time.Time) float64 {
 	const prior = 1e4 // tests a week before anything is known
 	weekly := prior
 	if seen := now.Sub(f.State.Tests.Since); seen >= time.Hour && f.State.Tests.Count > 0 {
@@ -336,7 +341,7 @@ func (f *fold) bound(now time.Time) float64 {
 	// A hypothesis is tested at every step, and neighbouring steps are one
 	// event: an hour's tests of one series count once.
 	const stepsPerHour = 120
-	return round(math.Log(max(1, weekly/stepsPerHour) / f.policy.FalsePagesPerWeek))
+	return max(1, weekly/stepsPerHour)
 }
 
 func (f *fold) renderBlind(inc *incident, now time.Time) event.Incident {

@@ -77,7 +77,7 @@ func startService(t *testing.T, connect func() *bus.Bus) (stop, kill func()) {
 	kill = func() {
 		_ = b.Close()
 		cancel()
-		<-done // whatever it says of the bus that was taken away
+		_ = <-done // whatever it says of the bus that was taken away
 	}
 	return stop, kill
 }
