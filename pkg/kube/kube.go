@@ -28,10 +28,15 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/flowcontrol"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -104,7 +109,8 @@ type Client struct {
 	timeout time.Duration
 	config  *rest.Config
 	http    *http.Client
-	raw     rest.Interface
+	raw     rest.Interface // decoded JSON
+	typed   rest.Interface // types of the scheme
 }
 
 // New makes a client that can only read. Tokens and certificates from files are
@@ -158,7 +164,8 @@ func newClient(rc *rest.Config, timeout time.Duration, set Settings, permit perm
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	return c, nil
+	c.typed, err = c.REST(corev1.SchemeGroupVersion)
+	return c, err
 }
 
 func restConfig(cfg Config) (*rest.Config, error) {
@@ -233,13 +240,16 @@ var (
 
 func init() {
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		metav1.AddMetaToScheme, corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme,
+		policyv1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, storagev1.AddToScheme, admissionv1.AddToScheme,
+	} {
 		utilruntime.Must(add(scheme))
 	}
 }
 
-// REST is a typed client of one of the API groups core/v1, apps/v1, batch/v1
-// and autoscaling/v2: what client-go's list and watch functions take.
+// REST is a typed client of one of the API groups of the scheme: what client-go's
+// list and watch functions take.
 func (c *Client) REST(gv schema.GroupVersion) (rest.Interface, error) {
 	rc := rest.CopyConfig(c.config)
 	rc.GroupVersion = &gv

@@ -41,6 +41,7 @@ func (r Right) String() string {
 var watched = []Right{
 	{Resource: "configmaps"},
 	{Resource: "events"},
+	{Resource: "namespaces"},
 	{Resource: "nodes"},
 	{Resource: "pods"},
 	{Resource: "services"},

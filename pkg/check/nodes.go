@@ -1,0 +1,79 @@
+package check
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+var nodeChecks = []Info{{
+	Name: "nodes", Needs: []string{"nodes"},
+	Doc: "Nodes that are not ready, with how many pods that concerns (those are not told again), under memory, disk or PID pressure, without network, or with a condition that a problem detector set. Not: a node younger than two minutes.",
+	Run: nodes,
+}}
+
+// calm are the conditions that a healthy node has, with the status that is well.
+var calm = map[corev1.NodeConditionType]corev1.ConditionStatus{
+	corev1.NodeReady: corev1.ConditionTrue, corev1.NodeMemoryPressure: corev1.ConditionFalse, corev1.NodeDiskPressure: corev1.ConditionFalse,
+	corev1.NodePIDPressure: corev1.ConditionFalse, corev1.NodeNetworkUnavailable: corev1.ConditionFalse,
+}
+
+// praise are the endings of conditions that others set and that are good when
+// they hold, such as k3s' EtcdIsVoter.
+var praise = regexp.MustCompile(`(Ready|Healthy|Available|Valid|Voter|Synced|Enabled|Up|OK|Succeeded)$`)
+
+func nodes(c *Cluster, found func(Problem)) {
+	guests := map[string]int{}
+	for _, p := range c.Pods {
+		if p.Spec.NodeName != "" && p.DeletionTimestamp == nil {
+			guests[p.Spec.NodeName]++
+		}
+	}
+	for _, n := range c.Nodes {
+		e := entity("Node", n)
+		look := []event.Check{describe(e, "conditions, taints and events"), {Why: "what runs there", Command: "kubectl get pods -A -o wide --field-selector spec.nodeName=" + n.Name}}
+		ready, ok := condition(n.Status.Conditions, corev1.NodeReady)
+		if !ok {
+			if c.age(n.CreationTimestamp) < 2*time.Minute {
+				continue // it is joining
+			}
+			why := "NotReady"
+			if ready.Status == corev1.ConditionUnknown {
+				why = "NotReady: the kubelet is silent"
+			} else if ready.Message != "" {
+				why = "NotReady: " + oneLine(ready.Message, 100)
+			}
+			p := Problem{
+				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: fmt.Sprintf("%s; %s affected", why, plural(guests[n.Name], "pod")), Detail: ready.Message, Next: look,
+				Seen: []string{fmt.Sprintf("condition Ready=%s %s: %s, since %s", ready.Status, ready.Reason, ready.Message, ready.LastTransitionTime.UTC().Format(time.RFC3339)), fmt.Sprintf("%s on it", plural(guests[n.Name], "pod"))},
+			}
+			if n.Spec.Unschedulable && guests[n.Name] == 0 {
+				// Somebody is taking it away.
+				p.Urgency, p.Severity = event.Hygiene, event.Info
+			}
+			found(p)
+			continue
+		}
+		for i := range n.Status.Conditions {
+			k := &n.Status.Conditions[i]
+			if want, known := calm[k.Type]; known && k.Status == want || !known && (k.Status != corev1.ConditionTrue || praise.MatchString(string(k.Type))) {
+				continue
+			}
+			if k.Status == corev1.ConditionUnknown {
+				continue // the kubelet has not said yet
+			}
+			urgency := event.Broken
+			if _, known := calm[k.Type]; !known {
+				urgency = event.Soon
+			}
+			found(Problem{
+				Entity: e, State: true, Urgency: urgency, Severity: event.Warning, Since: k.LastTransitionTime.Time, Title: fmt.Sprintf("%s: %s", k.Type, oneLine(k.Message, 120)), Detail: k.Message, Next: look,
+				Seen: []string{fmt.Sprintf("condition %s=%s %s: %s", k.Type, k.Status, k.Reason, k.Message)},
+			})
+		}
+	}
+}
