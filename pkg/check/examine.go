@@ -64,7 +64,11 @@ const (
 // Examine runs the checks and explains what they found. It fails only when ctx
 // is done.
 func Examine(ctx context.Context, c *Cluster, o Options) (*Result, error) {
-	problems, skipped := run(c, All)
+	return examine(ctx, c, All, o)
+}
+
+func examine(ctx context.Context, c *Cluster, checks []Info, o Options) (*Result, error) {
+	problems, skipped := run(c, checks)
 	out := &Result{Namespace: c.Namespace, Time: c.Now.UTC().Truncate(time.Second), Version: c.Version, Pods: len(c.Pods), Nodes: len(c.Nodes), NotChecked: skipped, Roots: []Root{}, Evidence: []event.Evidence{}}
 	if out.NotChecked == nil {
 		out.NotChecked = []Unchecked{}
