@@ -85,7 +85,7 @@ func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 	for _, u := range c.Unread {
 		what := u.Resource
 		if names := without[u.Resource]; len(names) > 0 {
-			what += " (" + strings.Join(names, ", ") + ")"
+			what += " (" + list(names, 5) + ")"
 		}
 		skipped = append(skipped, Unchecked{what, u.Why})
 	}

@@ -10,11 +10,33 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
-var nodeChecks = []Info{{
-	Name: "nodes", Needs: []string{"nodes"},
-	Doc: "Nodes that are not ready, with how many pods that concerns (those are not told again), under memory, disk or PID pressure, without network, or with a condition that a problem detector set. Not: a node younger than two minutes.",
-	Run: nodes,
-}}
+var nodeChecks = []Info{
+	{
+		Name: "nodes", Needs: []string{"nodes"},
+		Doc: "Nodes that are not ready, with how many pods that concerns (those are not told again), under memory, disk or PID pressure, without network, or with a condition that a problem detector set. Not: a node younger than two minutes.",
+		Run: nodes,
+	},
+	{
+		Name: "node_events", Needs: []string{"nodes", "events"},
+		Doc: "Nodes that ran out of memory as a whole, cannot free disk, shut down, or whose readiness flaps, in the last hour. Not: nodes that are not ready now, which are told already.",
+		Run: nodeEvents,
+	},
+	{
+		Name: "node_capacity", Needs: []string{"nodes", "pods"},
+		Doc: "Nodes with more than 95 % of the pods they may hold; and a cluster whose pods request more than its nodes have without the largest of them, so that one node's death leaves pods without a place. Not: clusters of one or two nodes, which never could.",
+		Run: nodeCapacity,
+	},
+	{
+		Name: "node_versions", Needs: []string{"nodes"},
+		Doc: "Kubelets newer than the API server, or more than three minor versions older (kubernetes.io/releases/version-skew-policy). Not: the skew of an upgrade that goes on.",
+		Run: nodeVersions,
+	},
+	{
+		Name: "node_hygiene", Needs: []string{"nodes", "pods"},
+		Doc: "Nodes cordoned, a single control-plane node, and taints that no pod tolerates.",
+		Run: nodeHygiene,
+	},
+}
 
 // calm are the conditions that a healthy node has, with the status that is well.
 var calm = map[corev1.NodeConditionType]corev1.ConditionStatus{

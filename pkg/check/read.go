@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +100,8 @@ func metadata(kind string) func(context.Context, *kube.Client, string, url.Value
 var listings = []listing{
 	{"/api/v1", "pods", true, false, url.Values{"fieldSelector": {"status.phase!=Succeeded"}}, typed(func(l *corev1.PodList) []corev1.Pod { return l.Items })},
 	{"/api/v1", "events", true, false, url.Values{"fieldSelector": {"type!=Normal"}}, typed(func(l *corev1.EventList) []corev1.Event { return l.Items })},
+	// That a node was not ready is no warning to Kubernetes.
+	{"/api/v1", "events", true, true, url.Values{"fieldSelector": {"type=Normal,reason=NodeNotReady"}}, typed(func(l *corev1.EventList) []corev1.Event { return l.Items })},
 	{"/api/v1", "nodes", false, false, nil, typed(func(l *corev1.NodeList) []corev1.Node { return l.Items })},
 	{"/api/v1", "namespaces", false, true, nil, typed(func(l *corev1.NamespaceList) []corev1.Namespace { return l.Items })},
 	{"/apis/apps/v1", "deployments", true, false, nil, typed(func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items })},
@@ -169,7 +172,9 @@ func Read(ctx context.Context, client *kube.Client, namespace string, now time.T
 			case kube.NotFound(err):
 				// The cluster has no such kind.
 			default:
-				c.Unread = append(c.Unread, Unread{l.resource, kube.Reason(err)})
+				if u := (Unread{l.resource, kube.Reason(err)}); !slices.Contains(c.Unread, u) {
+					c.Unread = append(c.Unread, u)
+				}
 				failed = append(failed, err)
 			}
 		})

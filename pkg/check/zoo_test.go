@@ -186,7 +186,7 @@ func TestWhatCannotBeReadIsSaidAndConcludesNothing(t *testing.T) {
 	if len(r.Roots) != 0 {
 		t.Errorf("found %+v in what could not be read", r.Roots)
 	}
-	want := []string{"deployments (deployments", "pods (pods"}
+	want := []string{"deployments (", "pods ("}
 	if len(r.NotChecked) != len(want) {
 		t.Fatalf("not checked: %+v", r.NotChecked)
 	}
