@@ -43,6 +43,7 @@ type Problem struct {
 	Cause      bool
 	Title      string // one line, without the entity's name
 	Detail     string
+	Brief      string    // stands behind the title of a state for which no cause is found
 	Since      time.Time // zero when nobody knows
 	Seen       []string  // the lines of evidence: what was read
 	Next       []event.Check
@@ -104,6 +105,9 @@ var shortKinds = map[string]string{
 // node/ip-10-0-3-7.
 func Name(e event.Entity) string {
 	kind := cmp.Or(shortKinds[e.Kind], strings.ToLower(e.Kind))
+	if e.Kind == "Cluster" {
+		return "cluster"
+	}
 	if e.Namespace == "" {
 		return kind + "/" + e.Name
 	}

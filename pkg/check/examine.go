@@ -137,44 +137,39 @@ func (g *subject) urgency() event.Urgency {
 // root says in one line how the thing is and why.
 func (g *subject) root() Root {
 	r := Root{Entity: g.entity, Urgency: g.urgency(), Findings: g.findings}
-	state, why := "", ""
+	var state *Problem
+	cause, beside := "", "" // findings are in the order of how much they explain
 	for i, f := range g.findings {
-		if i < len(g.problems) && f.Urgency == r.Urgency && f.Severity.Number() > r.Severity.Number() {
-			r.Severity = f.Severity
-		}
-		stated := i < len(g.problems) && g.problems[i].State
-		if f.Urgency == r.Urgency && !f.Since.IsZero() && (r.Since.IsZero() || f.Since.Before(r.Since)) && stated {
-			r.Since = f.Since
-		}
 		switch {
-		case stated && state == "" && f.Urgency == r.Urgency:
-			state = f.Title
-		case !stated && why == "" && f.Urgency == r.Urgency:
-			why = f.Title // they are in the order of how much they explain
-		}
-	}
-	if state == "" && why == "" {
-		for _, f := range g.findings {
-			if f.Urgency == r.Urgency {
-				state = f.Title
-				r.Since = f.Since
-				break
+		case f.Urgency != r.Urgency:
+			continue
+		case i < len(g.problems) && g.problems[i].State:
+			if state == nil {
+				state, r.State, r.Since = &g.problems[i], f.Title, f.Since
 			}
+		case f.Cause && cause == "":
+			cause = f.Title
+		case beside == "":
+			beside = f.Title
 		}
-	} else if why == "" {
-		for _, p := range g.problems {
-			if p.State && p.Title == state && p.Detail != "" && len(p.Detail) < 120 {
-				why = p.Detail
-			}
+		if i < len(g.problems) && f.Severity.Number() > r.Severity.Number() {
+			r.Severity = f.Severity // what a rule says of the cause is not how bad it is
 		}
 	}
-	if state == "" {
-		state, why = why, ""
+	if state == nil {
+		r.State = cmp.Or(cause, beside)
+		if i := slices.IndexFunc(g.findings, func(f event.Finding) bool { return f.Title == r.State }); i >= 0 {
+			r.Since = g.findings[i].Since
+		}
+		return r
 	}
-	if strings.Contains(state, why) {
-		why = ""
+	r.Why = cmp.Or(cause, state.Brief, beside)
+	if r.Why == "" && len(state.Detail) < 120 {
+		r.Why = state.Detail
 	}
-	r.State, r.Why = state, why
+	if strings.Contains(r.State, r.Why) {
+		r.Why = ""
+	}
 	return r
 }
 
@@ -346,7 +341,7 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 }
 
 // restated are rules that say of an incident what a check has said already.
-var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck", "node_not_ready", "job_failed", "hpa_at_max", "pvc_pending", "pvc_lost", "quota_near"}
+var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck", "node_not_ready", "node_pressure", "node_network", "node_flapped", "job_failed", "hpa_at_max", "pvc_pending", "pvc_lost", "quota_near"}
 
 // certainty ranks what explains before what accompanies.
 func certainty(f event.Finding) int {

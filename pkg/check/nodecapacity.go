@@ -103,7 +103,7 @@ func nodeCapacity(c *Cluster, found func(Problem)) {
 		}
 		e := event.Entity{Kind: "Cluster", Name: "cluster"}
 		found(Problem{
-			Entity: e, Root: e, Urgency: event.Soon, Severity: event.Info, Title: fmt.Sprintf("pods request %s %s, and without its largest node the cluster has %s", amount(requested, name), name, amount(left, name)),
+			Entity: e, Root: e, Urgency: event.Soon, Severity: event.Info, Title: fmt.Sprintf("pods request %s, and without its largest node the cluster has %s", amount(requested, name), amount(left, name)),
 			Detail: "If that node dies, some pods find no place.", Seen: []string{fmt.Sprintf("requested %s=%s, allocatable %s=%s on nodes that take pods, largest node %s", name, requested.String(), name, sum[i].String(), largest[i].String())},
 			Next: []event.Check{{Why: "requests by node", Command: "kubectl describe nodes"}},
 		})
@@ -113,9 +113,9 @@ func nodeCapacity(c *Cluster, found func(Problem)) {
 // amount is a quantity for people: cores, or GiB.
 func amount(q resource.Quantity, name string) string {
 	if name == "cpu" {
-		return fmt.Sprintf("%.1f cores of", q.AsApproximateFloat64())
+		return fmt.Sprintf("%.1f cores", q.AsApproximateFloat64())
 	}
-	return fmt.Sprintf("%.1f GiB of", q.AsApproximateFloat64()/(1<<30))
+	return fmt.Sprintf("%.1f GiB", q.AsApproximateFloat64()/(1<<30))
 }
 
 // skew is how many minor versions a kubelet may be older than the API server.

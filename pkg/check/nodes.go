@@ -63,14 +63,12 @@ func nodes(c *Cluster, found func(Problem)) {
 			if c.age(n.CreationTimestamp) < 2*time.Minute {
 				continue // it is joining
 			}
-			why := "NotReady"
-			if ready.Status == corev1.ConditionUnknown {
-				why = "NotReady: the kubelet is silent"
-			} else if ready.Message != "" {
-				why = "NotReady: " + oneLine(ready.Message, 100)
+			why := oneLine(ready.Message, 100)
+			if ready.Status == corev1.ConditionUnknown || why == "" {
+				why = "the kubelet is silent"
 			}
 			p := Problem{
-				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: fmt.Sprintf("%s; %s affected", why, plural(guests[n.Name], "pod")), Detail: ready.Message, Next: look,
+				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: "NotReady", Brief: fmt.Sprintf("%s; %s affected", why, plural(guests[n.Name], "pod")), Next: look,
 				Seen: []string{fmt.Sprintf("condition Ready=%s %s: %s, since %s", ready.Status, ready.Reason, ready.Message, ready.LastTransitionTime.UTC().Format(time.RFC3339)), fmt.Sprintf("%s on it", plural(guests[n.Name], "pod"))},
 			}
 			if n.Spec.Unschedulable && guests[n.Name] == 0 {
@@ -93,7 +91,7 @@ func nodes(c *Cluster, found func(Problem)) {
 				urgency = event.Soon
 			}
 			found(Problem{
-				Entity: e, State: true, Urgency: urgency, Severity: event.Warning, Since: k.LastTransitionTime.Time, Title: fmt.Sprintf("%s: %s", k.Type, oneLine(k.Message, 120)), Detail: k.Message, Next: look,
+				Entity: e, State: true, Urgency: urgency, Severity: event.Warning, Since: k.LastTransitionTime.Time, Title: string(k.Type), Brief: oneLine(k.Message, 110), Next: look,
 				Seen: []string{fmt.Sprintf("condition %s=%s %s: %s", k.Type, k.Status, k.Reason, k.Message)},
 			})
 		}
