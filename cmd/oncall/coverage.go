@@ -84,7 +84,9 @@ func showCoverage(ctx context.Context, o *options, f *upFlags, notes io.Writer) 
 // namespace/name: metrics do not know every kind.
 type seen struct {
 	workloads map[string]map[string]string // ownership labels
-	pods      int
+	// namespaces holds the ownership labels of namespaces.
+	namespaces map[string]map[string]string
+	pods       int
 	by        map[string]map[string]map[string]bool // signal, from, workload
 	logBytes  int64
 	audits    []event.Audit
@@ -113,12 +115,15 @@ func (s *seen) mark(signal, from, namespace, workload string) {
 var trafficSignals = []string{"request_rate", "error_rate", "error_ratio"}
 
 func (p *pass) look(ctx context.Context) (*seen, error) {
-	s := &seen{workloads: map[string]map[string]string{}, by: map[string]map[string]map[string]bool{}}
+	s := &seen{workloads: map[string]map[string]string{}, namespaces: map[string]map[string]string{}, by: map[string]map[string]map[string]bool{}}
 	// Topology first: where there is one, it says what the workloads are.
 	for _, st := range []*event.Stream{event.KubeEvents, event.Metrics, event.Logs, event.Audits} {
 		err := p.host.Bus.Read(ctx, st, bus.ReadOptions{}, func(m bus.Message) error {
 			switch v := m.Data.(type) {
 			case event.Topology:
+				if v.Entity.Kind == "Namespace" {
+					s.namespaces[v.Entity.Name] = v.Labels
+				}
 				if v.Entity.Namespace == "" || v.Entity.Kind == "Pod" || v.Deleted {
 					return nil
 				}
@@ -191,7 +196,7 @@ func (p *pass) coverage(ctx context.Context) (*coverage, error) {
 			}
 		}
 		labels := s.workloads[name]
-		if o := owners.Of(event.Entity{Namespace: ns, Kind: labels["\x00kind"], Name: w}, labels); o.Team != "" {
+		if o := owners.Of(event.Entity{Namespace: ns, Kind: labels["\x00kind"], Name: w}, owner.Labels{Own: labels, Namespace: s.namespaces[ns]}); o.Team != "" {
 			from, _, _ := strings.Cut(o.Rule, " on ")
 			s.mark("owner", from, ns, w)
 		}
@@ -203,7 +208,7 @@ func (p *pass) coverage(ctx context.Context) (*coverage, error) {
 	c.Signals = append(c.Signals, row)
 	row = s.row("owner")
 	if len(row.Missing) > 0 {
-		row.Do = "a team label on the workload, or policies/ownership.yaml; oncall owner NAMESPACE/KIND/NAME says why"
+		row.Do = "a team label on the workload, or policies/ownership.yaml; oncall owner ls --none lists them"
 	}
 	c.Signals = append(c.Signals, row)
 	c.Load = p.load(s)

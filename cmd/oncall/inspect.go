@@ -12,7 +12,6 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
-	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -49,45 +48,6 @@ func (o *options) store() (*policy.Store, *service.Config, error) {
 	}
 	s, err := policy.NewStore(policies.FS, os.DirFS(cfg.Policies))
 	return s, cfg, err
-}
-
-func newOwner(o *options) *cobra.Command {
-	var labels []string
-	c := &cobra.Command{
-		Use: "owner NAMESPACE/KIND/NAME", Short: "Say who owns a thing, and by which rule.",
-		Example: "  oncall owner shop/deployment/checkout --label team=payments",
-		Args:    exactArgs(1, "namespace/kind/name"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			e, ok := event.ParseEntity(args[0])
-			if !ok {
-				return &service.UsageError{Err: fmt.Errorf("%q is not namespace/kind/name", args[0])}
-			}
-			s, _, err := o.store()
-			if err != nil {
-				return err
-			}
-			p, err := owner.Load(s)
-			if err != nil {
-				return err
-			}
-			set := map[string]string{}
-			for _, l := range labels {
-				k, v, ok := strings.Cut(l, "=")
-				if !ok {
-					return &service.UsageError{Err: fmt.Errorf("--label %q is not name=value", l)}
-				}
-				set[k] = v
-			}
-			got := p.Of(e, set)
-			if o.format() != render.Table {
-				return render.Value(o.out, o.format(), got)
-			}
-			fmt.Fprintf(o.out, "%s: %s (%s)\n", e, orDash(got.Team), render.Plain(got.Rule))
-			return nil
-		},
-	}
-	c.Flags().StringArrayVar(&labels, "label", nil, "a label of the workload, `name=value`; may repeat")
-	return c
 }
 
 func newDetector(o *options) *cobra.Command {

@@ -134,6 +134,9 @@ func TestScripts(t *testing.T) {
 					answer(w, map[string]any{"resultType": "vector", "result": result})
 				}))
 			},
+			"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
+			},
 			"loki": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
 		},
 	})

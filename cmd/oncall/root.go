@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
 	for _, c := range append(root.Commands(), root) {
-		if c.HasSubCommands() {
+		if c.HasSubCommands() && c.RunE == nil {
 			group(c)
 		}
 	}

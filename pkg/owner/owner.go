@@ -1,6 +1,6 @@
 // Package owner says who answers for a thing in the cluster, and by which
-// rule: a label of the workload, a rule of policies/ownership.yaml, the
-// namespace, or the default.
+// rule: a label of the workload, a rule of policies/ownership.yaml, a label of
+// its namespace, the namespace's name, or the default.
 package owner
 
 import (
@@ -22,8 +22,8 @@ const File = "ownership.yaml"
 
 // Policy is policies/ownership.yaml.
 type Policy struct {
-	// Labels are labels and annotations of the workload that name the team,
-	// first one first.
+	// Labels are labels and annotations that name the team, first one first: of
+	// the workload, and where no rule matches it, of its namespace.
 	Labels []string `yaml:"labels"`
 	// Rules match namespace/kind/name with * and ?; the first that matches wins.
 	Rules []Rule `yaml:"rules"`
@@ -77,8 +77,14 @@ func Load(s *policy.Store) (Policy, error) {
 	return p, policy.Decode("policies/"+File, b, &p)
 }
 
+// Labels are labels and annotations of a thing in the cluster.
+type Labels struct {
+	Own       map[string]string // of the thing itself
+	Namespace map[string]string // of the namespace that it is in
+}
+
 // Of says who answers for an entity with the given labels and annotations.
-func (p *Policy) Of(e event.Entity, labels map[string]string) event.Owner {
+func (p *Policy) Of(e event.Entity, labels Labels) event.Owner {
 	o := p.of(e, labels)
 	if o.Team != "" {
 		o.Contact = maps.Clone(p.Contacts[o.Team])
@@ -86,11 +92,9 @@ func (p *Policy) Of(e event.Entity, labels map[string]string) event.Owner {
 	return o
 }
 
-func (p *Policy) of(e event.Entity, labels map[string]string) event.Owner {
-	for _, l := range p.Labels {
-		if t := labels[l]; t != "" {
-			return event.Owner{Team: t, Rule: fmt.Sprintf("label %s on %s", l, e)}
-		}
+func (p *Policy) of(e event.Entity, labels Labels) event.Owner {
+	if o, ok := p.label(e, labels.Own); ok {
+		return o
 	}
 	i := slices.IndexFunc(p.Rules, func(r Rule) bool {
 		ok, _ := path.Match(strings.ToLower(r.Match), e.String())
@@ -103,6 +107,9 @@ func (p *Policy) of(e event.Entity, labels map[string]string) event.Owner {
 	if e.Kind == "Namespace" {
 		ns = e.Name
 	}
+	if o, ok := p.label(event.Entity{Kind: "Namespace", Name: ns}, labels.Namespace); ok {
+		return o
+	}
 	if t := p.Namespaces[ns]; t != "" {
 		return event.Owner{Team: t, Rule: fmt.Sprintf("policies/%s: namespaces.%s", File, ns)}
 	}
@@ -110,4 +117,14 @@ func (p *Policy) of(e event.Entity, labels map[string]string) event.Owner {
 		return event.Owner{Team: p.Default, Rule: "policies/" + File + ": default"}
 	}
 	return event.Owner{Rule: "no rule matches"}
+}
+
+// label is the team that a label names, and on what.
+func (p *Policy) label(on event.Entity, labels map[string]string) (event.Owner, bool) {
+	for _, l := range p.Labels {
+		if t := labels[l]; t != "" {
+			return event.Owner{Team: t, Rule: fmt.Sprintf("label %s on %s", l, on)}, true
+		}
+	}
+	return event.Owner{}, false
 }

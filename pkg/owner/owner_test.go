@@ -27,15 +27,16 @@ contacts: {payments: {slack: "#pay"}}
 	}
 	for name, tc := range map[string]struct {
 		entity event.Entity
-		labels map[string]string
+		labels owner.Labels
 		team   string
 		rule   string
 	}{
-		"a label comes first":      {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay-api"}, map[string]string{"owner": "o", "team": "t"}, "t", "label team on shop/deployment/pay-api"},
-		"a rule with its line":     {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay-api"}, nil, "payments", "policies/ownership.yaml:3: shop/deployment/pay-*"},
-		"the namespace":            {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, nil, "checkout", "policies/ownership.yaml: namespaces.shop"},
-		"the namespace of itself":  {event.Entity{Kind: "Namespace", Name: "shop"}, nil, "checkout", "policies/ownership.yaml: namespaces.shop"},
-		"the default for all else": {event.Entity{Kind: "Node", Name: "n1"}, nil, "platform", "policies/ownership.yaml: default"},
+		"a label comes first":      {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay-api"}, owner.Labels{Own: map[string]string{"owner": "o", "team": "t"}, Namespace: map[string]string{"team": "n"}}, "t", "label team on shop/deployment/pay-api"},
+		"a rule with its line":     {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay-api"}, owner.Labels{Namespace: map[string]string{"team": "n"}}, "payments", "policies/ownership.yaml:3: shop/deployment/pay-*"},
+		"the namespace":            {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, owner.Labels{}, "checkout", "policies/ownership.yaml: namespaces.shop"},
+		"a label of the namespace": {event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, owner.Labels{Own: map[string]string{"app": "web"}, Namespace: map[string]string{"owner": "n"}}, "n", "label owner on namespace/shop"},
+		"the namespace of itself":  {event.Entity{Kind: "Namespace", Name: "shop"}, owner.Labels{}, "checkout", "policies/ownership.yaml: namespaces.shop"},
+		"the default for all else": {event.Entity{Kind: "Node", Name: "n1"}, owner.Labels{}, "platform", "policies/ownership.yaml: default"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := p.Of(tc.entity, tc.labels)

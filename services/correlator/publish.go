@@ -349,6 +349,6 @@ func (f *fold) renderBlind(inc *incident, now time.Time) event.Incident {
 	return event.Incident{
 		ID: inc.Published.ID, Priority: event.P3, Cluster: f.cluster, Entity: inc.Root, Title: blindTitle(b),
 		Onset: inc.Onset, Opened: inc.Opened.UTC(), Updated: now.UTC(), Blind: []event.Blindness{b}, PolicyHash: f.policyHash,
-		Owner: f.owners.Of(inc.Root, nil), Anomalies: []event.Anomaly{}, Related: []event.Entity{inc.Root},
+		Owner: f.owners.Of(inc.Root, f.State.Topology.labels(inc.Root)), Anomalies: []event.Anomaly{}, Related: []event.Entity{inc.Root},
 	}
 }

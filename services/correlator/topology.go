@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/owner"
 )
 
 // topology is what the cluster looked like, from the log.
@@ -135,8 +136,11 @@ func (t *topology) aliases(root event.Entity) []string {
 }
 
 // labels are the ownership labels of a workload.
-func (t *topology) labels(root event.Entity) map[string]string {
-	return t.Workloads[root.String()].Labels
+func (t *topology) labels(root event.Entity) owner.Labels {
+	return owner.Labels{
+		Own:       t.Workloads[root.String()].Labels,
+		Namespace: t.Workloads[event.Entity{Kind: "Namespace", Name: root.Namespace}.String()].Labels,
+	}
 }
 
 // relation is how two things hang together, strongest first. Zero: not at all.

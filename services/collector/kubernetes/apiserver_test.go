@@ -166,7 +166,7 @@ func statusOf(code int, reason, message string) object {
 }
 
 var kinds = map[string][2]string{
-	"events": {"v1", "Event"}, "pods": {"v1", "Pod"}, "nodes": {"v1", "Node"}, "services": {"v1", "Service"}, "configmaps": {"v1", "ConfigMap"},
+	"events": {"v1", "Event"}, "pods": {"v1", "Pod"}, "nodes": {"v1", "Node"}, "namespaces": {"v1", "Namespace"}, "services": {"v1", "Service"}, "configmaps": {"v1", "ConfigMap"},
 	"deployments": {"apps/v1", "Deployment"}, "replicasets": {"apps/v1", "ReplicaSet"}, "statefulsets": {"apps/v1", "StatefulSet"},
 	"daemonsets": {"apps/v1", "DaemonSet"}, "controllerrevisions": {"apps/v1", "ControllerRevision"}, "jobs": {"batch/v1", "Job"},
 	"cronjobs": {"batch/v1", "CronJob"}, "horizontalpodautoscalers": {"autoscaling/v2", "HorizontalPodAutoscaler"},

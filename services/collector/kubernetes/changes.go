@@ -208,6 +208,28 @@ func (w *world) ownership(o metav1.Object) map[string]string {
 	return out
 }
 
+// takeNamespace keeps what says whose a namespace is. One that says nothing is
+// no part of the topology.
+func (w *world) takeNamespace(o *corev1.Namespace) {
+	if w.excluded(o.Name) {
+		return
+	}
+	labels := w.ownership(o)
+	if !maps.Equal(w.namespaces[o.Name], labels) {
+		w.dirty[namespaceRef(o.Name)] = true
+	}
+	w.namespaces[o.Name] = labels
+}
+
+func (w *world) dropNamespace(name string) {
+	if _, ok := w.namespaces[name]; ok {
+		delete(w.namespaces, name)
+		w.dirty[namespaceRef(name)] = true
+	}
+}
+
+func namespaceRef(name string) kube.Ref { return kube.Ref{Kind: "Namespace", Name: name} }
+
 func (w *world) takeConfig(o *corev1.ConfigMap, tell bool) {
 	key := o.Namespace + "/" + o.Name
 	next := config{o.Data[hashKey], w.editOf(o)}

@@ -12,6 +12,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
+	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/services/collector"
 )
@@ -33,10 +34,11 @@ type Config struct {
 	// Lateness is how long after its time an event may arrive and still be
 	// counted. Default: 5s.
 	Lateness time.Duration `yaml:"lateness"`
-	// OwnershipLabels are labels and annotations of workloads that say whose they
-	// are; no other leaves the cluster with topology. Default: team, owner,
-	// oncall/team, app.kubernetes.io/name, part-of, component and managed-by,
-	// app, helm.sh/chart, and runbook and dashboard annotations.
+	// OwnershipLabels are labels and annotations of workloads and namespaces that
+	// say whose they are; beside them only those that policies/ownership.yaml
+	// names leave the cluster with topology. Default: team, owner, oncall/team,
+	// app.kubernetes.io/name, part-of, component and managed-by, app,
+	// helm.sh/chart, and runbook and dashboard annotations.
 	OwnershipLabels []string `yaml:"ownership_labels"`
 	// Observe is called with every state of every object that is read, in turn;
 	// for recordings. It is not for the configuration file.
@@ -75,6 +77,25 @@ func (c *Config) Fill() {
 	}
 }
 
+// own adds the labels that the ownership policy reads: what does not leave the
+// cluster can name no team.
+func (c *Config) own(store *policy.Store) error {
+	if store == nil {
+		return nil
+	}
+	p, err := owner.Load(store)
+	if err != nil {
+		return err
+	}
+	c.OwnershipLabels = slices.Clone(c.OwnershipLabels)
+	for _, l := range p.Labels {
+		if !slices.Contains(c.OwnershipLabels, l) {
+			c.OwnershipLabels = append(c.OwnershipLabels, l)
+		}
+	}
+	return nil
+}
+
 // Validate checks the fields; path stands before their names in errors.
 func (c *Config) Validate(path string) error {
 	var errs []error
@@ -107,6 +128,9 @@ var Info = collector.Define("kubernetes", "Events, changes and topology from the
 func init() { collector.Builtin.Register(Info) }
 
 func build(cfg Config, env collector.Env) (collector.Built, error) {
+	if err := cfg.own(env.Policies); err != nil {
+		return collector.Built{}, err
+	}
 	client, err := kube.New(cfg.Cluster, kube.Settings{Service: "collector", Name: cfg.Name, Audit: env.Audit, Now: env.Now})
 	if err != nil {
 		return collector.Built{}, err

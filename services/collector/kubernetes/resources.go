@@ -35,6 +35,7 @@ var resources = []*resource{
 	{"events", core, &corev1.Event{}, true, "no events"},
 	{"pods", core, &corev1.Pod{}, true, "no placement of pods, workloads of events are guessed"},
 	{"nodes", core, &corev1.Node{}, false, "no changes of nodes"},
+	{"namespaces", core, &corev1.Namespace{}, false, "no owners of namespaces from their labels"},
 	{"services", core, &corev1.Service{}, true, "no services in topology"},
 	{"configmaps", core, &corev1.ConfigMap{}, true, "no changes of configuration"},
 	{"deployments", apps, &appsv1.Deployment{}, true, "no owners and scaling of Deployments"},

@@ -21,6 +21,7 @@ type Source struct {
 	cfg    Config
 	client *kube.Client
 	env    collector.Env
+	only   []string // resources; nil for all
 }
 
 var _ collector.Source = (*Source)(nil)
@@ -120,6 +121,9 @@ func (s *Source) feeds(w *world, changed func()) ([]*feed, error) {
 	}
 	var out []*feed
 	for _, r := range resources {
+		if s.only != nil && !slices.Contains(s.only, r.plural) {
+			continue
+		}
 		c, err := s.client.REST(r.gv)
 		if err != nil {
 			return nil, err

@@ -65,6 +65,12 @@ func (w *world) topologyOf(ref kube.Ref) event.Topology {
 		t.Version = version(t)
 		return t
 	}
+	if ref.Kind == "Namespace" {
+		t.Labels = w.redacted(w.namespaces[ref.Name])
+		t.Deleted = len(t.Labels) == 0
+		t.Version = version(t)
+		return t
+	}
 	wl, pods := w.workloads[ref], w.byRoot[ref]
 	if wl == nil && len(pods) == 0 {
 		t.Deleted = true

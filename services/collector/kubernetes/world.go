@@ -40,6 +40,7 @@ type world struct {
 	told        map[kube.Ref]int64 // last revision that was reported, or need not be
 	configs     map[string]config
 	nodes       map[string]*node
+	namespaces  map[string]map[string]string            // ownership labels, by name
 	services    map[string]map[string]map[string]string // namespace, name: selector
 	autoscalers map[string]*autoscaler
 	byRoot      map[kube.Ref]map[string]*pod
@@ -109,6 +110,7 @@ func newWorld(cfg Config, redact func(string) string, now func() time.Time, s sa
 		cfg: cfg, redact: redact, now: now, firstAt: now(), saved: s,
 		pods: map[string]*pod{}, gone: map[string]tombstone{}, above: map[kube.Ref]kube.Ref{}, workloads: map[kube.Ref]*workload{},
 		revisions: map[kube.Ref][]*revision{}, told: map[kube.Ref]int64{}, configs: map[string]config{}, nodes: map[string]*node{},
+		namespaces: map[string]map[string]string{},
 		services: map[string]map[string]map[string]string{}, autoscalers: map[string]*autoscaler{}, byRoot: map[kube.Ref]map[string]*pod{},
 		labelSets: map[string]map[string]string{}, topology: map[string]sent{}, dirty: map[kube.Ref]bool{}, versions: map[string]string{},
 		room: make(chan struct{}),
@@ -147,6 +149,8 @@ func (w *world) take(obj runtime.Object, listed bool) {
 		w.takePod(o)
 	case *corev1.Node:
 		w.takeNode(o, tell)
+	case *corev1.Namespace:
+		w.takeNamespace(o)
 	case *corev1.Service:
 		if w.services[o.Namespace] == nil {
 			w.services[o.Namespace] = map[string]map[string]string{}
@@ -223,6 +227,12 @@ func (w *world) replace(res *resource, scope string, list []runtime.Object, firs
 				w.dropNode(n)
 			}
 		}
+	case "namespaces":
+		for _, n := range slices.Sorted(maps.Keys(w.namespaces)) {
+			if !there["/"+n] {
+				w.dropNamespace(n)
+			}
+		}
 	case "configmaps":
 		maps.DeleteFunc(w.configs, func(key string, _ config) bool {
 			ns, _, _ := strings.Cut(key, "/")
@@ -278,6 +288,8 @@ func (w *world) remove(obj runtime.Object) {
 		w.dropPod(key)
 	case *corev1.Node:
 		w.dropNode(o.Name)
+	case *corev1.Namespace:
+		w.dropNamespace(o.Name)
 	case *corev1.Service:
 		delete(w.services[o.Namespace], o.Name)
 		w.touchNamespace(o.Namespace)
