@@ -87,7 +87,9 @@ func examine(ctx context.Context, c *Cluster, checks []Info, o Options) (*Result
 				return nil, err
 			}
 		}
-		out.Roots = append(out.Roots, g.root())
+		root := g.root()
+		root.Why = o.Redact.Line(root.Why) // a part of it may come from a problem as it was found
+		out.Roots = append(out.Roots, root)
 	}
 	slices.SortStableFunc(out.Roots, worse)
 	return out, ctx.Err()
