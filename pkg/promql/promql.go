@@ -77,12 +77,17 @@ func (c *Client) Range(ctx context.Context, expr string, start, end time.Time, s
 	return m, nil
 }
 
+// hasBatch is how many metrics one query of Has asks for.
+const hasBatch = 20
+
+// Calls is how many queries [Client.Has] sends for so many metrics.
+func Calls(metrics int) int { return (metrics + hasBatch - 1) / hasBatch }
+
 // Has says which of the metrics have at least one series at a time.
 func (c *Client) Has(ctx context.Context, metrics []string, at time.Time) (map[string]bool, error) {
 	out := map[string]bool{}
-	const batch = 20
-	for i := 0; i < len(metrics); i += batch {
-		part := metrics[i:min(i+batch, len(metrics))]
+	for i := 0; i < len(metrics); i += hasBatch {
+		part := metrics[i:min(i+hasBatch, len(metrics))]
 		v, err := c.Instant(ctx, `count by (__name__) ({__name__=~"`+strings.Join(part, "|")+`"})`, at)
 		if err != nil {
 			return nil, err

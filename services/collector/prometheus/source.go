@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -88,7 +89,10 @@ type Source struct {
 	queries []boundQuery
 	owners  owners
 	known   []map[model.Fingerprint]mapping // by query; each is touched by one goroutine at a time
-	probed  time.Time                       // event time of the last look at what is there
+	present map[string]bool                 // guard metrics that were there
+	probed  time.Time                       // event time of the last look at everything that is there
+	looked  time.Time                       // event time of the last look at the guard metrics alone
+	changed time.Time                       // event time at which they were others than before
 }
 
 var _ collector.Source = (*Source)(nil)
@@ -132,6 +136,21 @@ func After(at time.Time) []byte {
 
 // reprobe is how long what is there is taken to stay there.
 const reprobe = 5 * time.Minute
+
+// looks are when it is looked again for guard metrics, after the start and after
+// every change of them: where one exporter has come up, others follow.
+var looks = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
+
+// due says whether it is time to look for guard metrics. It depends on the times
+// of steps alone, so that the same steps ask the same.
+func (s *Source) due(at time.Time) bool {
+	for _, d := range looks {
+		if t := s.changed.Add(d); t.After(s.looked) {
+			return !at.Before(t)
+		}
+	}
+	return at.Sub(s.looked) >= reprobe
+}
 
 // Run reads every aligned step once it is Delay old.
 func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
@@ -312,12 +331,20 @@ func firstOf(errs []error) error {
 	return nil
 }
 
+// ownerQueries say who owns what.
+var ownerQueries = [3]string{
+	`group by (namespace, pod, owner_kind, owner_name) (kube_pod_owner)`,
+	`group by (namespace, replicaset, owner_kind, owner_name) (kube_replicaset_owner)`,
+	`group by (namespace, job_name, owner_kind, owner_name) (kube_job_owner)`,
+}
+
 // probe finds out, now and then, which families are there and who owns which
-// pod.
+// pod. Between those times one query looks whether there are others.
 func (s *Source) probe(ctx context.Context, at time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.probed.IsZero() && at.Sub(s.probed) < reprobe && at.Sub(s.probed) >= 0 && len(s.queries) > 0 {
+	known := !s.probed.IsZero() && at.Sub(s.probed) < reprobe && at.Sub(s.probed) >= 0 && len(s.queries) > 0
+	if known && !s.due(at) {
 		return nil
 	}
 	guards := []string{"kube_pod_owner"}
@@ -328,18 +355,20 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 	if err != nil {
 		return err
 	}
+	same := maps.Equal(present, s.present)
+	if known && same {
+		s.looked = at
+		return nil
+	}
 	queries := active(s.families, present)
-	queries, left := within(queries, MaxQueries)
+	// What the probe itself asks is part of the step.
+	queries, left := within(queries, MaxQueries-promql.Calls(len(guards))-len(ownerQueries))
 	if left > 0 {
 		s.env.Log.Warn("more queries than a step may send, the last left out", "source", s.cfg.Name, "left_out", left, "most", MaxQueries)
 	}
 	if present["kube_pod_owner"] {
-		var vs [3]model.Vector
-		for i, expr := range []string{
-			`group by (namespace, pod, owner_kind, owner_name) (kube_pod_owner)`,
-			`group by (namespace, replicaset, owner_kind, owner_name) (kube_replicaset_owner)`,
-			`group by (namespace, job_name, owner_kind, owner_name) (kube_job_owner)`,
-		} {
+		var vs [len(ownerQueries)]model.Vector
+		for i, expr := range ownerQueries {
 			if vs[i], err = s.ask.Instant(ctx, expr, at); err != nil {
 				return err
 			}
@@ -358,7 +387,10 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 		}
 		s.env.Log.Info("query families found", "source", s.cfg.Name, "families", strings.Join(names, " "), "queries", len(queries))
 	}
-	s.queries, s.probed = queries, at
+	if !same {
+		s.changed = at
+	}
+	s.queries, s.present, s.probed, s.looked = queries, present, at, at
 	s.known = make([]map[model.Fingerprint]mapping, len(queries))
 	for i := range s.known {
 		s.known[i] = map[model.Fingerprint]mapping{}

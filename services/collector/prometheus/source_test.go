@@ -200,6 +200,67 @@ func TestFamiliesAreAskedOnlyWhereTheirMetricIs(t *testing.T) {
 	}
 }
 
+func TestAnExporterThatComesUpLaterIsFoundSoonAndCheaply(t *testing.T) {
+	start := time.Unix(1_772_000_000, 0).Truncate(30 * time.Second)
+	there := []string{"kube_pod_owner", "node_cpu_seconds_total"}
+	probes := 0
+	srv := serve(t, func(query string, at float64) []sample {
+		if strings.HasPrefix(query, "count by (__name__)") {
+			probes++
+		}
+		if out, ok := guards(query, at, there...); ok {
+			return out
+		}
+		return nil
+	})
+	s := newTestSource(t, builtin(t), srv.URL, nil)
+	has := func(family string) bool {
+		return slices.ContainsFunc(s.queries, func(q boundQuery) bool { return q.family == family })
+	}
+	var asked []time.Duration // steps at which it was looked
+	step := func(after time.Duration) {
+		t.Helper()
+		n := probes
+		if _, err := s.read(t.Context(), start.Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		if probes > n {
+			asked = append(asked, after)
+		}
+	}
+	for after := time.Duration(0); after <= 10*time.Minute; after += 30 * time.Second {
+		step(after)
+	}
+	if want := []time.Duration{0, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}; !slices.Equal(asked, want) {
+		t.Errorf("looked at %v, want %v", asked, want)
+	}
+	// One more, and what follows it.
+	there, asked = append(there, "http_requests_total"), nil
+	for after := 10*time.Minute + 30*time.Second; !has("http_requests_total"); after += 30 * time.Second {
+		if after > 15*time.Minute {
+			t.Fatal("http_requests_total was not found within five minutes")
+		}
+		step(after)
+	}
+	at := asked[len(asked)-1]
+	there, asked = append(there, "traefik_service_requests_total"), nil
+	step(at + 30*time.Second)
+	if !has("traefik") {
+		t.Error("what came up right after another was not found at the next step")
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	n := 0
+	for _, q := range srv.asked {
+		if strings.Contains(q, "(kube_pod_owner)") {
+			n++
+		}
+	}
+	if n > 5 {
+		t.Errorf("owners were asked for %d times: a look at what is there asks for more than that", n)
+	}
+}
+
 func TestAWorkloadsSignalComesFromTheBestFamilyThatHasIt(t *testing.T) {
 	s := serve(t, func(query string, at float64) []sample {
 		if out, ok := guards(query, at, "istio_requests_total", "http_requests_total"); ok {
