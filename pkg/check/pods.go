@@ -63,6 +63,13 @@ func (c *Cluster) troubleOf(p *corev1.Pod) (trouble, bool) {
 	}
 	if what, ok := c.waiting(p); ok {
 		t.what = what
+		// A container that runs for a moment is ready for a moment; the kubelet's
+		// events go back to the first time that it held it back.
+		for _, ev := range c.warned(entity("Pod", p), recently, "BackOff", "Failed", "FailedMount", "FailedCreatePodSandBox") {
+			if first := ev.FirstTimestamp; !first.IsZero() && first.Before(t.since) {
+				t.since = first
+			}
+		}
 		return t, true
 	}
 	scheduled, isScheduled := condition(p.Status.Conditions, corev1.PodScheduled)
