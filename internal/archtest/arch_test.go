@@ -43,6 +43,7 @@ var forbidden = []struct {
 	{"pkg/stat", []string{"context", "net", "net/http", "os"}},
 	{"pkg/logpattern", []string{"context", "net", "net/http", "os"}},
 	{"pkg/slo", []string{"context", "net", "net/http", "os"}},
+	{"pkg/canary", []string{"context", "net", "net/http", "os"}},
 }
 
 // links: a binary must not contain these packages.
