@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/owner"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/slo"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
@@ -86,7 +88,8 @@ type seen struct {
 	workloads map[string]map[string]string // ownership labels
 	// namespaces holds the ownership labels of namespaces.
 	namespaces map[string]map[string]string
-	pods       int
+	pods       map[string]int // by workload
+	nodes      int
 	by        map[string]map[string]map[string]bool // signal, from, workload
 	logBytes  int64
 	audits    []event.Audit
@@ -111,27 +114,43 @@ func (s *seen) mark(signal, from, namespace, workload string) {
 	s.by[signal][from][name] = true
 }
 
-// trafficSignals are the signals from which requests are known.
-var trafficSignals = []string{"request_rate", "error_rate", "error_ratio"}
+// ofRequests says whether a signal is one of requests.
+func ofRequests(signal string) bool {
+	return slices.Contains([]string{"request_rate", "error_rate", "error_ratio"}, signal) || strings.HasPrefix(signal, "latency")
+}
 
-func (p *pass) look(ctx context.Context) (*seen, error) {
-	s := &seen{workloads: map[string]map[string]string{}, namespaces: map[string]map[string]string{}, by: map[string]map[string]map[string]bool{}}
+// look reads from the bus what has been seen: everything, or what was stored
+// since a time, beside the topology of the cluster, which is told when it
+// changes.
+func look(ctx context.Context, b *bus.Bus, since time.Time) (*seen, error) {
+	s := &seen{workloads: map[string]map[string]string{}, pods: map[string]int{}, namespaces: map[string]map[string]string{}, by: map[string]map[string]map[string]bool{}}
 	// Topology first: where there is one, it says what the workloads are.
 	for _, st := range []*event.Stream{event.KubeEvents, event.Metrics, event.Logs, event.Audits} {
-		err := p.host.Bus.Read(ctx, st, bus.ReadOptions{}, func(m bus.Message) error {
+		o := bus.ReadOptions{StartTime: since}
+		if st == event.KubeEvents && !since.IsZero() {
+			o = bus.ReadOptions{Filters: []string{"telemetry.topology.>"}}
+		}
+		nodes := map[string]bool{}
+		err := b.Read(ctx, st, o, func(m bus.Message) error {
 			switch v := m.Data.(type) {
 			case event.Topology:
+				if v.Entity.Kind == "Node" {
+					nodes[v.Entity.Name] = !v.Deleted
+				}
 				if v.Entity.Kind == "Namespace" {
 					s.namespaces[v.Entity.Name] = v.Labels
 				}
-				if v.Entity.Namespace == "" || v.Entity.Kind == "Pod" || v.Deleted {
+				if v.Entity.Namespace == "" || v.Entity.Kind == "Pod" {
 					return nil
 				}
 				s.topology = true
 				name := v.Entity.Namespace + "/" + v.Entity.Name
-				if _, ok := s.workloads[name]; !ok {
-					s.pods += len(v.Pods)
+				if v.Deleted {
+					delete(s.workloads, name)
+					delete(s.pods, name)
+					return nil
 				}
+				s.pods[name] = len(v.Pods)
 				labels := maps.Clone(v.Labels)
 				if labels == nil {
 					labels = map[string]string{}
@@ -147,7 +166,7 @@ func (p *pass) look(ctx context.Context) (*seen, error) {
 					ls := series.Labels
 					from, ns, w := ls.Get(event.LabelFamily), ls.Get(event.LabelNamespace), ls.Workload()
 					kind := "resources"
-					if slices.Contains(trafficSignals, ls.Get(event.LabelName)) {
+					if ofRequests(ls.Get(event.LabelName)) {
 						kind = "traffic"
 					}
 					s.mark(kind, from, ns, w)
@@ -167,24 +186,48 @@ func (p *pass) look(ctx context.Context) (*seen, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, there := range nodes {
+			if there {
+				s.nodes++
+			}
+		}
 	}
 	return s, nil
 }
 
+func (s *seen) allPods() (n int) {
+	for _, of := range s.pods {
+		n += of
+	}
+	return n
+}
+
 func (p *pass) coverage(ctx context.Context) (*coverage, error) {
-	s, err := p.look(ctx)
+	s, err := look(ctx, p.host.Bus, time.Time{})
 	if err != nil {
 		return nil, err
 	}
-	c := &coverage{Cluster: p.host.Config.Cluster, Workloads: len(s.workloads), Pods: s.pods}
+	c := &coverage{Cluster: p.host.Config.Cluster, Workloads: len(s.workloads), Pods: s.allPods()}
+	if c.Signals, err = s.signals(p.host.Policies); err != nil {
+		return nil, err
+	}
+	c.Load = p.load(s)
+	c.History = p.history(ctx, s)
+	return c, nil
+}
+
+// signals are the rows: which workloads are seen by each, have an objective, and
+// have an owner.
+func (s *seen) signals(store *policy.Store) ([]coveredBy, error) {
+	var out []coveredBy
 	for _, name := range []string{"traffic", "resources", "logs"} {
-		c.Signals = append(c.Signals, s.row(name))
+		out = append(out, s.row(name))
 	}
-	objectives, err := slo.Load(p.host.Policies)
+	objectives, err := slo.Load(store)
 	if err != nil {
 		return nil, err
 	}
-	owners, err := owner.Load(p.host.Policies)
+	owners, err := owner.Load(store)
 	if err != nil {
 		return nil, err
 	}
@@ -202,18 +245,15 @@ func (p *pass) coverage(ctx context.Context) (*coverage, error) {
 		}
 	}
 	row := s.row("SLO")
-	if row.Covered < c.Signals[0].Covered {
+	if row.Covered < out[0].Covered {
 		row.Do = "policies/slo.yaml: objectives for what has traffic"
 	}
-	c.Signals = append(c.Signals, row)
+	out = append(out, row)
 	row = s.row("owner")
 	if len(row.Missing) > 0 {
 		row.Do = "a team label on the workload, or policies/ownership.yaml; oncall owner ls --none lists them"
 	}
-	c.Signals = append(c.Signals, row)
-	c.Load = p.load(s)
-	c.History = p.history(ctx, s)
-	return c, nil
+	return append(out, row), nil
 }
 
 // sees says whether a signal has a workload.
@@ -348,21 +388,11 @@ func (c *coverage) print(o *options) error {
 	}
 	var rows [][]string
 	for _, s := range c.Signals {
-		var from []string
-		names := slices.SortedFunc(maps.Keys(s.From), func(a, b string) int {
-			if s.From[a] != s.From[b] {
-				return s.From[b] - s.From[a]
-			}
-			return strings.Compare(a, b)
-		})
-		for _, n := range names {
-			from = append(from, fmt.Sprintf("%s %d", n, s.From[n]))
-		}
 		missing := strings.Join(s.Missing[:min(3, len(s.Missing))], ", ")
 		if n := len(s.Missing) - 3; n > 0 {
 			missing += fmt.Sprintf(" and %d more", n)
 		}
-		rows = append(rows, []string{s.Name, fmt.Sprintf("%d/%d", s.Covered, c.Workloads), orDash(strings.Join(from, ", ")), orDash(missing)})
+		rows = append(rows, []string{s.Name, fmt.Sprintf("%d/%d", s.Covered, c.Workloads), orDash(s.from()), orDash(missing)})
 	}
 	if err := o.list(nil, []string{"signal", "covered", "from", "not covered"}, rows); err != nil {
 		return err
@@ -383,6 +413,17 @@ func (c *coverage) print(o *options) error {
 	}
 	_, err := fmt.Fprintf(o.out, "history: %s\n", orDash(strings.Join(keeps, ", ")))
 	return err
+}
+
+// from are the places that a signal comes from, most workloads first.
+func (c *coveredBy) from() string {
+	var out []string
+	for _, n := range slices.SortedFunc(maps.Keys(c.From), func(a, b string) int {
+		return cmp.Or(cmp.Compare(c.From[b], c.From[a]), strings.Compare(a, b))
+	}) {
+		out = append(out, fmt.Sprintf("%s %d", n, c.From[n]))
+	}
+	return strings.Join(out, ", ")
 }
 
 // size is a number of bytes as people write it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,6 +115,11 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 		say("bus listens on %s: nats sub -s %s 'anomalies.>'", a, a)
 	}
 	say("watching; mode %s; data in %s; stop with Ctrl-C", n.Mode, o.data)
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { welcome(ctx, h, say) })
 	return h.Run(ctx, pipeline.Services...)
 }
 
