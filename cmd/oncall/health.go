@@ -191,6 +191,15 @@ func (x *examination) choose(f *healthFlags, now time.Time) (worst event.Urgency
 	if kept == nil {
 		x.Roots = []check.Root{}
 	}
+	cited := map[string]bool{}
+	for _, r := range x.Roots {
+		for _, f := range r.Findings {
+			for _, id := range f.Evidence {
+				cited[id] = true
+			}
+		}
+	}
+	x.Evidence = slices.DeleteFunc(x.Evidence, func(e event.Evidence) bool { return !cited[e.ID] })
 	return worst
 }
 
