@@ -59,13 +59,7 @@ func newIncidents(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var last *event.Report
-			err = h.Bus.Read(cmd.Context(), event.Reports, bus.ReadOptions{Filters: []string{event.ReportsOf(inc.ID)}}, func(m bus.Message) error {
-				if r, ok := m.Data.(event.Report); ok {
-					last = &r
-				}
-				return nil
-			})
+			last, err := latestReport(cmd.Context(), h.Bus, inc.ID)
 			if err != nil {
 				return err
 			}
@@ -184,6 +178,20 @@ func incidents(ctx context.Context, h *pipeline.Host) ([]event.Incident, error) 
 		return strings.Compare(a.ID, b.ID)
 	})
 	return out, nil
+}
+
+// latestReport is the report of an incident with the highest revision, or nil.
+// It need not be the last in the stream: revisions are drafted side by side,
+// and a model's answer to an earlier one may come late.
+func latestReport(ctx context.Context, b *bus.Bus, incident string) (*event.Report, error) {
+	var last *event.Report
+	err := b.Read(ctx, event.Reports, bus.ReadOptions{Filters: []string{event.ReportsOf(incident)}}, func(m bus.Message) error {
+		if r, ok := m.Data.(event.Report); ok && (last == nil || r.Revision >= last.Revision) {
+			last = &r
+		}
+		return nil
+	})
+	return last, err
 }
 
 // find resolves an incident by its id or the beginning of it.

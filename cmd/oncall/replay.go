@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,10 +90,7 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	r := &pipeline.Replay{Host: h, Bundle: b, From: pipeline.From(f.from), Workers: f.workers}
-	if f.speed > 0 {
-		r.Pace = pipeline.Linear(b.Manifest.Start, f.speed)
-	}
+	r := &pipeline.Replay{Host: h, Bundle: b, From: pipeline.From(f.from), Workers: f.workers, Speed: f.speed}
 	stop := func() {}
 	if !f.digest && !f.quiet && o.format() == render.Table {
 		stop = follow(ctx, h.Bus, func(m bus.Message) {
@@ -111,7 +109,7 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 			return err
 		}
 	}
-	c, err := pipeline.Compare(ctx, b, h.Bus, r.From)
+	c, err := r.Compare(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,15 +171,24 @@ func outcomes(ctx context.Context, b *bus.Bus) ([]outcome, error) {
 			out = append(out, outcome{})
 		}
 		w := &out[i].worst
-		if r.State == event.Open && (w.Incident == "" || r.Priority.Worse(w.Priority) || r.Priority == w.Priority && r.Score > w.Score) {
+		if r.State == event.Open && (w.Incident == "" || graver(r, *w)) {
 			*w = r
 		}
-		if r.IncidentRevision >= out[i].last.IncidentRevision {
+		if r.Revision >= out[i].last.Revision {
 			out[i].last = r
 		}
 		return nil
 	})
 	return out, err
+}
+
+// graver says whether a is more urgent than b, or scores higher, or else is the
+// later revision.
+func graver(a, b event.Report) bool {
+	if a.Priority != b.Priority {
+		return a.Priority.Worse(b.Priority)
+	}
+	return cmp.Or(cmp.Compare(a.Score, b.Score), cmp.Compare(a.Revision, b.Revision)) > 0
 }
 
 // printReports prints, for each incident that is worth it, the report at its

@@ -11,6 +11,7 @@ import (
 // Rules that hold something back from a channel that knows the incident.
 const (
 	ruleSentBefore = "sent before: revision "
+	ruleOvertaken  = "overtaken by revision "
 	ruleNothingNew = "nothing new worth a message: channel "
 	ruleElsewhere  = "decided by route "
 )
@@ -33,6 +34,7 @@ type inputs struct {
 	policy   string // hash
 	traits   func(channel string) Traits
 	told     map[string]Told // by channel
+	decided  int             // the highest revision that was decided about
 }
 
 // decide says what becomes of a report on every channel of every route that
@@ -101,6 +103,8 @@ func (in inputs) judge(r event.Report, route Route, channel string) verdict {
 	switch {
 	case known && r.Revision <= told.Revision:
 		return verdict{event.HeldBack, ruleSentBefore + strconv.Itoa(told.Revision), ""}
+	case r.Revision < in.decided: // whatever became of the newer one, this is no longer so
+		return verdict{event.HeldBack, ruleOvertaken + strconv.Itoa(in.decided), ""}
 	case known && r.State == event.Resolved && !told.Resolved:
 		return verdict{event.Sent, "told before, now resolved", "resolved"}
 	case in.silenced != "" && traits.Alerts:

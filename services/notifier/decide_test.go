@@ -48,6 +48,7 @@ func TestJudge(t *testing.T) {
 		mode     Mode
 		channel  string
 		told     Told
+		decided  int
 		silenced string
 		report   event.Report
 		outcome  event.Outcome
@@ -94,13 +95,16 @@ func TestJudge(t *testing.T) {
 		"nothing new: no card":                            {mode: ModePage, channel: cards, told: toldP2, report: report(), outcome: event.HeldBack, rule: "nothing new worth a message: channel cards cannot edit"},
 		"nothing new: edited":                             {mode: ModePage, channel: edits, told: toldP2, report: report(), outcome: event.Sent, update: "updated", rule: "route all: update in place"},
 		"a revision that was told":                        {mode: ModePage, channel: edits, told: Told{Revision: 3, Priority: event.P2}, report: report(priority(event.P1)), outcome: event.HeldBack, rule: "sent before: revision 3"},
+		"a revision that a newer one overtook":            {mode: ModePage, channel: edits, decided: 4, report: report(priority(event.P1)), outcome: event.HeldBack, rule: "overtaken by revision 4"},
+		"a newer one overtook it when told: no edit back": {mode: ModePage, channel: edits, told: toldP2, decided: 4, report: report(priority(event.P1)), outcome: event.HeldBack, rule: "overtaken by revision 4"},
+		"the newest itself is decided":                    {mode: ModePage, channel: edits, decided: 3, report: report(), outcome: event.Sent, update: "opened", rule: "route all"},
 		"a revision that is late, even of the end":        {mode: ModePage, channel: edits, told: Told{Revision: 5, Priority: event.P2}, report: report(resolved), outcome: event.HeldBack, rule: "sent before: revision 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := inputs{
 				mode: c.mode, silenced: c.silenced, routes: []Route{{Name: "all", Channels: []string{c.channel}, Least: event.P3}}, policy: "abc",
 				traits: func(ch string) Traits { return Traits{Edits: ch != cards, Alerts: ch == alert} },
-				told:   map[string]Told{c.channel: c.told},
+				told:   map[string]Told{c.channel: c.told}, decided: c.decided,
 			}
 			got := decide(c.report, in)
 			if len(got) != 1 {

@@ -33,7 +33,7 @@ func (s *Service) route(ctx context.Context, st *store, r event.Report) error {
 
 func (s *Service) decide(r event.Report, h history, silenced string) []Verdict {
 	return decide(r, inputs{
-		mode: s.cfg.Mode, routes: s.cfg.routes(), silenced: silenced, policy: s.env.Policies.Hash(), told: h.Channels,
+		mode: s.cfg.Mode, routes: s.cfg.routes(), silenced: silenced, policy: s.env.Policies.Hash(), told: h.Channels, decided: h.Decided,
 		traits: func(ch string) Traits {
 			if o, ok := s.outlets[ch]; ok {
 				return o.info.Traits
@@ -67,8 +67,10 @@ func (s *Service) settle(ctx context.Context, st *store, r event.Report, h histo
 	if err := s.env.Bus.Publish(ctx, decisions...); err != nil {
 		return err
 	}
-	if err := s.watchSilence(ctx, st, r, silenced != "" && slices.ContainsFunc(verdicts, silencedVerdict)); err != nil {
-		return err
+	if r.Revision == next.Decided { // an older one says nothing of what a silence keeps back now
+		if err := s.watchSilence(ctx, st, r, silenced != "" && slices.ContainsFunc(verdicts, silencedVerdict)); err != nil {
+			return err
+		}
 	}
 	_, err := st.update(ctx, toldKey(r.Incident), next, rev)
 	return err

@@ -43,6 +43,7 @@ func Run(t *testing.T, info notifier.Info) {
 			t.Run("the example is valid, and a misspelt key is not", func(t *testing.T) { checkExample(t, info, example) })
 			s := &suite{info: info, example: example}
 			t.Run("a revision is delivered, and a repeat is the same message", s.delivers)
+			t.Run("the highest revision is told, whichever comes first", s.latest)
 			t.Run("hostile text is inert and within bounds", s.inert)
 			t.Run("incidents are told at the same time", s.concurrent)
 			if !s.talks(t) {
