@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/bundle"
 	"github.com/oncall-copilot/oncall/pkg/bus"
@@ -21,6 +22,7 @@ type Comparison struct {
 	// beginning; Why says why not.
 	Comparable bool
 	Why        string
+	Fidelity   Fidelity
 	// Difference is the first one, in a sentence; "" when there is none.
 	Difference string
 }
@@ -36,16 +38,22 @@ func (c Comparison) String() string {
 		return "not compared with the recorded run: " + c.Why
 	case c.Difference != "":
 		return "differs from the recording: " + c.Difference
+	case c.Fidelity.State == bundle.Warm:
+		return fmt.Sprintf("replayed %d %s from the recorded checkpoints: equal to the recording", c.Incidents, noun)
 	}
 	return fmt.Sprintf("replayed %d %s: equal to the recording", c.Incidents, noun)
 }
 
-// Compare compares what is on a bus after a replay with what the bundle's run
+// Compare compares what is on the bus after the replay has run with what the bundle's run
 // had found: the same anomalies, the same revisions of the same incidents, and
 // every report of the run. Reports of revisions that were overtaken in the run
 // are new in a replay and are no difference.
-func Compare(ctx context.Context, b *bundle.Bundle, now *bus.Bus, from From) (Comparison, error) {
-	c := Comparison{}
+//
+// Of a warm bundle, that is so between its Since and its Judged; of a bundle of
+// one incident, for that incident.
+func (r *Replay) Compare(ctx context.Context) (Comparison, error) {
+	b, now, from := r.Bundle, r.Host.Bus, r.From
+	c := Comparison{Fidelity: r.fidelity}
 	streams := []*event.Stream{event.Anomalies, event.Incidents, event.Reports}
 	if from == FromAnomalies {
 		streams = streams[1:]
@@ -62,7 +70,7 @@ func Compare(ctx context.Context, b *bundle.Bundle, now *bus.Bus, from From) (Co
 				return c, err
 			}
 			key, ok := keyOf(first(r.Header["ce-type"]), first(r.Header["ce-id"]))
-			if !ok {
+			if at, err := time.Parse(time.RFC3339Nano, first(r.Header["ce-time"])); err != nil || !ok || !known(b.Manifest, key, at) {
 				continue
 			}
 			if recorded[key], err = plain(r.Payload); err != nil {
@@ -74,8 +82,8 @@ func Compare(ctx context.Context, b *bundle.Bundle, now *bus.Bus, from From) (Co
 		}
 	}
 	c.Incidents = len(incidents)
-	if b.Manifest.State != bundle.Complete {
-		c.Why = "the recording begins in the middle of a run"
+	if r.fidelity.State == bundle.Cold {
+		c.Why = r.fidelity.Why
 		return c, nil
 	}
 	c.Comparable = true
@@ -83,7 +91,7 @@ func Compare(ctx context.Context, b *bundle.Bundle, now *bus.Bus, from From) (Co
 	for _, s := range streams {
 		err := now.Read(ctx, s, bus.ReadOptions{}, func(m bus.Message) error {
 			key, ok := keyOf(m.Type, m.ID)
-			if !ok {
+			if !ok || !known(b.Manifest, key, m.Time) {
 				return nil
 			}
 			v, err := plain(m.Payload)
@@ -96,6 +104,22 @@ func Compare(ctx context.Context, b *bundle.Bundle, now *bus.Bus, from From) (Co
 	}
 	c.Difference = difference(recorded, found)
 	return c, nil
+}
+
+// known says whether the recording would hold an event if the run had it.
+func known(m bundle.Manifest, key string, at time.Time) bool {
+	if !m.Judged.IsZero() && at.After(m.Judged) {
+		return false
+	}
+	kind, id, _ := strings.Cut(key, " ")
+	if kind == "anomaly" {
+		return true
+	}
+	if !m.Since.IsZero() && !at.After(m.Since) {
+		return false
+	}
+	parts := strings.Split(id, ":")
+	return m.Incident == "" || len(parts) > 1 && parts[1] == m.Incident
 }
 
 // order is the order in which differences are told: what comes first causes

@@ -198,7 +198,7 @@ func replay(t *testing.T, dir string, r pipeline.Replay) (string, pipeline.Compa
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := pipeline.Compare(t.Context(), b, h.Bus, r.From)
+	c, err := r.Compare(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

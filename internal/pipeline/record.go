@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ type Recording struct {
 	// ObjectsWritten says that objects.jsonl is there already, written while the
 	// objects were seen. Else it gets those that look-ups saw.
 	ObjectsWritten bool
+	// Warmed says that what runs on the bus began with states of another run, so
+	// that nothing on it is the beginning of all that it found.
+	Warmed bool
 	// Manifest is what is known of the recording. A Start and End in it stay.
 	Manifest bundle.Manifest
 }
@@ -48,7 +52,7 @@ func Record(ctx context.Context, b *bus.Bus, dir string, r Recording) (bundle.Ma
 	rec := &recorder{bus: b, dir: dir, r: r, m: r.Manifest, spanned: !r.Manifest.Start.IsZero() && !r.Manifest.End.IsZero()}
 	rec.m.Messages = map[string]int{}
 	rec.m.Incident = r.Incident
-	for _, step := range []func(context.Context) error{rec.window, rec.streams, rec.evidence, rec.parts} {
+	for _, step := range []func(context.Context) error{rec.window, rec.begin, rec.streams, rec.evidence, rec.parts} {
 		if err := step(ctx); err != nil {
 			return rec.m, err
 		}
@@ -62,13 +66,18 @@ type recorder struct {
 	r        Recording
 	m        bundle.Manifest
 	from, to time.Time // of event time; zero: no bound
-	objects  []json.RawMessage
-	spanned  bool // start and end were given
-	metrics  bundle.Metrics
-	series   map[uint64]int
-	edges    map[bundle.Edge]bool
-	logs     []bundle.LogEntry
-	events   []event.KubeEvent
+	onset    time.Time // of the incident
+	cut      *cut      // that a warm recording begins with; nil: none
+	// closed are the groups' partitions whose recording is over: a tick or a
+	// watermark has passed the end.
+	closed  map[string]bool
+	objects []json.RawMessage
+	spanned bool // start and end were given
+	metrics bundle.Metrics
+	series  map[uint64]int
+	edges   map[bundle.Edge]bool
+	logs    []bundle.LogEntry
+	events  []event.KubeEvent
 }
 
 // window finds the time of the incident to record.
@@ -89,6 +98,7 @@ func (r *recorder) window(ctx context.Context) error {
 	if last.ID == "" {
 		return fmt.Errorf("record: there is no incident %s on the bus", r.r.Incident)
 	}
+	r.onset = last.Onset
 	r.from, r.to = last.Onset.Add(-before), last.Updated.Add(after)
 	if last.ResolvedAt != nil {
 		r.to = last.ResolvedAt.Add(after)
@@ -96,17 +106,56 @@ func (r *recorder) window(ctx context.Context) error {
 	return nil
 }
 
+// begin finds what the recording can be: complete where the run's own beginning
+// is still there, warm from the checkpoints of before the incident, or cold.
+// It comes before any stream is read, so that what had been judged by now is in
+// all of them.
+func (r *recorder) begin(ctx context.Context) error {
+	r.closed = map[string]bool{}
+	var err error
+	if r.m.Judged, err = judged(ctx, r.bus); err != nil {
+		return err
+	}
+	if !r.to.IsZero() && (r.m.Judged.IsZero() || r.to.Before(r.m.Judged)) {
+		r.m.Judged = r.to
+	}
+	if r.r.Incident != "" {
+		r.to = r.m.Judged
+	}
+	if r.r.Warmed {
+		r.m.State, r.m.Since, r.m.ExactFrom = bundle.Cold, time.Time{}, ""
+		return nil
+	}
+	held, err := extents(ctx, r.bus)
+	if err != nil {
+		return err
+	}
+	r.m.State, r.m.Since, r.m.ExactFrom = bundle.Cold, time.Time{}, ""
+	if r.r.Incident == "" && whole(held) {
+		r.m.State = bundle.Complete
+		return nil
+	}
+	if r.cut, err = chooseCut(ctx, r.bus, r.onset, held); err != nil {
+		return err
+	}
+	switch {
+	case r.cut != nil:
+		r.m.State, r.m.Since, r.m.ExactFrom = bundle.Warm, r.cut.since, string(r.cut.exactFrom)
+		return r.cut.write(ctx, r.bus, r.dir)
+	case whole(held):
+		// The run is too young for checkpoints of before: all of it is recorded.
+		r.m.State, r.from = bundle.Complete, time.Time{}
+	}
+	return nil
+}
+
 // streams records the messages that belong to the window, and collects the
 // telemetry in them for the readable parts.
 func (r *recorder) streams(ctx context.Context) error {
-	r.m.State = bundle.Complete
 	for _, s := range recorded {
-		keep, first, err := r.choose(ctx, s)
+		keep, err := r.choose(ctx, s)
 		if err != nil {
 			return err
-		}
-		if slices.Contains(telemetry, s) && (first > 1 || r.r.Incident != "") {
-			r.m.State = bundle.Cold
 		}
 		w, err := bundle.Create(r.dir, "streams/"+s.Name+".jsonl.zst")
 		if err != nil {
@@ -126,42 +175,107 @@ func (r *recorder) streams(ctx context.Context) error {
 	return nil
 }
 
-// choose decides which messages of a stream are recorded. first is the
-// position of the oldest message that the stream still holds.
-func (r *recorder) choose(ctx context.Context, s *event.Stream) (keep map[uint64]bool, first uint64, err error) {
-	keep = map[uint64]bool{}
+// choose decides which messages of a stream are recorded.
+func (r *recorder) choose(ctx context.Context, s *event.Stream) (map[uint64]bool, error) {
+	keep := map[uint64]bool{}
 	known := map[string]uint64{} // topology from before the window, which holds until it is replaced
-	err = r.bus.Read(ctx, s, bus.ReadOptions{}, func(m bus.Message) error {
-		if first == 0 {
-			first = m.Sequence
-		}
+	err := r.bus.Read(ctx, s, bus.ReadOptions{}, func(m bus.Message) error {
 		switch d := m.Data.(type) {
 		case event.Incident:
-			keep[m.Sequence] = r.r.Incident == "" || d.ID == r.r.Incident
+			keep[m.Sequence] = r.told(d.ID, m.Time)
 			return nil
 		case event.Report:
-			keep[m.Sequence] = r.r.Incident == "" || d.Incident == r.r.Incident
+			keep[m.Sequence] = r.told(d.Incident, m.Time)
 			return nil
 		case event.Delivery:
 			return nil // to whom it was told is not for a bundle that is passed on
 		case event.Topology:
-			if r.early(m.Time) {
+			if r.early(m.Time) && !r.warm(s) {
 				delete(keep, known[d.Entity.String()])
 				known[d.Entity.String()] = m.Sequence
 				keep[m.Sequence] = true
 				return nil
 			}
 		}
-		if r.early(m.Time) || !r.to.IsZero() && m.Time.After(r.to) {
+		if r.over(m) {
 			return nil
 		}
-		keep[m.Sequence] = true
-		if slices.Contains(telemetry, s) {
+		keep[m.Sequence] = r.follows(s, m)
+		if slices.Contains(telemetry, s) && (keep[m.Sequence] || !r.early(m.Time)) {
 			r.take(m)
 		}
 		return nil
 	})
-	return keep, first, err
+	return keep, err
+}
+
+// told says whether a revision or a report is recorded.
+func (r *recorder) told(incident string, at time.Time) bool {
+	if r.r.Incident != "" {
+		return incident == r.r.Incident
+	}
+	return r.cut == nil || at.After(r.cut.since)
+}
+
+// warm says whether a stream is recorded from the positions of the states on.
+func (r *recorder) warm(s *event.Stream) bool {
+	return r.cut != nil && (r.cut.exactFrom == FromTelemetry || s == event.Anomalies)
+}
+
+// follows says whether a message comes after the recording's beginning.
+func (r *recorder) follows(s *event.Stream, m bus.Message) bool {
+	switch {
+	case !r.warm(s):
+		return !r.early(m.Time)
+	case s == event.Anomalies:
+		return m.Sequence > r.cut.low
+	}
+	part, ok := partitionOf(m.Subject)
+	if !ok {
+		return !r.early(m.Time)
+	}
+	for group, stream := range groups {
+		if stream == s {
+			at, _ := r.cut.after(group, part)
+			return m.Sequence > at
+		}
+	}
+	return false
+}
+
+// partitionOf reads the partition out of the subject of a message of telemetry.
+func partitionOf(subject string) (int, bool) {
+	tok := strings.SplitN(subject, ".", 4)
+	if len(tok) < 3 {
+		return 0, false
+	}
+	p, err := strconv.Atoi(tok[2])
+	return p, err == nil
+}
+
+// over says whether a message comes after the recording's end. A partition ends
+// with the first tick or watermark that reaches it, so that a replay judges up
+// to the end too.
+func (r *recorder) over(m bus.Message) bool {
+	if r.to.IsZero() {
+		return false
+	}
+	switch d := m.Data.(type) {
+	case event.Tick:
+		part := m.Stream + " " + event.PartitionToken(d.Partition)
+		closed := r.closed[part]
+		r.closed[part] = closed || !d.Watermark.Before(r.to)
+		return closed
+	case event.Watermark:
+		part := d.Group + " " + event.PartitionToken(d.Partition)
+		closed := r.closed[part]
+		r.closed[part] = closed || !d.Time.Before(r.to)
+		return closed
+	}
+	if part, ok := partitionOf(m.Subject); ok && m.Stream != event.Anomalies.Name {
+		return r.closed[m.Stream+" "+event.PartitionToken(part)]
+	}
+	return m.Time.After(r.to)
 }
 
 func (r *recorder) early(t time.Time) bool { return !r.from.IsZero() && t.Before(r.from) }

@@ -48,11 +48,18 @@ type Replay struct {
 	Workers int
 	// Pace says how long after the beginning an event time is fed; nil: at once.
 	Pace func(time.Time) time.Duration
+	// Speed paces recorded streams at a multiple of their own speed, from the first
+	// message on, and sources from the bundle's start; 0: as Pace says.
+	Speed float64
 	// Clock is told the event time up to which has been fed, from 0 to 1 of all;
 	// may be nil.
 	Clock func(at time.Time, done float64)
 
-	workers []*Host
+	workers  []*Host
+	fidelity Fidelity
+	given    []bundle.Checkpoint // states that were restored
+	seeded   uint64              // position in ANOMALIES here of what the correlator had folded
+	after    uint64              // position in the recorded ANOMALIES that its state has
 }
 
 // telemetry are the streams that a replay feeds.
@@ -117,6 +124,9 @@ func (r *Replay) Run(ctx context.Context) error {
 	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
 	cc.Grace = 30 * 24 * time.Hour // every group is waited for, however far behind
 	r.Host.Config.SetSection(correlator.Spec.Name, cc)
+	if err := r.restore(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := []func(context.Context) error{
@@ -155,6 +165,7 @@ func (r *Replay) Run(ctx context.Context) error {
 	if err == nil {
 		err = r.settle(ctx)
 	}
+	r.verify()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -202,6 +213,9 @@ func (r *Replay) records() ([]timed, error) {
 		for rec, err := range r.Bundle.Records(s.Name) {
 			if err != nil {
 				return nil, err
+			}
+			if s == event.Anomalies && rec.Sequence <= r.after {
+				continue // the correlator's state has it
 			}
 			stream = append(stream, timed{Raw: bus.Raw{Sequence: rec.Sequence, Received: rec.Received, Subject: rec.Subject, Header: rec.Header, Payload: rec.Payload}})
 		}
@@ -260,6 +274,9 @@ func (r *Replay) feed(ctx context.Context) error {
 		return fmt.Errorf("bundle %s: the streams to replay are empty", r.Bundle.Manifest.Name)
 	}
 	began := time.Now()
+	if r.Speed > 0 {
+		r.Pace = Linear(records[0].due, r.Speed)
+	}
 	for i := 0; i < len(records); {
 		n := i + 1
 		for n < len(records) && n-i < maxRun && records[n].due.Equal(records[i].due) {

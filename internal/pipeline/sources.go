@@ -131,6 +131,9 @@ func (r *Replay) sources(ctx context.Context) (map[*event.Stream][]recordedSourc
 	}
 	began := time.Now()
 	m := r.Bundle.Manifest
+	if r.Speed > 0 {
+		r.Pace = Linear(m.Start, r.Speed)
+	}
 	wait := func(ctx context.Context, at time.Time) error {
 		if r.Clock != nil && m.End.After(m.Start) {
 			r.Clock(at, float64(at.Sub(m.Start))/float64(m.End.Sub(m.Start)))
@@ -273,7 +276,7 @@ func (r *Replay) Record(ctx context.Context, dir string) error {
 	if !strings.Contains(m.MadeBy, replayOf) {
 		m.MadeBy = "oncall " + service.Version() + replayOf + m.MadeBy
 	}
-	rec := Recording{Manifest: m, ObjectsWritten: r.Bundle.Has("objects.jsonl")}
+	rec := Recording{Manifest: m, Warmed: len(r.given) > 0, ObjectsWritten: r.Bundle.Has("objects.jsonl")}
 	if rec.ObjectsWritten {
 		w, err := bundle.Create(dir, "objects.jsonl")
 		if err != nil {

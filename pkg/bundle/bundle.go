@@ -57,8 +57,17 @@ type Manifest struct {
 	Start    time.Time `json:"start"`              // of the telemetry
 	End      time.Time `json:"end"`
 	// State is what the folds knew at Start.
-	State  State  `json:"state"`
-	MadeBy string `json:"made_by"` // program and version
+	State State `json:"state"`
+	// ExactFrom is what a replay of a warm bundle begins with to equal the
+	// recorded run: telemetry, or anomalies when the telemetry after the
+	// checkpoints was gone already.
+	ExactFrom string `json:"exact_from,omitempty"`
+	// Since and Judged are the event times between which the recorded run is
+	// known whole: incidents of before are in the state, and of later are not to
+	// be expected. Zero: no bound.
+	Since  time.Time `json:"since,omitzero"`
+	Judged time.Time `json:"judged,omitzero"`
+	MadeBy string    `json:"made_by"` // program and version
 	// Resolution is how finely time passes in a replay from the sources: the
 	// windows of logs, and the longest time between two ticks, such as 15s.
 	// Empty: 5s, as live sources are read.
@@ -79,7 +88,7 @@ const (
 	// Cold: something that is not recorded. A replay equals every other replay,
 	// but not the recorded run.
 	Cold State = "cold"
-	// Warm: what state/ holds.
+	// Warm: what state/ holds. A replay equals the recorded run from there on.
 	Warm State = "warm"
 )
 
@@ -251,6 +260,16 @@ func (cs closers) Close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// pack writes one file's content compressed.
+func pack(w io.Writer, content []byte) error {
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	_, err = enc.Write(content)
+	return errors.Join(err, enc.Close())
 }
 
 // Pack writes a bundle's folder as .tar.zst. The same files give the same

@@ -43,6 +43,8 @@ type Bus struct {
 	set     Settings
 	metrics *metrics
 	folded  *sync.Map // group/partition to the last sequence folded here
+	// restored is, by group/partition, whether it began with a checkpoint.
+	restored *sync.Map
 }
 
 // Connect connects, and makes streams and buckets when the configuration says
@@ -51,7 +53,7 @@ type Bus struct {
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
-	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}}
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}, restored: &sync.Map{}}
 	opts, adopt := b.options()
 	var err error
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
@@ -209,6 +211,20 @@ func (b *Bus) Last(ctx context.Context, s *event.Stream) (uint64, error) {
 		return 0, fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	return st.CachedInfo().State.LastSeq, nil
+}
+
+// Bounds are the positions of the first and the last message of a stream; first
+// is one past last when it is empty, 1 and 0 when it always was.
+func (b *Bus) Bounds(ctx context.Context, s *event.Stream) (first, last uint64, err error) {
+	st, err := b.js.Stream(ctx, s.Name)
+	if err != nil {
+		return 0, 0, fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	info := st.CachedInfo().State
+	if info.Msgs == 0 {
+		return info.LastSeq + 1, info.LastSeq, nil
+	}
+	return info.FirstSeq, info.LastSeq, nil
 }
 
 // Ends is the position of the last message of each partition of a partitioned

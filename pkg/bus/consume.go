@@ -211,8 +211,8 @@ func (b *Bus) settle(ctx context.Context, c ConsumerConfig, raw jetstream.Msg, m
 	outcome := "retry"
 	var settleErr error
 	seq := meta.Sequence.Stream
-	retry, delayed := errors.AsType[*RetryError](err)
-	_, rejected := errors.AsType[*RejectError](err)
+	retry, rejected := verdict(err)
+	delayed := retry != nil
 	switch {
 	case err == nil:
 		c.failed.forget(seq)
@@ -240,6 +240,32 @@ func (b *Bus) settle(ctx context.Context, c ConsumerConfig, raw jetstream.Msg, m
 		b.set.Log.Warn("acknowledgement not delivered, message comes again", "consumer", c.Durable, "err", settleErr)
 	}
 	b.metrics.handled.WithLabelValues(c.Durable, outcome).Inc()
+}
+
+// verdict is what a handler's error asks for: redelivery after a time, or none.
+// Of a [Retry] around a [Reject], or the other way round, the outermost was said
+// last, by who knows more.
+func verdict(err error) (retry *RetryError, rejected bool) {
+	for err != nil {
+		switch e := err.(type) { //nolint:errorlint // each layer is looked at in turn
+		case *RetryError:
+			return e, false
+		case *RejectError:
+			return nil, true
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, part := range e.Unwrap() {
+				if retry, rejected = verdict(part); retry != nil || rejected {
+					return retry, rejected
+				}
+			}
+			return nil, false
+		default:
+			return nil, false
+		}
+	}
+	return nil, false
 }
 
 // reason is an error as one short line: it travels in a header.

@@ -7,7 +7,8 @@ import (
 
 // A handler's result is the acknowledgement: nil acknowledges, an error
 // redelivers with back-off, [Retry] says when to redeliver, and [Reject] sends
-// the message to the dead-letter stream with the reason.
+// the message to the dead-letter stream with the reason. Where one of the two
+// wraps the other, the outer one counts.
 
 // RetryError asks for redelivery after a time of the handler's choosing.
 type RetryError struct {

@@ -109,6 +109,7 @@ type partition struct {
 	skip    []uint64
 	savedAt time.Time
 	time    time.Time // of the last event, for the lag metric
+	slot    time.Time // interval of the last tick, for what is kept
 	work    chan item
 	hops    []string // of the traced messages since something was found, for links
 	state   []byte   // at the last checkpoint, for a fold that panicked
@@ -230,6 +231,7 @@ func (r *groupRunner) load(ctx context.Context, n int) (*partition, error) {
 		}
 		ck = checkpoint{}
 	}
+	r.bus.restored.LoadOrStore(partitionKey{r.g.Name, n}, ck.State != nil)
 	if ck.Seq > r.last {
 		r.bus.set.Log.Error("stream ends before the checkpoint: it was made anew; folding it from its start", "group", r.g.Name, "partition", n, "checkpoint", ck.Seq, "last", r.last)
 		ck.Seq, ck.Skip = 0, nil
@@ -244,7 +246,7 @@ func (r *groupRunner) fresh(n int, ck checkpoint, bad error) (Fold, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bad == nil && ck.Seq > 0 && ck.State != nil {
+	if bad == nil && ck.State != nil {
 		bad = protect(func() error { return f.UnmarshalBinary(ck.State) })
 	}
 	if bad != nil {
@@ -330,6 +332,9 @@ func (r *groupRunner) fold(ctx context.Context, p *partition) error {
 				return err
 			}
 			r.bus.folded.Store(partitionKey{r.g.Name, p.n}, p.seq)
+			if err := r.keep(ctx, p, i.m); err != nil {
+				return err
+			}
 			if p.seq-p.saved >= uint64(r.g.CheckpointMessages) {
 				if err := r.save(ctx, p); err != nil {
 					return err

@@ -69,6 +69,14 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.ensure(ctx, "object store "+storeKept, func(ctx context.Context) error {
+		_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+			Bucket: storeKept, Replicas: b.cfg.Replicas, MaxBytes: b.keptBytes(), TTL: event.Anomalies.MaxAge, Compression: true,
+		})
+		return err
+	}); err != nil {
+		return err
+	}
 	return b.ensure(ctx, "object store "+storeSnapshots, func(ctx context.Context) error {
 		_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: storeSnapshots, Replicas: b.cfg.Replicas, MaxBytes: int64(float64(4*gib) * share), Compression: true,
@@ -102,7 +110,7 @@ func (b *Bus) share() float64 {
 	if b.cfg.MaxBytes == 0 {
 		return 1
 	}
-	total := int64(8 * gib) // buckets and snapshots
+	total := int64(10 * gib) // buckets, snapshots and kept checkpoints
 	for _, s := range event.Streams() {
 		total += s.MaxBytes
 	}

@@ -52,6 +52,19 @@ var Spec = service.Define("correlator", DefaultConfig, New)
 // GroupName is the consumer group of the fold.
 const GroupName = "correlator"
 
+// ConfigHash names the state of the fold, and with [GroupName] its checkpoint.
+var ConfigHash = fmt.Sprintf("v%d", stateVersion)
+
+// Judged is the event time up to which the fold with this state has judged:
+// every revision up to then is published, and none after it.
+func Judged(checkpoint []byte) (time.Time, error) {
+	f := fold{State: newState()}
+	if err := f.UnmarshalBinary(checkpoint); err != nil {
+		return time.Time{}, err
+	}
+	return f.State.Released.UTC(), nil
+}
+
 // New makes the service.
 func New(cfg Config, env service.Env) (service.Runner, error) {
 	b, err := newBook(env.Policies, env.Log, env.Metrics)
@@ -87,11 +100,12 @@ func (r *runner) Run(ctx context.Context) error {
 			// The policy is not part of the hash: what an incident is does not
 			// start anew because an owner changed. Each revision says by which
 			// policies it was judged.
-			ConfigHash: fmt.Sprintf("v%d", stateVersion),
+			ConfigHash: ConfigHash,
 			New:        func(int) (bus.Fold, error) { return r.newFold(), nil },
 		})
 	})
 	g.Go(func() error { return r.remember(ctx) })
+	g.Go(func() error { r.env.Bus.RunKept(ctx); return nil })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -99,7 +113,8 @@ func (r *runner) Run(ctx context.Context) error {
 }
 
 // remember keeps the present state of every incident in a bucket, for those
-// who ask for one by its id.
+// who ask for one by its id, and holds the checkpoints that a replay of it
+// begins with.
 func (r *runner) remember(ctx context.Context) error {
 	kv, err := r.env.Bus.KV(ctx, bus.BucketIncident)
 	if err != nil {
@@ -110,6 +125,11 @@ func (r *runner) remember(ctx context.Context) error {
 		inc, ok := m.Data.(event.Incident)
 		if !ok {
 			return nil
+		}
+		if m.Type == event.IncidentOpened.Type {
+			if err := r.env.Bus.Pin(ctx, inc.Onset); err != nil {
+				r.env.Log.Warn("checkpoints from before the incident are not held, it can be replayed exactly for two hours only", "incident", inc.ID, "err", err)
+			}
 		}
 		raw, _, err := kv.Get(ctx, inc.ID)
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {

@@ -60,7 +60,8 @@ type role struct {
 	// moves are the streams of which single messages may be fetched, for what
 	// deliveries were given up of.
 	moves   []*event.Stream
-	streams bool // makes and changes streams; never deletes
+	states  []string // stores of folds' states that are read, for recordings
+	streams bool     // makes and changes streams; never deletes
 	further []string
 }
 
@@ -106,7 +107,7 @@ func roles() []role {
 			publishes: kinds(event.IncidentOpened.Type, event.IncidentUpdated.Type, event.IncidentResolved.Type, event.DeadLettered.Type),
 			folds:     map[string]*event.Stream{"correlator": event.Anomalies},
 			consumes:  []durable{{event.Incidents, "incident-state"}},
-			buckets:   []bucket{{bus.BucketIncident, []string{">"}}},
+			buckets:   []bucket{{bus.BucketIncident, []string{">"}}, {"ckpt", []string{"pins"}}},
 		},
 		{
 			name: "reasoner", doc: "Reads incidents, asks the collector, writes reports.",
@@ -139,12 +140,14 @@ func roles() []role {
 		{
 			name: "reader", connection: cli, doc: "People and programs that look on: every stream, nothing written.",
 			reads:   everything,
-			buckets: []bucket{{bus.BucketIncident, nil}},
+			buckets: []bucket{{bus.BucketIncident, nil}, {"ckpt", nil}},
+			states:  []string{"snapshots", "kept"},
 		},
 		{
 			name: "operator", connection: cli, doc: "People who repair: dead letters are redriven or removed, a leaked secret is purged.",
 			reads:   everything,
-			buckets: []bucket{{bus.BucketIncident, nil}},
+			buckets: []bucket{{bus.BucketIncident, nil}, {"ckpt", nil}},
+			states:  []string{"snapshots", "kept"},
 			further: slices.Concat(subjects(everything), []string{"$JS.API.STREAM.MSG.DELETE.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.INFO"}),
 		},
 	}
@@ -184,7 +187,8 @@ func (r role) identity() Identity {
 		g.bucket("members", members+".*")
 		g.list("members")
 		g.bucket("ckpt", event.Token(group)+".>")
-		g.snapshots()
+		g.objects("snapshots")
+		g.objects("kept")
 	}
 	for _, l := range r.leads {
 		g.bucket("members", "lease."+l)
@@ -201,6 +205,9 @@ func (r role) identity() Identity {
 	}
 	for _, name := range r.lists {
 		g.list(name)
+	}
+	for _, name := range r.states {
+		g.readObjects(name)
 	}
 	for _, s := range r.moves {
 		g.stream(s.Name)
@@ -315,13 +322,18 @@ func (g *grant) list(bucket string) {
 	g.pub("$JS.API.CONSUMER.CREATE.KV_"+bucket+".>", "$JS.API.CONSUMER.DELETE.KV_"+bucket+".*", "$JS.FC.KV_"+bucket+".>")
 }
 
-// snapshots reads and writes the states of folds that are too large for their
-// checkpoints.
-func (g *grant) snapshots() {
-	const s = "OBJ_snapshots"
+// objects reads and writes a store of folds' states: those that are too large
+// for their checkpoints, and those that are kept for replays.
+func (g *grant) objects(store string) {
+	g.readObjects(store)
+	g.pub("$O."+store+".>", "$JS.API.STREAM.PURGE.OBJ_"+store)
+}
+
+// readObjects reads and lists an object store.
+func (g *grant) readObjects(store string) {
+	s := "OBJ_" + store
 	g.stream(s)
-	g.pub("$O.snapshots.>", "$JS.API.DIRECT.GET."+s+".>", "$JS.API.STREAM.PURGE."+s,
-		"$JS.API.CONSUMER.CREATE."+s+".>", "$JS.API.CONSUMER.DELETE."+s+".*", "$JS.FC."+s+".>")
+	g.pub("$JS.API.DIRECT.GET."+s+".>", "$JS.API.CONSUMER.CREATE."+s+".>", "$JS.API.CONSUMER.DELETE."+s+".*", "$JS.FC."+s+".>")
 }
 
 // covering sorts subjects and leaves out those that another one covers.
