@@ -23,6 +23,10 @@ type EventSurgeConfig struct {
 	// Stale is how old an event may be when it is first seen; older ones, of a
 	// first listing, are learnt from only. Default: 15m.
 	Stale time.Duration `yaml:"stale"`
+	// NodeFor is how long a condition of a node, such as NotReady, must hold
+	// before it counts: a kubelet that restarts is back within seconds.
+	// Default: 1m.
+	NodeFor time.Duration `yaml:"node_for"`
 }
 
 // Validate checks the ranges.
@@ -31,6 +35,7 @@ func (c EventSurgeConfig) Validate() error {
 		between("window", c.Window.Minutes(), 1, 24*60, 10),
 		between("p", c.P, 1e-12, 1e-2, 1e-4),
 		between("stale", c.Stale.Minutes(), 1, 24*60, 15),
+		between("node_for", c.NodeFor.Minutes(), 0, min(60, c.Window.Minutes()), 1),
 	)
 }
 
@@ -40,7 +45,7 @@ func init() {
 			Name: "event_surge", Input: detector.Events, Class: event.ClassCause, Hold: time.Minute,
 			Doc: "Kubernetes events that say something is wrong (OOM kills, back-off, failed scheduling, mounts, probes …), and Warnings that come oftener than usual.",
 		},
-		EventSurgeConfig{Window: 10 * time.Minute, P: 1e-4, Stale: 15 * time.Minute},
+		EventSurgeConfig{Window: 10 * time.Minute, P: 1e-4, Stale: 15 * time.Minute, NodeFor: time.Minute},
 		func(c EventSurgeConfig, _ detector.Settings) (detector.Detector, error) {
 			return &eventSurge{cfg: c, keys: map[uint64]*surge{}, counts: map[uint64]*counted{}}, nil
 		}))
@@ -107,6 +112,7 @@ func (d *eventSurge) Observe(b event.Batch) (found []event.Anomaly) {
 	}
 	for _, e := range b.Events {
 		d.count(e, now)
+		d.clear(e)
 	}
 	for _, key := range sortedKeys(d.keys) {
 		s := d.keys[key]
@@ -174,6 +180,19 @@ func (d *eventSurge) count(e event.KubeEvent, now int64) {
 	s.slotN += float64(n)
 }
 
+// clear forgets a condition of a node that an event says is over. One that
+// came again since stays.
+func (d *eventSurge) clear(e event.KubeEvent) {
+	over := overWith[e.Reason]
+	if over == "" {
+		return
+	}
+	at := e.Time().UnixMilli()
+	if s, ok := d.keys[event.HashStrings("event_surge", e.Root().String(), over)]; ok {
+		s.recent = slices.DeleteFunc(s.recent, func(x sighting) bool { return x.at <= at })
+	}
+}
+
 // advance closes the windows that have passed and learns their counts.
 func (d *eventSurge) advance(s *surge, now int64) {
 	slot := now / d.cfg.Window.Milliseconds()
@@ -208,6 +227,9 @@ func (d *eventSurge) judge(key uint64, s *surge, n int, at time.Time) (event.Ano
 	r, known := lookup(event.KubeEvent{Reason: s.reason, Message: s.message, Type: s.typ})
 	switch {
 	case known:
+		if held[s.reason] && (s.entity.Kind != "Node" || at.UnixMilli()-first < d.cfg.NodeFor.Milliseconds()) {
+			return a, false // of a pod it says what its node says
+		}
 		// Where it has come for days at this rate, it is no news.
 		if n < r.least || s.rate.N > 100 && p > 0.05 {
 			return a, false

@@ -16,6 +16,20 @@ type reason struct {
 	least int
 }
 
+// overWith says which reason of a node is over when another comes.
+var overWith = map[string]string{
+	"NodeReady": "NodeNotReady", "NodeHasNoDiskPressure": "NodeHasDiskPressure", "NodeHasSufficientMemory": "NodeHasInsufficientMemory", "NodeHasSufficientPID": "NodeHasInsufficientPID",
+}
+
+// held are the reasons that are conditions of a node, and have to hold.
+var held = func() map[string]bool {
+	out := map[string]bool{}
+	for _, r := range overWith {
+		out[r] = true
+	}
+	return out
+}()
+
 // reasons is the catalogue of reasons that say something is wrong. A Warning
 // that is not in it has to come oftener than it used to.
 var reasons = map[string]reason{
