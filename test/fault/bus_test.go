@@ -18,22 +18,25 @@ func TestAServiceWithoutItsBusIsNotReady(t *testing.T) {
 	}
 	r := rigOn(t, s.ClientURL(), 1, short)
 	r.start("correlator")
-	ready := func() (int, string) {
-		resp, err := http.Get("http://" + r.metrics["correlator"] + "/readyz")
-		if err != nil {
-			return 0, err.Error()
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, string(body)
-	}
-	eventually(t, 30*time.Second, "a service that is ready", func() bool { code, _ := ready(); return code == http.StatusOK })
+	eventually(t, 30*time.Second, "a service that is ready", func() bool { code, _ := r.ready("correlator"); return code == http.StatusOK })
 	_ = s.Close()
 	eventually(t, 15*time.Second, "a service that is not", func() bool {
-		code, body := ready()
+		code, body := r.ready("correlator")
 		return code == http.StatusServiceUnavailable && contains(body, `"bus"`) && contains(body, "NATS connection lost")
 	})
 	if !r.running["correlator"].alive() {
 		t.Error("the service ended because its bus is away")
 	}
+}
+
+// ready asks a service whether it is ready, as a probe does; 0 when it does not
+// answer.
+func (r *rig) ready(name string) (status int, body string) {
+	resp, err := http.Get("http://" + r.metrics[name] + "/readyz")
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
 }

@@ -16,7 +16,7 @@ import (
 // workloads, of which two break for a while and recover. All runs read the same
 // minutes, so that what they find can be compared.
 const (
-	step   = 30 * time.Second
+	step   = time.Minute
 	length = 80 * time.Minute
 )
 

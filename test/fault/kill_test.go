@@ -16,7 +16,7 @@ import (
 
 // slow is a pace at which the history takes long enough for a test to get in
 // between.
-const slow = 50 * time.Millisecond
+const slow = 100 * time.Millisecond
 
 // readTo waits until the sources were read to a part of the history.
 func (r *rig) readTo(share float64) {

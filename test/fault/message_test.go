@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -229,13 +228,9 @@ func TestADetectorThatPanicsStopsNobodyElse(t *testing.T) {
 	t.Parallel()
 	want := undisturbed(t)
 	r := newRig(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.start("collector", "correlator", "reasoner", "notifier")
 	r.logs["detector"] = &syncBuffer{}
-	r.running["detector"] = start(t, "detector", self, r.logs["detector"], []string{envDetector + "=1"}, "-config", r.config("detector"))
+	r.running["detector"] = start(t, "detector", r.config("detector"), r.logs["detector"], envPanics+"=1")
 	r.same(want, 0)
 	if n := r.letters()["TELEMETRY_METRICS"]; n != 3 {
 		t.Errorf("%d dead letters, want 3: then the detector is left out of its partition", n)

@@ -9,8 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,8 +18,14 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/services/collector"
+	_ "github.com/oncall-copilot/oncall/services/collector/sources"
+	"github.com/oncall-copilot/oncall/services/correlator"
 	"github.com/oncall-copilot/oncall/services/detector"
 	_ "github.com/oncall-copilot/oncall/services/detector/detectors"
+	"github.com/oncall-copilot/oncall/services/notifier"
+	_ "github.com/oncall-copilot/oncall/services/notifier/channels"
+	"github.com/oncall-copilot/oncall/services/reasoner"
 )
 
 var (
@@ -28,46 +34,41 @@ var (
 	keep  = flag.Bool("logs", false, "print the services' logs of every test, not only of failed ones")
 )
 
-// bin is where the services' programs are.
-var bin string
-
-// envDetector makes the test binary a detector service with the panicking
-// detector of this package in it.
-const envDetector = "ONCALL_FAULT_DETECTOR"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envDetector) != "" {
-		detector.Builtin.Register(panicking())
-		os.Exit(service.Main(os.Args[1:], detector.Spec))
-	}
-	flag.Parse()
-	code, err := build(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(code)
+// specs are the five services. The test's own binary is their program: one link
+// for all of them, and nothing that lies about from an earlier run.
+var specs = map[string]service.Spec{
+	"collector": collector.Spec, "detector": detector.Spec, "correlator": correlator.Spec,
+	"reasoner": reasoner.Spec, "notifier": notifier.Spec,
 }
 
-// build makes the five programs once, where the next run finds them, and runs
-// the tests.
-func build(m *testing.M) (int, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
+const (
+	// envService makes the test binary the service of that name.
+	envService = "ONCALL_FAULT_SERVICE"
+	// envPanics puts the panicking detector of this package into a detector
+	// service.
+	envPanics = "ONCALL_FAULT_PANICS"
+)
+
+// atOnce is how many tests run side by side: they wait for leases and paced
+// sources more than they compute.
+const atOnce = 4
+
+func TestMain(m *testing.M) {
+	if spec, ok := specs[os.Getenv(envService)]; ok {
+		if os.Getenv(envPanics) != "" {
+			detector.Builtin.Register(panicking())
+		}
+		os.Exit(service.Main(os.Args[1:], spec))
 	}
-	bin = filepath.Join(cache, "oncall", "fault")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return 0, err
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))); err != nil {
+			panic(err)
+		}
 	}
-	args := []string{"build", "-o", bin + string(filepath.Separator)}
-	for _, s := range service.Names {
-		args = append(args, "github.com/oncall-copilot/oncall/services/"+s+"/cmd/"+s)
-	}
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the services: %w\n%s", err, out)
-	}
-	return m.Run(), nil
+	os.Exit(m.Run())
 }
 
 // process is one running service.
@@ -79,12 +80,18 @@ type process struct {
 	err  error // of Wait, once done is closed
 }
 
-// start runs a program; env is added to ours.
-func start(t testing.TB, name, program string, log *syncBuffer, env []string, args ...string) *process {
+// start runs a service as a process of the name, which may carry a suffix, as in
+// correlator-2; env is added to ours.
+func start(t testing.TB, name, config string, log *syncBuffer, env ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(program, args...), log: log, done: make(chan struct{})}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, _, _ := strings.Cut(name, "-")
+	p := &process{name: name, cmd: exec.Command(self, "-config", config), log: log, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(append(os.Environ(), envService+"="+kind), env...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -150,8 +150,7 @@ func (r *rig) start(names ...string) {
 		if r.logs[name] == nil {
 			r.logs[name] = &syncBuffer{}
 		}
-		kind, _, _ := strings.Cut(name, "-")
-		r.running[name] = start(r.t, name, filepath.Join(bin, kind), r.logs[name], nil, "-config", r.config(name))
+		r.running[name] = start(r.t, name, r.config(name), r.logs[name])
 	}
 }
 
@@ -312,17 +311,17 @@ func undisturbed(t *testing.T) *outcome {
 	}
 	r := newRig(t)
 	r.startAll()
-	// Everything is there when nothing has come for a while: nothing slows the
-	// services down but the machine.
+	// Everything is there when all was read and folded, and nothing has come for a
+	// while: nothing slows the services down but the machine.
 	last, since := "", time.Now()
 	eventually(t, 2*time.Minute, "an undisturbed run that has come to rest", func() bool {
-		if !r.quiet() {
+		if !r.quiet() || r.watermark("metrics").Before(ends.Add(-step)) || r.watermark("logs").Before(ends.Add(-step)) {
 			return false
 		}
 		if d := r.digest(); d != last {
 			last, since = d, time.Now()
 		}
-		return time.Since(since) > 4*time.Second
+		return time.Since(since) > 2*time.Second
 	})
 	r.stopAll()
 	o := &outcome{}
