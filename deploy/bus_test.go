@@ -33,10 +33,14 @@ import (
 // rig is a NATS server under the configuration that production ships, with
 // fresh keys.
 type rig struct {
-	url  string
-	dir  string
-	seen *witness
+	url    string
+	dir    string
+	server *server.Server
+	seen   *witness
 }
+
+// ca is the file of what servers are verified against.
+func (r *rig) ca() string { return filepath.Join(r.dir, "nats-tls", "ca.crt") }
 
 // seed is the file of an identity's key.
 func (r *rig) seed(name string) string { return filepath.Join(r.dir, name+".seed") }
@@ -68,7 +72,7 @@ func (w *witness) Tracef(format string, v ...any) {
 
 func (w *witness) Errorf(format string, v ...any) {
 	line := fmt.Sprintf(format, v...)
-	if strings.Contains(line, "iolation") || strings.Contains(line, "authentication error") {
+	if strings.Contains(line, "iolation") || strings.Contains(line, "authentication error") || strings.Contains(line, "handshake error") {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.refused = append(w.refused, line)
@@ -99,7 +103,7 @@ func newRig(t *testing.T) *rig {
 	writeKeys(t, r)
 	s := start(t, r, conf)
 	s.SetLoggerV2(r.seen, false, true, false)
-	r.url = s.ClientURL()
+	r.url, r.server = s.ClientURL(), s
 	return r
 }
 
@@ -118,7 +122,7 @@ func adapt(conf, dir string, n int) string {
 	return strings.NewReplacer(
 		"$SERVER_NAME", fmt.Sprintf("nats-%d", n), "port: 4222", "host: 127.0.0.1\nport: -1", "http_port: 8222\n", "",
 		`pid_file: "/var/run/nats/nats.pid"`, "", `"/data"`, strconv.Quote(filepath.Join(dir, fmt.Sprintf("data-%d", n))),
-		"sync_interval: always", "sync_interval: 2m", "90Gi", "2Gi",
+		"sync_interval: always", "sync_interval: 2m", "90Gi", "2Gi", "/etc/nats-tls", filepath.Join(dir, "nats-tls"),
 	).Replace(conf)
 }
 
@@ -139,6 +143,20 @@ func writeKeys(t *testing.T, r *rig) {
 	write(t, filepath.Join(r.dir, "nats-keys", "keys.conf"), public.String())
 	writeRoutes(t, r, "a-password", 6222, 6222, 6222)
 	write(t, filepath.Join(r.dir, "nats", "permissions.conf"), shipped(t, "permissions.conf"))
+	r.certify(t)
+}
+
+// certify makes the Secret nats-tls anew, as oncall bus keys does.
+func (r *rig) certify(t *testing.T) access.Certificate {
+	t.Helper()
+	c, err := access.NewCertificate(access.ServerNames("oncall", 3), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"ca.crt": c.CA, "tls.crt": c.Cert, "tls.key": c.Key} {
+		write(t, filepath.Join(r.dir, "nats-tls", name), string(content))
+	}
+	return c
 }
 
 // writeRoutes makes what the servers need to find one another, as oncall bus keys
@@ -175,7 +193,7 @@ func start(t *testing.T, r *rig, conf string) *server.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.NoSigs, opts.NoLog, opts.DisableJetStreamBanner = true, true, true
+	opts.NoSigs, opts.NoLog = true, true
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +210,7 @@ func start(t *testing.T, r *rig, conf string) *server.Server {
 func (r *rig) connect(t *testing.T, identity, name string, manage bool) *bus.Bus {
 	t.Helper()
 	cfg := bus.DefaultConfig()
-	cfg.URL, cfg.NKey, cfg.ManageStreams, cfg.MaxBytes = r.url, r.seed(identity), manage, 1<<30
+	cfg.URL, cfg.NKey, cfg.ManageStreams, cfg.MaxBytes, cfg.TLS.CA = r.url, r.seed(identity), manage, 1<<30, r.ca()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	b, err := bus.Connect(ctx, cfg, bus.Settings{Name: name})
@@ -283,11 +301,11 @@ func TestPipelineRunsUnderTheShippedPermissions(t *testing.T) {
 	}
 	poison(t, r)
 	config := fmt.Sprintf(`
-bus: {url: %q, nkey: SEED, manage_streams: false, checkpoint_every: 1s}
+bus: {url: %q, nkey: SEED, tls: {ca: %q}, manage_streams: false, checkpoint_every: 1s}
 obs: {listen: ""}
 collector: {prometheus: {url: %q, step: 15s, max_query_qps: 1000}}
 notifier: {mode: page, channels: {hook: {type: webhook, url: %q}}}
-`, r.url, prometheus(t, began.Add(22*time.Minute)), hook.URL)
+`, r.url, r.ca(), prometheus(t, began.Add(22*time.Minute)), hook.URL)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -441,7 +459,7 @@ func TestWhatNoIdentityMayDo(t *testing.T) {
 				t.Fatal(err)
 			}
 			said := make(chan string, 64)
-			nc, err := nats.Connect(r.url, option, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { said <- err.Error() }))
+			nc, err := nats.Connect(r.url, option, nats.RootCAs(r.ca()), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { said <- err.Error() }))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -475,7 +493,7 @@ func TestWhatNoIdentityMayDo(t *testing.T) {
 		})
 	}
 	t.Run("nobody", func(t *testing.T) {
-		if nc, err := nats.Connect(r.url); !errors.Is(err, nats.ErrAuthorization) {
+		if nc, err := nats.Connect(r.url, nats.RootCAs(r.ca())); !errors.Is(err, nats.ErrAuthorization) {
 			nc.Close()
 			t.Errorf("connecting without a key: %v, want %v", err, nats.ErrAuthorization)
 		}

@@ -3,7 +3,9 @@ package deploy_test
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +34,8 @@ func freePorts(t *testing.T, n int) []int {
 
 // TestThreeServersOfTheShippedConfigurationBecomeOneCluster starts production's
 // three servers, with addresses of this machine, and stores with three replicas.
-// A fourth with a wrong password stays outside.
+// A fourth with a wrong password, or with a certificate of another authority, stays
+// outside.
 func TestThreeServersOfTheShippedConfigurationBecomeOneCluster(t *testing.T) {
 	r := &rig{dir: t.TempDir()}
 	writeKeys(t, r)
@@ -55,7 +58,7 @@ func TestThreeServersOfTheShippedConfigurationBecomeOneCluster(t *testing.T) {
 		return false
 	})
 	cfg := bus.DefaultConfig()
-	cfg.URL, cfg.NKey, cfg.Replicas, cfg.MaxBytes = servers[0].ClientURL(), r.seed("streams"), 3, 1<<30
+	cfg.URL, cfg.NKey, cfg.Replicas, cfg.MaxBytes, cfg.TLS.CA = servers[0].ClientURL(), r.seed("streams"), 3, 1<<30, r.ca()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	b, err := bus.Connect(ctx, cfg, bus.Settings{Name: "streams"})
@@ -80,11 +83,26 @@ func TestThreeServersOfTheShippedConfigurationBecomeOneCluster(t *testing.T) {
 	for _, member := range servers {
 		member.SetLoggerV2(r.seen, false, false, false)
 	}
-	writeRoutes(t, r, "another", ports[:3]...)
-	stranger := regexp.MustCompile(`(?s)jetstream \{.*?\n\}\n`).ReplaceAllString(conf(3), "")
-	s := start(t, r, stranger)
-	eventually(t, "that the stranger is refused", func() bool { return len(r.seen.refusals()) > 0 })
-	if n := s.NumRoutes(); n != 0 {
-		t.Errorf("a server with another password has %d routes into the cluster", n)
+	alone := regexp.MustCompile(`(?s)jetstream \{.*?\n\}\n`).ReplaceAllString(conf(3), "")
+	other := &rig{dir: t.TempDir()}
+	other.certify(t)
+	for name, stranger := range map[string]struct{ password, conf, refusal string }{
+		"another password":    {"another", alone, "authentication error"},
+		"another certificate": {"a-password", strings.ReplaceAll(alone, filepath.Join(r.dir, "nats-tls"), filepath.Join(other.dir, "nats-tls")), "TLS route handshake error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.seen = &witness{}
+			for _, member := range servers {
+				member.SetLoggerV2(r.seen, false, false, false)
+			}
+			writeRoutes(t, r, stranger.password, ports[:3]...)
+			s := start(t, r, stranger.conf)
+			eventually(t, "that the stranger is refused", func() bool {
+				return slices.ContainsFunc(r.seen.refusals(), func(line string) bool { return strings.Contains(line, stranger.refusal) })
+			})
+			if n := s.NumRoutes(); n != 0 {
+				t.Errorf("a server with %s has %d routes into the cluster", name, n)
+			}
+		})
 	}
 }

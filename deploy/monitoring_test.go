@@ -105,7 +105,7 @@ func TestShippedConfigurationsAreTakenByEveryService(t *testing.T) {
 			if err := os.WriteFile(seed, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			content = strings.ReplaceAll(content, "/etc/nats-key/seed", seed)
+			content = strings.NewReplacer("/etc/nats-key/seed", seed, "/etc/nats-ca/ca.crt", seed).Replace(content)
 			c, err := service.Parse("config.yaml", []byte(content), service.Names, pipeline.Services...)
 			if err != nil {
 				t.Fatal(err)
@@ -116,8 +116,8 @@ func TestShippedConfigurationsAreTakenByEveryService(t *testing.T) {
 			if single := overlay == "single"; (c.Bus.URL == "") != single || c.Bus.ManageStreams != single {
 				t.Errorf("bus %q, manages streams: %v", c.Bus.URL, c.Bus.ManageStreams)
 			}
-			if overlay == "prod" && (c.Bus.NKey != seed || c.Bus.Replicas != 3) {
-				t.Errorf("prod connects with key %q and keeps %d replicas", c.Bus.NKey, c.Bus.Replicas)
+			if overlay == "prod" && (c.Bus.NKey != seed || c.Bus.TLS.CA != seed || c.Bus.Replicas != 3) {
+				t.Errorf("prod connects with key %q, verifies by %q, and keeps %d replicas", c.Bus.NKey, c.Bus.TLS.CA, c.Bus.Replicas)
 			}
 			for _, s := range pipeline.Services { // as five processes read it
 				if _, err := service.Parse("config.yaml", []byte(content), service.Names, s); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nkeys"
@@ -67,19 +68,27 @@ func newBusPermissions(o *options) *cobra.Command {
 }
 
 func newBusKeys(o *options) *cobra.Command {
-	var namespace string
+	var (
+		namespace   string
+		certificate bool
+	)
 	c := &cobra.Command{
-		Use: "keys", Short: "Make fresh keys for every identity, and print them as Kubernetes Secrets.",
-		Long: `Make fresh keys for every identity, and print them as Kubernetes Secrets.
+		Use: "keys", Short: "Make fresh keys for every identity and a certificate, and print them as Kubernetes Secrets.",
+		Long: `Make fresh keys for every identity and a certificate, and print them as
+Kubernetes Secrets.
 
-The servers get the public halves (nats-keys), each service its own seed
-(nats-NAME). Nothing is written to disk: pipe it into kubectl.`,
+The servers get the public halves (nats-keys) and a certificate (nats-tls), each
+service its own seed (nats-NAME). Nothing is written to disk: pipe it into kubectl.`,
 		Example: "  oncall bus keys | kubectl apply -f -",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			return writeKeys(o.out, namespace)
+			if err := writeKeys(o.out, namespace); err != nil || !certificate {
+				return err
+			}
+			return writeCertificate(o.out, namespace)
 		},
 	}
+	c.Flags().BoolVar(&certificate, "certificate", true, "make nats-tls too; false where cert-manager does")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "oncall", "`namespace` of the Secrets")
 	return c
 }
@@ -87,10 +96,31 @@ The servers get the public halves (nats-keys), each service its own seed
 // servers is how many servers the keys are for: as many as the overlay prod has.
 const servers = 3
 
+// secretHead is what a Secret begins with: its name, namespace and type.
+const secretHead = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\n  labels:\n    app.kubernetes.io/part-of: oncall\ntype: %s\nstringData:\n"
+
+// writeCertificate prints the Secret with the certificate of the servers, as
+// cert-manager would make it.
+func writeCertificate(w io.Writer, namespace string) error {
+	made, err := access.NewCertificate(access.ServerNames(namespace, servers), time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, secretHead, "nats-tls", namespace, "kubernetes.io/tls")
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{"ca.crt", made.CA}, {"tls.crt", made.Cert}, {"tls.key", made.Key}} {
+		fmt.Fprintf(w, "  %s: |\n    %s\n", f.name, strings.ReplaceAll(strings.TrimSpace(string(f.content)), "\n", "\n    "))
+	}
+	_, err = io.WriteString(w, "---\n")
+	return err
+}
+
 // writeKeys prints a Secret for each identity and one for the servers.
 func writeKeys(w io.Writer, namespace string) error {
 	secret := func(name, data string) {
-		fmt.Fprintf(w, "apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\n  labels:\n    app.kubernetes.io/part-of: oncall\nstringData:\n%s---\n", name, namespace, data)
+		fmt.Fprintf(w, secretHead+"%s---\n", name, namespace, "Opaque", data)
 	}
 	var public string
 	for _, i := range access.Identities() {

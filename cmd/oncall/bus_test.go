@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -13,13 +15,30 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus/access"
 )
 
-func TestKeysOfEveryIdentityFitWhatTheServersGet(t *testing.T) {
+func TestTheCertificateIsASecretThatTheServersCanUse(t *testing.T) {
 	var out bytes.Buffer
-	if err := writeKeys(&out, "night-watch"); err != nil {
+	if err := writeCertificate(&out, "night-watch"); err != nil {
 		t.Fatal(err)
 	}
+	s := secrets(t, &out)["nats-tls"]
+	pair, err := tls.X509KeyPair([]byte(s["tls.crt"]), []byte(s["tls.key"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(s["ca.crt"])) {
+		t.Fatalf("ca.crt is %q", s["ca.crt"])
+	}
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "nats-2.nats"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// secrets reads the Secrets of a namespace, by name.
+func secrets(t *testing.T, r io.Reader) map[string]map[string]string {
+	t.Helper()
 	secrets := map[string]map[string]string{}
-	for dec := yaml.NewDecoder(&out); ; {
+	for dec := yaml.NewDecoder(r); ; {
 		var s struct {
 			Kind       string
 			Metadata   struct{ Name, Namespace string }
@@ -38,6 +57,15 @@ func TestKeysOfEveryIdentityFitWhatTheServersGet(t *testing.T) {
 		}
 		secrets[s.Metadata.Name] = s.StringData
 	}
+	return secrets
+}
+
+func TestKeysOfEveryIdentityFitWhatTheServersGet(t *testing.T) {
+	var out bytes.Buffer
+	if err := writeKeys(&out, "night-watch"); err != nil {
+		t.Fatal(err)
+	}
+	secrets := secrets(t, &out)
 	for _, i := range access.Identities() {
 		pair, err := nkeys.FromSeed([]byte(secrets["nats-"+i.Name]["seed"]))
 		if err != nil {
