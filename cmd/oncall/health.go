@@ -222,9 +222,9 @@ func (x *examination) print(o *options, f *healthFlags) error {
 	if x.Namespace != "" {
 		where += "/" + x.Namespace
 	}
-	size := fmt.Sprintf("%d pods", x.Pods)
+	size := counted(x.Pods, "pod")
 	if x.Nodes > 0 {
-		size += fmt.Sprintf(", %d nodes", x.Nodes)
+		size += ", " + counted(x.Nodes, "node")
 	}
 	fmt.Fprintf(o.out, "%s  %s  %.1f s  %s\n", render.Plain(where), size, x.Seconds, found)
 	width := 0
@@ -263,6 +263,13 @@ func (x *examination) print(o *options, f *healthFlags) error {
 		fmt.Fprintln(o.out, render.Plain(e))
 	}
 	return nil
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // nextShown bounds the next checks below the lines.

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 //	prometheus     a Prometheus whose shop/web fails since 10 minutes, at $PROM
 //	quiet          a Prometheus in which nothing happens, at $PROM
 //	empty          a Prometheus that holds no metric that we know, at $PROM
+//	objects FILE [RESOURCE…]  an API server that holds them and forbids the resources
 //	loki           a Loki with a line of shop/web, at $LOKI
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -134,6 +135,7 @@ func TestScripts(t *testing.T) {
 					answer(w, map[string]any{"resultType": "vector", "result": result})
 				}))
 			},
+			"objects": serveObjects,
 			"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
 			},

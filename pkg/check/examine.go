@@ -169,6 +169,7 @@ func (g *subject) root() Root {
 	if r.Why == "" && len(state.Detail) < 120 {
 		r.Why = state.Detail
 	}
+	r.Why = strings.TrimPrefix(r.Why, r.State+": ")
 	if strings.Contains(r.State, r.Why) {
 		r.Why = ""
 	}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"sigs.k8s.io/yaml"
+)
+
+// served is a kind that the API server of health's script has.
+type served struct{ resource, version, kind string }
+
+// servedKinds are found by the kind of an object in the script's file.
+var servedKinds = []served{
+	{"pods", "v1", "Pod"}, {"events", "v1", "Event"}, {"nodes", "v1", "Node"}, {"namespaces", "v1", "Namespace"}, {"services", "v1", "Service"},
+	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim"}, {"persistentvolumes", "v1", "PersistentVolume"}, {"resourcequotas", "v1", "ResourceQuota"},
+	{"deployments", "apps/v1", "Deployment"}, {"statefulsets", "apps/v1", "StatefulSet"}, {"daemonsets", "apps/v1", "DaemonSet"}, {"jobs", "batch/v1", "Job"}, {"cronjobs", "batch/v1", "CronJob"},
+	{"replicasets", "meta.k8s.io/v1", "PartialObjectMetadata"}, {"configmaps", "meta.k8s.io/v1", "PartialObjectMetadata"}, {"serviceaccounts", "meta.k8s.io/v1", "PartialObjectMetadata"},
+	{"horizontalpodautoscalers", "autoscaling/v2", "HorizontalPodAutoscaler"}, {"poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"}, {"networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"},
+}
+
+// serveObjects is the script command `objects FILE [RESOURCE…]`: an API server
+// that holds the objects of a file, in which AGO(5m) stands for a time, and
+// forbids the resources. Its kubeconfig is in the file kubeconfig.
+func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
+	now := time.Now()
+	text := ts.ReadFile(args[0])
+	for {
+		before, rest, ok := strings.Cut(text, "AGO(")
+		if !ok {
+			break
+		}
+		span, after, _ := strings.Cut(rest, ")")
+		d, err := time.ParseDuration(span)
+		ts.Check(err)
+		text = before + now.Add(-d).UTC().Format(time.RFC3339) + after
+	}
+	lists := map[string][]map[string]any{}
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		var o map[string]any
+		ts.Check(yaml.Unmarshal([]byte(doc), &o))
+		i := slices.IndexFunc(servedKinds, func(s served) bool { return s.kind == o["kind"] })
+		if i < 0 {
+			ts.Fatalf("kind %v is not served", o["kind"])
+		}
+		lists[servedKinds[i].resource] = append(lists[servedKinds[i].resource], o)
+	}
+	forbidden := args[1:]
+	url := serve(ts, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		reply := func(code int, v map[string]any) {
+			w.WriteHeader(code)
+			_ = json.NewEncoder(w).Encode(v)
+		}
+		status := func(code int, reason, message string) {
+			reply(code, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+		}
+		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+		resource := parts[len(parts)-1]
+		namespace := ""
+		if i := slices.Index(parts, "namespaces"); i >= 0 && i+1 < len(parts) {
+			namespace = parts[i+1]
+			if i+2 == len(parts) { // the namespace itself
+				if !slices.ContainsFunc(lists["namespaces"], func(o map[string]any) bool { return o["metadata"].(map[string]any)["name"] == namespace }) {
+					status(http.StatusNotFound, "NotFound", "no such namespace")
+					return
+				}
+				reply(http.StatusOK, map[string]any{"kind": "Namespace", "apiVersion": "v1"})
+				return
+			}
+		}
+		i := slices.IndexFunc(servedKinds, func(s served) bool { return s.resource == resource })
+		switch {
+		case r.URL.Path == "/version":
+			reply(http.StatusOK, map[string]any{"gitVersion": "v1.36.0"})
+		case slices.Contains(forbidden, resource):
+			status(http.StatusForbidden, "Forbidden", resource+` is forbidden: User "ann" cannot list resource "`+resource+`"`)
+		case i < 0 || r.URL.Query().Get("fieldSelector") == "type=Normal,reason=NodeNotReady":
+			status(http.StatusNotFound, "NotFound", "the server could not find the requested resource")
+		default:
+			items := []map[string]any{}
+			for _, o := range lists[resource] {
+				if namespace == "" || o["metadata"].(map[string]any)["namespace"] == namespace {
+					items = append(items, o)
+				}
+			}
+			reply(http.StatusOK, map[string]any{"kind": servedKinds[i].kind + "List", "apiVersion": servedKinds[i].version, "metadata": map[string]any{}, "items": items})
+		}
+	})
+	ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, url), 0o600))
+}
