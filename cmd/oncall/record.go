@@ -97,8 +97,24 @@ func (f *recordFlags) run(ctx context.Context, o *options, target string, notes 
 		total += n
 	}
 	fmt.Fprintf(o.out, "%s: %s, %s to %s, %d messages\n", target, m.Name, m.Start.Format(time.DateTime), m.End.Format(time.TimeOnly), total)
-	fmt.Fprintf(o.out, "replay it: oncall replay %s\n", target)
+	fmt.Fprintln(o.out, fidelity(m))
+	from := ""
+	if m.ExactFrom == string(pipeline.FromAnomalies) {
+		from = " --from " + m.ExactFrom
+	}
+	fmt.Fprintf(o.out, "replay it: oncall replay%s %s\n", from, target)
 	return nil
+}
+
+// fidelity says what a replay of the recording can equal.
+func fidelity(m bundle.Manifest) string {
+	switch m.State {
+	case bundle.Complete:
+		return "complete: it begins where the run began; a replay equals the run"
+	case bundle.Warm:
+		return fmt.Sprintf("warm: it begins with the checkpoints of %s; a replay from the %s equals the run", m.Since.Format(time.TimeOnly), m.ExactFrom)
+	}
+	return "cold: it begins in the middle of a run, and no checkpoint of before is kept; replays equal each other, not the run"
 }
 
 // writeBundle has f write the folder of a bundle, and packs it when the name

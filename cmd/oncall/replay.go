@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -99,8 +100,14 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 			}
 		}, event.Incidents)
 	}
+	if f.speed > 0 {
+		fmt.Fprintf(notes, "oncall: replaying %s of %s at %g times its speed; Ctrl-C ends it\n", b.Manifest.End.Sub(b.Manifest.Start).Round(time.Second), b.Manifest.Name, f.speed)
+	}
 	err = r.Run(ctx)
 	stop()
+	if errors.Is(err, bundle.ErrMalformed) {
+		return &service.UsageError{Err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -125,7 +132,7 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 	if c.Difference != "" {
 		return hint(errors.New(c.String()), service.ExitGate, "the recording was made by %s, this is oncall %s", b.Manifest.MadeBy, service.Version())
 	}
-	fmt.Fprintln(notes, "oncall:", c)
+	fmt.Fprintf(notes, "oncall: %s: %s\n", c.Fidelity.State, c)
 	return nil
 }
 

@@ -33,6 +33,19 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// ErrMalformed is wrapped by errors about a bundle whose content cannot be read:
+// they name file and line, and it is for its maker to mend.
+var ErrMalformed = errors.New("malformed bundle")
+
+// malformed marks an error with [ErrMalformed] without changing its text.
+func malformed(format string, args ...any) error {
+	return &malformedError{fmt.Errorf(format, args...)}
+}
+
+type malformedError struct{ error }
+
+func (e *malformedError) Unwrap() []error { return []error{e.error, ErrMalformed} }
+
 // FormatVersion is the version of the format this package writes.
 const FormatVersion = 1
 
@@ -168,12 +181,24 @@ func OpenFS(fsys fs.FS, name string) (*Bundle, error) {
 	}
 	bundle := &Bundle{fsys: fsys, name: name}
 	if err := json.Unmarshal(b, &bundle.Manifest); err != nil {
-		return nil, fmt.Errorf("open bundle %s: manifest.json: %w", name, err)
+		return nil, malformed("open bundle %s: manifest.json:%d: %w", name, lineOf(b, err), err)
 	}
 	if err := bundle.Manifest.Validate(); err != nil {
-		return nil, fmt.Errorf("open bundle %s: manifest.json: %w", name, err)
+		return nil, malformed("open bundle %s: manifest.json: %w", name, err)
 	}
 	return bundle, nil
+}
+
+// lineOf is the line of a JSON text at which an error stands; the last one when
+// the error does not say.
+func lineOf(text []byte, err error) int {
+	at := int64(len(text))
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = e.Offset
+	} else if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		at = e.Offset
+	}
+	return 1 + bytes.Count(bytes.TrimRight(text[:min(at, int64(len(text)))], "\n"), []byte("\n"))
 }
 
 // Grain is the Resolution; 0 for one that is no duration.

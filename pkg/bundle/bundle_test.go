@@ -2,12 +2,15 @@ package bundle
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -125,5 +128,50 @@ func TestFormatValueKeepsInfinities(t *testing.T) {
 		if got := formatValue(v); got != want {
 			t.Errorf("formatValue(%v) = %s, want %s", v, got, want)
 		}
+	}
+}
+
+func TestWhatIsMalformedNamesFileAndLine(t *testing.T) {
+	const manifest = `{"version": 1, "name": "m", "start": "2026-11-25T02:00:00Z", "end": "2026-11-25T03:00:00Z"}`
+	read := func(files fstest.MapFS) error {
+		b, err := OpenFS(files, "b")
+		if err != nil {
+			return err
+		}
+		for _, err := range b.Logs() {
+			if err != nil {
+				return err
+			}
+		}
+		for _, err := range b.Records("ANOMALIES") {
+			if err != nil {
+				return err
+			}
+		}
+		if _, err := b.Metrics(); err != nil {
+			return err
+		}
+		_, err = b.Checkpoints()
+		return err
+	}
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	for name, tc := range map[string]struct {
+		file, text, want string
+	}{
+		"a manifest cut short":              {"manifest.json", "{\n \"version\": 1,\n", "manifest.json:2"},
+		"a manifest with a wrong type":      {"manifest.json", "{\n \"version\": \"one\"\n}", "manifest.json:2"},
+		"a log line that is no JSON":        {"logs.jsonl", "{}\nnonsense\n", "logs.jsonl:2"},
+		"a message cut short":               {"streams/ANOMALIES.jsonl", "{}\n{\"seq\":", "streams/ANOMALIES.jsonl:2"},
+		"metrics that are none":             {"metrics.om", "a 1 1\nb b b\n# EOF\n", "metrics.om:2"},
+		"a checkpoint that leaves its room": {"state/checkpoints.jsonl", `{"group": "../x", "partition": 1}`, "checkpoints.jsonl:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := fstest.MapFS{"manifest.json": file(manifest), "logs.jsonl": file(""), "streams/ANOMALIES.jsonl": file(""), "metrics.om": file("# EOF\n")}
+			files[tc.file] = file(tc.text)
+			err := read(files)
+			if !errors.Is(err, ErrMalformed) || !strings.Contains(fmt.Sprint(err), tc.want) {
+				t.Errorf("got %v, want a malformed bundle at %s", err, tc.want)
+			}
+		})
 	}
 }

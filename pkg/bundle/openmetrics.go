@@ -249,5 +249,9 @@ func (b *Bundle) Metrics() (*Metrics, error) {
 		return nil, fmt.Errorf("bundle %s: %w", b.name, err)
 	}
 	defer func() { _ = f.Close() }()
-	return ReadMetrics(f, b.name+"/metrics.om")
+	m, err := ReadMetrics(f, b.name+"/metrics.om")
+	if err != nil {
+		return nil, &malformedError{err}
+	}
+	return m, nil
 }

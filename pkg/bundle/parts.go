@@ -95,7 +95,7 @@ func (b *Bundle) Edges() ([]Edge, error) {
 	defer func() { _ = f.Close() }()
 	var out []Edge
 	if err := json.NewDecoder(io.LimitReader(f, maxLine)).Decode(&out); err != nil {
-		return nil, fmt.Errorf("bundle %s: edges.json: %w", b.name, err)
+		return nil, malformed("bundle %s: edges.json: %w", b.name, err)
 	}
 	return out, nil
 }

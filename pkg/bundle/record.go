@@ -84,13 +84,14 @@ func jsonLines[T any](b *Bundle, name string) iter.Seq2[T, error] {
 		defer func() { _ = f.Close() }()
 		sc := bufio.NewScanner(f)
 		sc.Buffer(make([]byte, 64<<10), maxLine)
-		for n := 1; sc.Scan(); n++ {
+		n := 1
+		for ; sc.Scan(); n++ {
 			if len(sc.Bytes()) == 0 {
 				continue
 			}
 			var v T
 			if err := json.Unmarshal(sc.Bytes(), &v); err != nil {
-				yield(zero, fmt.Errorf("bundle %s: %s:%d: %w", b.name, name, n, err))
+				yield(zero, malformed("bundle %s: %s:%d: %w", b.name, name, n, err))
 				return
 			}
 			if !yield(v, nil) {
@@ -98,7 +99,7 @@ func jsonLines[T any](b *Bundle, name string) iter.Seq2[T, error] {
 			}
 		}
 		if err := sc.Err(); err != nil {
-			yield(zero, fmt.Errorf("bundle %s: %s: %w", b.name, name, err))
+			yield(zero, malformed("bundle %s: %s:%d: %w", b.name, name, n, err))
 		}
 	}
 }

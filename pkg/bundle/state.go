@@ -42,7 +42,7 @@ func (b *Bundle) Checkpoints() ([]Checkpoint, error) {
 			return nil, err
 		}
 		if c.Group == "" || strings.ContainsAny(c.Group, `/\.`) || c.Partition < 0 {
-			return nil, fmt.Errorf("bundle %s: %s:%d: group %q, partition %d: is no checkpoint's name", b.name, indexFile, len(out)+1, c.Group, c.Partition)
+			return nil, malformed("bundle %s: %s:%d: group %q, partition %d: is no checkpoint's name", b.name, indexFile, len(out)+1, c.Group, c.Partition)
 		}
 		out = append(out, c)
 	}
