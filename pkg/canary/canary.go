@@ -48,6 +48,8 @@ type Input struct {
 	Canary, Baseline Side
 	// Over is how long it took to count the requests; 0 when that is not known.
 	Over time.Duration
+	// Missing says what was to be measured and was not, each with why.
+	Missing []string
 }
 
 // mostRequests is more than anybody has, and the most that is counted exactly
@@ -88,7 +90,7 @@ func (in Input) Validate() error {
 
 // Check is one comparison of the two sides.
 type Check struct {
-	// Name is success, p95, p99 or samples.
+	// Name is success, p95, p99, samples, or data for what was not measured.
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
 	Reason  string  `json:"reason"`
@@ -139,6 +141,9 @@ type Result struct {
 // Judge decides. The input is valid; what is missing in it is held.
 func (p Policy) Judge(in Input) Result {
 	r := Result{Verdict: Continue, Confidence: 1 - p.Alpha, Looks: p.Looks, CanaryRequests: number(in.Canary.Total), BaselineRequests: number(in.Baseline.Total)}
+	for _, why := range in.Missing {
+		r.Checks = append(r.Checks, Check{Name: "data", Verdict: Hold, Reason: "not measured: " + why})
+	}
 	r.Checks = append(r.Checks, p.success(in))
 	for _, g := range p.regressions() {
 		r.Checks = append(r.Checks, p.percentile(in, g)...)
@@ -160,6 +165,12 @@ func (p Policy) Judge(in Input) Result {
 	}
 	r.wait(in)
 	return r
+}
+
+// Unmeasured is the verdict when nothing could be measured: hold.
+func (p Policy) Unmeasured(why string) Result {
+	nan := Counts{OK: math.NaN(), Total: math.NaN()}
+	return p.Judge(Input{Canary: Side{Counts: nan}, Baseline: Side{Counts: nan}, Missing: []string{why}})
 }
 
 // wait says how much longer a hold is expected to last.
