@@ -240,10 +240,11 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 	audits := newAuditor(env, red)
 	set := Settings{Env: env, Patience: cfg.Patience, Until: cfg.Until, Held: cfg.Held, Serve: []func(context.Context) error{audits.run}}
 	mux := evidence.NewMux()
+	workloads := &Workloads{}
 	for _, c := range cfg.configured {
 		b, err := c.info.Build(c.cfg, Env{
 			Log: env.Log, Metrics: env.Metrics, Health: env.Health, Policies: env.Policies, Publish: env.Bus.Publish, Follow: env.Bus.Read, Now: time.Now,
-			Redact: red, Audit: audits.record, Cluster: env.Cluster,
+			Redact: red, Audit: audits.record, Cluster: env.Cluster, Workloads: workloads,
 		})
 		if err != nil {
 			return nil, err

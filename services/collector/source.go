@@ -59,6 +59,8 @@ type Env struct {
 	Redact  Redactor
 	Audit   func(event.Audit)
 	Cluster string
+	// Workloads is what the Kubernetes sources know; nil for nothing.
+	Workloads *Workloads
 }
 
 // Redactor takes secrets and personal data out of text before it leaves the

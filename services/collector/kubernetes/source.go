@@ -22,6 +22,7 @@ type Source struct {
 	client *kube.Client
 	env    collector.Env
 	only   []string // resources; nil for all
+	finder *finder
 }
 
 var _ collector.Source = (*Source)(nil)
@@ -31,7 +32,11 @@ func New(cfg Config, client *kube.Client, env collector.Env) *Source {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	return &Source{cfg: cfg, client: client, env: env}
+	s := &Source{cfg: cfg, client: client, env: env, finder: newFinder()}
+	if env.Workloads != nil {
+		env.Workloads.Add(s.finder, s.finder.known)
+	}
+	return s
 }
 
 // Name is the configured name.
@@ -172,6 +177,7 @@ func (l *loop) turn(ctx context.Context) error {
 	}
 	if ready {
 		l.w.start()
+		l.s.finder.knows(l.w)
 	}
 	out := l.w.news(now)
 	e := collector.Emission{Stream: event.KubeEvents, Events: out, Blind: blind}

@@ -111,7 +111,7 @@ func newWorld(cfg Config, redact func(string) string, now func() time.Time, s sa
 		pods: map[string]*pod{}, gone: map[string]tombstone{}, above: map[kube.Ref]kube.Ref{}, workloads: map[kube.Ref]*workload{},
 		revisions: map[kube.Ref][]*revision{}, told: map[kube.Ref]int64{}, configs: map[string]config{}, nodes: map[string]*node{},
 		namespaces: map[string]map[string]string{},
-		services: map[string]map[string]map[string]string{}, autoscalers: map[string]*autoscaler{}, byRoot: map[kube.Ref]map[string]*pod{},
+		services:   map[string]map[string]map[string]string{}, autoscalers: map[string]*autoscaler{}, byRoot: map[kube.Ref]map[string]*pod{},
 		labelSets: map[string]map[string]string{}, topology: map[string]sent{}, dirty: map[kube.Ref]bool{}, versions: map[string]string{},
 		room: make(chan struct{}),
 	}

@@ -39,7 +39,27 @@ func (s *Source) labels(in map[string]string) event.Labels {
 			}
 		}
 	}
+	if kind := in[event.LabelKind]; kind != "" && out[event.LabelWorkload] != "" {
+		out[event.LabelKind] = kind
+	}
+	s.introduce(out)
 	return s.env.Redact.Labels(event.LabelsOf(out))
+}
+
+// introduce says which workload lines come from, where Kubernetes knows it, so
+// that what is found in logs is about what is found in metrics.
+func (s *Source) introduce(out map[string]string) {
+	ns := out[event.LabelNamespace]
+	var e event.Entity
+	var ok bool
+	if pod := out[event.LabelPod]; pod != "" {
+		e, ok = s.env.Workloads.OfPod(ns, pod)
+	} else if w := out[event.LabelWorkload]; w != "" {
+		e, ok = s.env.Workloads.Named(ns, w)
+	}
+	if ok {
+		out[event.LabelWorkload], out[event.LabelKind] = e.Name, e.Kind
+	}
 }
 
 // maxBatchBytes bounds the text of one batch; the server takes 512 KiB packed.

@@ -95,6 +95,10 @@ func After(at time.Time) []byte {
 	return b
 }
 
+// introduction is how long the first reading waits for Kubernetes to say whose
+// pods are.
+const introduction = 30 * time.Second
+
 // Run reads every aligned window once it is Delay old.
 func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
 	var cur cursor
@@ -106,6 +110,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	if cur.End.IsZero() {
 		cur.End = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Window).UTC()
 	}
+	s.env.Workloads.Wait(ctx, introduction)
 	if s.bell != nil {
 		ctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup

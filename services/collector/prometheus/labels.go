@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/services/collector"
 	"github.com/oncall-copilot/oncall/services/collector/entities"
 )
 
@@ -24,6 +25,30 @@ func (o owners) add(namespace, pod string, of owner) {
 }
 
 type owner struct{ kind, name string }
+
+// ownership is who is asked whose a pod is: Kubernetes itself, where it is
+// watched, and then kube-state-metrics. Both name one object, and so a series
+// is called the same before and after an exporter comes up.
+type ownership struct {
+	cluster *collector.Workloads
+	metrics owners
+}
+
+func (o ownership) ofPod(namespace, pod string) (owner, bool) {
+	if e, ok := o.cluster.OfPod(namespace, pod); ok {
+		return owner{e.Kind, e.Name}, true
+	}
+	of, ok := o.metrics[namespace+"/"+pod]
+	return of, ok
+}
+
+// kind is the kind of a workload by its name; "" when it is not known.
+func (o ownership) kind(namespace, name string) string {
+	if e, ok := o.cluster.Named(namespace, name); ok {
+		return e.Kind
+	}
+	return o.metrics[namespace+"//"+name].kind
+}
 
 // makeOwners joins the owners of pods with the owners of ReplicaSets and Jobs.
 func makeOwners(pods, replicaSets, jobs model.Vector) owners {
@@ -54,13 +79,16 @@ func key(m model.Metric, kind string, label model.LabelName) string {
 // labels are the labels a series is published with: those that say what it is
 // about, and those of the source that tell series of one entity apart. It
 // returns false for a series that does not name an entity of the query's kind.
-func labels(e *entities.Map, m model.Metric, q boundQuery, own owners) (event.Labels, bool) {
+func labels(e *entities.Map, m model.Metric, q boundQuery, own ownership) (event.Labels, bool) {
 	s := e.Subject(func(l string) string { return string(m[model.LabelName(l)]) })
 	out := map[string]string{
 		event.LabelName: q.Signal, event.LabelFamily: q.family, event.LabelUnit: q.Unit, event.LabelClass: string(q.Class),
 	}
-	o, owned := own[s.Namespace+"/"+s.Pod]
-	owned = owned && s.Pod != ""
+	var o owner
+	owned := false
+	if s.Pod != "" {
+		o, owned = own.ofPod(s.Namespace, s.Pod)
+	}
 	missing := false
 	switch q.Entity {
 	case "workload":
@@ -71,7 +99,7 @@ func labels(e *entities.Map, m model.Metric, q boundQuery, own owners) (event.La
 			s.Workload, s.Kind = o.name, o.kind
 		}
 		if s.Kind == "" {
-			s.Kind = own[s.Namespace+"//"+s.Workload].kind
+			s.Kind = own.kind(s.Namespace, s.Workload)
 		}
 		missing = s.Workload == ""
 		out[event.LabelNamespace], out[event.LabelWorkload], out[event.LabelKind] = s.Namespace, s.Workload, s.Kind

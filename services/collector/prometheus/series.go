@@ -24,7 +24,7 @@ func (s *Source) mapped(known map[model.Fingerprint]mapping, key model.Fingerpri
 	if to, ok := known[key]; ok {
 		return to
 	}
-	ls, ok := labels(s.entities, m, q, s.owners)
+	ls, ok := labels(s.entities, m, q, ownership{s.env.Workloads, s.owners})
 	if ok {
 		if len(q.Detectors) > 0 {
 			ls = with(ls, event.LabelDetected, strings.Join(q.Detectors, ","))
@@ -32,6 +32,9 @@ func (s *Source) mapped(known map[model.Fingerprint]mapping, key model.Fingerpri
 		ls = with(s.env.Redact.Labels(ls), event.LabelSource, s.cfg.Name)
 	}
 	to := mapping{ls, ls.Hash(), ok}
+	if ls.Get(event.LabelWorkload) != "" && ls.Get(event.LabelKind) == "" && s.env.Workloads.Some() {
+		return to // Kubernetes may know it by the next step
+	}
 	known[key] = to
 	return to
 }

@@ -134,6 +134,10 @@ func After(at time.Time) []byte {
 	return b
 }
 
+// introduction is how long the first reading waits for Kubernetes to say whose
+// pods are.
+const introduction = 30 * time.Second
+
 // reprobe is how long what is there is taken to stay there.
 const reprobe = 5 * time.Minute
 
@@ -163,6 +167,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	if cur.Step.IsZero() {
 		cur.Step = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Step).Add(-s.cfg.Step).UTC()
 	}
+	s.env.Workloads.Wait(ctx, introduction)
 	var blind *event.Blindness
 	for backoff := time.Second; ; {
 		next := cur.Step.Add(s.cfg.Step)
