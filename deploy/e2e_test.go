@@ -200,7 +200,7 @@ func (c cluster) rights() {
 		{"get", "clusterroles.rbac.authorization.k8s.io"},
 		{"bind", "clusterroles.rbac.authorization.k8s.io"},
 		{"escalate", "clusterroles.rbac.authorization.k8s.io"},
-		{"list", "namespaces"},
+		{"list", "persistentvolumes"},
 		{"watch", "persistentvolumeclaims"},
 		{"get", "certificatesigningrequests.certificates.k8s.io"},
 		{"get", "/metrics"},
