@@ -183,6 +183,11 @@ func (r *recorder) choose(ctx context.Context, s *event.Stream) (map[uint64]bool
 		switch d := m.Data.(type) {
 		case event.Incident:
 			keep[m.Sequence] = r.told(d.ID, m.Time)
+			if keep[m.Sequence] && d.Cluster != "" {
+				// As the pipeline that ran calls it, whatever who records it does: a
+				// replay has to call it the same.
+				r.m.Cluster = d.Cluster
+			}
 			return nil
 		case event.Report:
 			keep[m.Sequence] = r.told(d.Incident, m.Time)

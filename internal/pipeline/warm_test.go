@@ -109,7 +109,10 @@ func record(t *testing.T, h *pipeline.Host, r pipeline.Recording) (string, bundl
 func TestAnIncidentThatBeganInTheMiddleOfARunReplaysExactly(t *testing.T) {
 	h, inc := aged(t)
 	forget(t, h.Bus, event.Metrics, from(t, h.Bus, inc.Onset))
-	dir, m := record(t, h, pipeline.Recording{Incident: inc.ID, Manifest: bundle.Manifest{Name: "warm"}})
+	dir, m := record(t, h, pipeline.Recording{Incident: inc.ID, Manifest: bundle.Manifest{Name: "warm", Cluster: "of who records"}})
+	if m.Cluster != inc.Cluster {
+		t.Errorf("the recording is of cluster %q, want that of the incident, %q", m.Cluster, inc.Cluster)
+	}
 	if m.State != bundle.Warm || m.ExactFrom != string(pipeline.FromTelemetry) {
 		t.Fatalf("recorded %s from %q, want %s from %s", m.State, m.ExactFrom, bundle.Warm, pipeline.FromTelemetry)
 	}
