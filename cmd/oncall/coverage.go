@@ -90,11 +90,11 @@ type seen struct {
 	namespaces map[string]map[string]string
 	pods       map[string]int // by workload
 	nodes      int
-	by        map[string]map[string]map[string]bool // signal, from, workload
-	logBytes  int64
-	audits    []event.Audit
-	topology  bool
-	firstKube time.Time
+	by         map[string]map[string]map[string]bool // signal, from, workload
+	logBytes   int64
+	audits     []event.Audit
+	topology   bool
+	firstKube  time.Time
 }
 
 func (s *seen) mark(signal, from, namespace, workload string) {

@@ -63,7 +63,7 @@ the cluster: it answers what the policy would say.`,
 
 // owned is a workload and whose it is.
 type owned struct {
-	Entity      string `json:"entity"`
+	Entity string `json:"entity"`
 	event.Owner
 }
 

@@ -66,8 +66,8 @@ func TestWhatHasLearntIsNotSaidToLearn(t *testing.T) {
 		since time.Time
 		want  string
 	}{
-		"at the first start":          {now, "a, b until 12:30; c until 13:00; d until Mar 3 12:00"},
-		"after three quarters":        {now.Add(-45 * time.Minute), "c until 12:15; d until Mar 3 11:15"},
+		"at the first start":           {now, "a, b until 12:30; c until 13:00; d until Mar 3 12:00"},
+		"after three quarters":         {now.Add(-45 * time.Minute), "c until 12:15; d until Mar 3 11:15"},
 		"when all of them have learnt": {now.Add(-50 * time.Hour), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
