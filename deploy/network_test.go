@@ -3,7 +3,10 @@ package deploy_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -72,74 +75,132 @@ func TestAPolicyLetsInWhatMustBeReachedAndNothingElse(t *testing.T) {
 	})
 }
 
+// withReceivers is prod with the component that lets others push.
+func withReceivers(t *testing.T) []object {
+	t.Helper()
+	dir, err := os.MkdirTemp("kustomize", "with-receivers-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	write(t, filepath.Join(dir, "kustomization.yaml"), "namespace: oncall\nresources: [../overlays/prod]\ncomponents: [../components/receivers]\n")
+	return parse(t, render(t, "../"+filepath.Base(dir)))
+}
+
+func TestReceiversAreReachedByNameFromWhoMayPush(t *testing.T) {
+	all := withReceivers(t)
+	ports := map[string]any{}
+	mounted := false
+	for _, o := range all {
+		if o.id() == "Deployment/collector" {
+			ports = listening(t, o.podSpec())
+			mounted = slices.ContainsFunc(o.podSpec().list("volumes"), func(v object) bool { return v.at("secret", "secretName") == "oncall-receivers" })
+		}
+	}
+	if !mounted {
+		t.Error("the collector has no tokens to compare with")
+	}
+	open := map[string]string{}
+	for _, o := range all {
+		if o.id() != "NetworkPolicy/receivers" {
+			continue
+		}
+		for _, rule := range o.list("spec", "ingress") {
+			if len(rule.list("from")) == 0 || len(rule.list("ports")) != 1 {
+				t.Errorf("lets in anybody, or to any port: %v", rule)
+				continue
+			}
+			open[fmt.Sprint(rule.list("ports")[0].at("port"))] = fmt.Sprint(rule.list("from")[0].at("podSelector"))
+		}
+	}
+	if len(open) != 2 || !strings.Contains(open["remote-write"], "prometheus") || !strings.Contains(open["webhook"], "alertmanager") {
+		t.Errorf("let in: %v", open)
+	}
+	page, err := os.ReadFile("../docs/sources.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port := range open {
+		if url := fmt.Sprintf("http://oncall-collector.oncall:%v/", ports[port]); ports[port] == nil || !strings.Contains(string(page), url) {
+			t.Errorf("docs/sources.md does not send to %s", url)
+		}
+	}
+	servicesAndPolicies(t, "prod with receivers", all)
+}
+
 func TestServicesAndPoliciesHoldOfPodsThatExist(t *testing.T) {
 	for _, overlay := range overlays {
-		all := load(t, overlay)
-		var workloads []object
-		for _, o := range all {
-			if o.podSpec() != nil {
-				workloads = append(workloads, o)
-			}
+		servicesAndPolicies(t, overlay, load(t, overlay))
+	}
+}
+
+// servicesAndPolicies checks that what manifests select is among them.
+func servicesAndPolicies(t *testing.T, overlay string, all []object) {
+	t.Helper()
+	var workloads []object
+	for _, o := range all {
+		if o.podSpec() != nil {
+			workloads = append(workloads, o)
 		}
-		// chosen are the pods that a selector, expressions included, chooses.
-		chosen := func(selector object) []object {
-			match, _ := selector.at("matchLabels").(map[string]any)
-			return slices.DeleteFunc(slices.Clone(workloads), func(o object) bool {
-				if !selects(match, podLabels(o)) {
+	}
+	// chosen are the pods that a selector, expressions included, chooses.
+	chosen := func(selector object) []object {
+		match, _ := selector.at("matchLabels").(map[string]any)
+		return slices.DeleteFunc(slices.Clone(workloads), func(o object) bool {
+			if !selects(match, podLabels(o)) {
+				return true
+			}
+			for _, e := range selector.list("matchExpressions") {
+				values, _ := e.at("values").([]any)
+				if e.at("operator") != "In" || !slices.Contains(values, podLabels(o)[fmt.Sprint(e.at("key"))]) {
 					return true
 				}
-				for _, e := range selector.list("matchExpressions") {
-					values, _ := e.at("values").([]any)
-					if e.at("operator") != "In" || !slices.Contains(values, podLabels(o)[fmt.Sprint(e.at("key"))]) {
-						return true
+			}
+			return false
+		})
+	}
+	// ours are the pods of a rule's peer; nil of one in other namespaces.
+	peer := func(p object) (object, bool) {
+		s, ok := p.at("podSelector").(map[string]any)
+		return s, ok && p.at("namespaceSelector") == nil
+	}
+	for _, o := range all {
+		switch o.kind() {
+		case "Service":
+			selector := object{"matchLabels": o.at("spec", "selector")}
+			pods := chosen(selector)
+			if len(pods) != 1 {
+				t.Errorf("%s: %s leads to %d kinds of pods, want one", overlay, o.id(), len(pods))
+				continue
+			}
+			for _, p := range o.list("spec", "ports") {
+				if name := fmt.Sprint(p.at("targetPort")); listening(t, pods[0].podSpec())[name] == nil {
+					t.Errorf("%s: %s leads to port %s of %s, which is not there", overlay, o.id(), name, pods[0].id())
+				}
+			}
+		case "NetworkPolicy":
+			selector, _ := o.at("spec", "podSelector").(map[string]any)
+			if len(chosen(selector)) == 0 {
+				t.Errorf("%s: %s holds of no pod: %v", overlay, o.id(), selector)
+			}
+			for _, rule := range append(o.list("spec", "ingress"), o.list("spec", "egress")...) {
+				for _, p := range append(rule.list("from"), rule.list("to")...) {
+					if s, ok := peer(p); ok && len(chosen(s)) == 0 {
+						t.Errorf("%s: %s names pods that are not there: %v", overlay, o.id(), s)
 					}
 				}
-				return false
-			})
-		}
-		// ours are the pods of a rule's peer; nil of one in other namespaces.
-		peer := func(p object) (object, bool) {
-			s, ok := p.at("podSelector").(map[string]any)
-			return s, ok && p.at("namespaceSelector") == nil
-		}
-		for _, o := range all {
-			switch o.kind() {
-			case "Service":
-				selector := object{"matchLabels": o.at("spec", "selector")}
-				pods := chosen(selector)
-				if len(pods) != 1 {
-					t.Errorf("%s: %s leads to %d kinds of pods, want one", overlay, o.id(), len(pods))
-					continue
-				}
-				for _, p := range o.list("spec", "ports") {
-					if name := fmt.Sprint(p.at("targetPort")); listening(t, pods[0].podSpec())[name] == nil {
-						t.Errorf("%s: %s leads to port %s of %s, which is not there", overlay, o.id(), name, pods[0].id())
+			}
+			// A port of ours that a pod may go to has to exist there.
+			for _, rule := range o.list("spec", "egress") {
+				for _, to := range rule.list("to") {
+					s, ok := peer(to)
+					if !ok {
+						continue
 					}
-				}
-			case "NetworkPolicy":
-				selector, _ := o.at("spec", "podSelector").(map[string]any)
-				if len(chosen(selector)) == 0 {
-					t.Errorf("%s: %s holds of no pod: %v", overlay, o.id(), selector)
-				}
-				for _, rule := range append(o.list("spec", "ingress"), o.list("spec", "egress")...) {
-					for _, p := range append(rule.list("from"), rule.list("to")...) {
-						if s, ok := peer(p); ok && len(chosen(s)) == 0 {
-							t.Errorf("%s: %s names pods that are not there: %v", overlay, o.id(), s)
-						}
-					}
-				}
-				// A port of ours that a pod may go to has to exist there.
-				for _, rule := range o.list("spec", "egress") {
-					for _, to := range rule.list("to") {
-						s, ok := peer(to)
-						if !ok {
-							continue
-						}
-						for _, pod := range chosen(s) {
-							for _, p := range rule.list("ports") {
-								if name := fmt.Sprint(p.at("port")); listening(t, pod.podSpec())[name] == nil {
-									t.Errorf("%s: %s may go to port %s of %s, which is not there", overlay, o.id(), name, pod.id())
-								}
+					for _, pod := range chosen(s) {
+						for _, p := range rule.list("ports") {
+							if name := fmt.Sprint(p.at("port")); listening(t, pod.podSpec())[name] == nil {
+								t.Errorf("%s: %s may go to port %s of %s, which is not there", overlay, o.id(), name, pod.id())
 							}
 						}
 					}
