@@ -311,6 +311,19 @@ func TestRulesByPromtool(t *testing.T) {
 		}
 	}
 	run("check", "rules", burn, put("own.yaml", map[string]any{"groups": own}))
+	alerts, err := os.ReadFile("testdata/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range own {
+		for _, r := range g.list("rules") {
+			if name := fmt.Sprint(r.at("alert")); bytes.Count(alerts, []byte("alertname: "+name+"\n")) != 1 || !bytes.Contains(alerts, []byte("alertname: "+name+", exp_alerts: []")) {
+				t.Errorf("testdata/alerts.yaml has no history on which %s fires, or none on which it is quiet", name)
+			}
+		}
+	}
+	write(t, filepath.Join(dir, "alerts.yaml"), string(alerts))
+	run("test", "rules", filepath.Join(dir, "alerts.yaml"))
 	// 1,000 requests a minute, of which so many fail.
 	history := func(errors string, fires bool) map[string]any {
 		alerts := []any{}
