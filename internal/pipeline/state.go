@@ -224,7 +224,7 @@ func (r *Replay) restore(ctx context.Context) error {
 	list, states, err := r.states()
 	if err != nil {
 		r.cold("%v", err)
-		return nil //nolint:nilerr // it is the replay's fidelity
+		return nil
 	}
 	if r.From == FromTelemetry {
 		if err := r.seed(ctx, list); err != nil {
