@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,13 +188,17 @@ func outcomes(ctx context.Context, b *bus.Bus) ([]outcome, error) {
 	return out, err
 }
 
-// graver says whether a is more urgent than b, or scores higher, or else is the
-// later revision.
+// graver says whether a is more urgent than b, or scores higher, or says more of
+// the same moment, as a model's revision does. Of equals the first one counts:
+// the last may be of a time when all was over.
 func graver(a, b event.Report) bool {
 	if a.Priority != b.Priority {
 		return a.Priority.Worse(b.Priority)
 	}
-	return cmp.Or(cmp.Compare(a.Score, b.Score), cmp.Compare(a.Revision, b.Revision)) > 0
+	if a.Score != b.Score {
+		return a.Score > b.Score
+	}
+	return a.IncidentRevision == b.IncidentRevision && a.Revision > b.Revision
 }
 
 // printReports prints, for each incident that is worth it, the report at its
