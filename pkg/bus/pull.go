@@ -18,6 +18,9 @@ type puller struct {
 	done   chan struct{}
 	once   sync.Once
 	cancel jetstream.ConsumeContext
+	// closed is asked for once: an ordered consumer starts a goroutine for each
+	// asking, which lives as long as the consumer.
+	closed <-chan struct{}
 	// giveBack returns messages that nobody takes any more.
 	giveBack bool
 }
@@ -56,7 +59,7 @@ func pull(cons jetstream.Consumer, n int, giveBack bool) (*puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.cancel = cc
+	p.cancel, p.closed = cc, cc.Closed()
 	return p, nil
 }
 
@@ -75,7 +78,7 @@ func (p *puller) Next(ctx context.Context) (jetstream.Msg, error) {
 		return nil, err
 	case <-p.done:
 		return nil, errStopped
-	case <-p.cancel.Closed():
+	case <-p.closed:
 		return nil, errStopped
 	case <-ctx.Done():
 		return nil, ctx.Err()
