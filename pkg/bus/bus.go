@@ -45,6 +45,8 @@ type Bus struct {
 	folded  *sync.Map // group/partition to the last sequence folded here
 	// restored is, by group/partition, whether it began with a checkpoint.
 	restored *sync.Map
+	// unwatch ends the goroutine that watches the quorum, and waits for it.
+	unwatch func()
 }
 
 // Connect connects, and makes streams and buckets when the configuration says
@@ -87,7 +89,76 @@ func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 		return nil, err
 	}
 	set.OnState(true, "")
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() { b.watchQuorum(watching) })
+	b.unwatch = func() { cancel(); watch.Wait() }
 	return b, nil
+}
+
+const (
+	// quorumEvery is how often a connection asks whether the streams have a
+	// leader that has a quorum.
+	quorumEvery = 2 * time.Second
+	// silentFor is after how long without a heartbeat, which comes each second, a
+	// replica is taken for gone. A leader left alone takes more than 10 s to resign,
+	// and a service has 15 s to say that it is not ready.
+	silentFor = 6 * time.Second
+)
+
+// watchQuorum tells of streams that have lost their quorum while the connection
+// still stands, as when most servers are gone: a service that only reads would
+// else wait, ready, for messages that cannot come.
+func (b *Bus) watchQuorum(ctx context.Context) {
+	lost := false
+	for sleep(ctx, quorumEvery) {
+		if !b.nc.IsConnected() {
+			continue // told of by the connection
+		}
+		call, cancel := context.WithTimeoutCause(ctx, quorumEvery, errors.New("no answer"))
+		s, err := b.js.Stream(call, LastMade)
+		cancel()
+		if err == nil {
+			err = quorum(s.CachedInfo().Cluster)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if lost {
+				b.set.Log.Info("streams have a quorum again")
+				b.set.OnState(true, "")
+			}
+			lost = false
+		case b.nc.IsConnected():
+			if !lost {
+				b.set.Log.Warn("streams without a quorum, nothing is stored until more servers are back", "err", err)
+			}
+			lost = true
+			b.set.OnState(false, "NATS does not store: "+err.Error())
+		}
+	}
+}
+
+// quorum says that a stream has no leader, or one that hears too few of its
+// replicas; nil when all is well, or there is one server alone.
+func quorum(c *jetstream.ClusterInfo) error {
+	if c == nil {
+		return nil
+	}
+	if c.Leader == "" {
+		return fmt.Errorf("%s has no leader", LastMade)
+	}
+	all, heard := 1+len(c.Replicas), 1
+	for _, r := range c.Replicas {
+		if !r.Offline && r.Active < silentFor {
+			heard++
+		}
+	}
+	if 2*heard <= all {
+		return fmt.Errorf("%d of %d servers of %s answer, which is no quorum", heard, all, LastMade)
+	}
+	return nil
 }
 
 func (s *Settings) defaults() {
@@ -162,6 +233,7 @@ func (b *Bus) options() (opts []nats.Option, adopt func(*nats.Conn)) {
 
 // Close drains what is under way and closes the connection.
 func (b *Bus) Close() error {
+	b.unwatch()
 	done := make(chan struct{})
 	b.nc.SetClosedHandler(func(*nats.Conn) { close(done) })
 	if err := b.nc.Drain(); err != nil {
