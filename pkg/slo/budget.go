@@ -143,25 +143,12 @@ func (o Objective) Evaluate(l *Ledger, windows []Window, ms int64) Burn {
 		b.Remaining = 1 - known*bad/(all*allowed)
 	}
 	for _, w := range windows {
-		lb, la := l.Last(ms, w.Long)
-		sb, sa := l.Last(ms, w.Short)
-		if la <= 0 || sa < o.MinRequests {
+		r := o.rate(l, w, ms)
+		if !r.Fires || b.Fired && b.Window.Severity.Number() >= w.Severity.Number() {
 			continue
 		}
-		long, short := lb/la/allowed, sb/sa/allowed
-		low, _ := stat.Wilson(sb, sa, 1.96)
-		if long < w.Burn || short < w.Burn || low <= allowed {
-			continue
-		}
-		// A long window that is mostly unknown says what the short one says.
-		if l.Since(w.Long) < w.Short {
-			continue
-		}
-		if b.Fired && b.Window.Severity.Number() >= w.Severity.Number() {
-			continue
-		}
-		b.Fired, b.Window, b.Long, b.Short, b.Ratio = true, w, long, short, sb/sa
-		b.TailProb = stat.BinomialTail(sb, sa, allowed)
+		b.Fired, b.Window, b.Long, b.Short, b.Ratio = true, w, r.Long, r.Short, r.bad/r.ShortRequests
+		b.TailProb = stat.BinomialTail(r.bad, r.ShortRequests, allowed)
 	}
 	if b.Fired {
 		b.Exhausted = 0
@@ -173,6 +160,40 @@ func (o Objective) Evaluate(l *Ledger, windows []Window, ms int64) Burn {
 		}
 	}
 	return b
+}
+
+// Rate is how fast one rule's windows burn.
+type Rate struct {
+	Window
+	Long          float64 // burn rate over the long window; 0 without traffic
+	Short         float64 // and over the short one
+	LongRequests  float64
+	ShortRequests float64
+	Fires         bool
+
+	bad float64 // of the short window
+}
+
+// rate tests one rule.
+func (o Objective) rate(l *Ledger, w Window, ms int64) Rate {
+	allowed := 1 - o.Target
+	r := Rate{Window: w}
+	lb, la := l.Last(ms, w.Long)
+	sb, sa := l.Last(ms, w.Short)
+	r.LongRequests, r.ShortRequests, r.bad = la, sa, sb
+	if la > 0 {
+		r.Long = lb / la / allowed
+	}
+	if sa > 0 {
+		r.Short = sb / sa / allowed
+	}
+	if la <= 0 || sa < o.MinRequests {
+		return r
+	}
+	low, _ := stat.Wilson(sb, sa, 1.96)
+	// A long window that is mostly unknown says what the short one says.
+	r.Fires = r.Long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
+	return r
 }
 
 // Write writes the state.

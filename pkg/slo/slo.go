@@ -40,6 +40,9 @@ type Objective struct {
 	Page *bool `yaml:"page"`
 }
 
+// DefaultMinRequests is how many requests in the short window make a burn count.
+const DefaultMinRequests = 30
+
 // Match selects workloads.
 type Match struct {
 	Namespaces []string `yaml:"namespaces"`
@@ -113,7 +116,7 @@ func (p *Policy) fill() {
 			o.Period = 30 * 24 * time.Hour
 		}
 		if o.MinRequests == 0 {
-			o.MinRequests = 30
+			o.MinRequests = DefaultMinRequests
 		}
 		if o.Page == nil {
 			yes := true
