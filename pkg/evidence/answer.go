@@ -108,6 +108,19 @@ func Failed(q Query, why string) event.Evidence {
 	return seal(e)
 }
 
+// newest drops the oldest lines of a log that is longer than an answer may be:
+// what was written last says most.
+func newest(e event.Evidence) event.Evidence {
+	total := 0
+	for i := len(e.Excerpt) - 1; i >= 0; i-- {
+		if total += min(len(e.Excerpt[i]), maxLine+len("…")); total > maxExcerpt {
+			e.Excerpt, e.Truncated = e.Excerpt[i+1:], true
+			break
+		}
+	}
+	return e
+}
+
 // seal bounds an answer and gives it its digest.
 func seal(e event.Evidence) event.Evidence {
 	total := 0

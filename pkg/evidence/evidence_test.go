@@ -166,6 +166,22 @@ func source(t *testing.T, h http.HandlerFunc) *upstream.Client {
 	return up
 }
 
+func TestALogThatIsLongerThanAnAnswerKeepsItsEnd(t *testing.T) {
+	var log strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&log, "2026-11-24T02:50:00.%03dZ line %d %s\n", i, i, strings.Repeat("x", 400))
+	}
+	log.WriteString("2026-11-24T02:50:01Z panic: the last words\n")
+	ask := cluster(t, map[string]string{"/api/v1/namespaces/shop/pods/web-1/log": log.String()})
+	e, err := ask.Retrieve(t.Context(), Query{Source: Kubernetes, Expr: "logs shop/web-1 app", End: at, Limit: 400})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(e.Excerpt); !e.Truncated || n == 0 || !strings.HasSuffix(e.Excerpt[n-1], "the last words") {
+		t.Errorf("truncated %v, %d lines, the last is %q; want it cut at its beginning", e.Truncated, n, e.Excerpt[max(n-1, 0):])
+	}
+}
+
 func TestLookUpsInPrometheus(t *testing.T) {
 	answer := `{"status":"success","data":{"resultType":"vector","result":[
 {"metric":{"pod":"a","user":"hunter2"},"value":[1,"1"]},{"metric":{"pod":"b"},"value":[1,"3"]},{"metric":{"pod":"c"},"value":[1,"NaN"]}]}}`

@@ -240,7 +240,7 @@ func (k kubernetes) logs(ctx context.Context, q Query, w kubeQuestion) (event.Ev
 		e.Excerpt = append(e.Excerpt, at.UTC().Format("2006-01-02T15:04:05.000Z")+" "+k.Redact.Line(rest))
 	}
 	e.Values = map[string]any{"count": float64(len(e.Excerpt))}
-	return seal(e), nil
+	return seal(newest(e)), nil
 }
 
 func child(o object, key string) object {

@@ -294,5 +294,5 @@ func readStreams(q Query, result []json.RawMessage, redact Redactor) (event.Evid
 		e.Excerpt = append(e.Excerpt, text+redact.Line(strings.TrimRight(l.text, "\r\n")))
 	}
 	e.Values = map[string]any{"count": float64(len(lines))}
-	return seal(e), nil
+	return seal(newest(e)), nil
 }
