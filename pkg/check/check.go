@@ -74,13 +74,7 @@ func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 			continue
 		}
 		i.Run(c, func(p Problem) {
-			p.check = i.Name
-			p.Severity = cmp.Or(p.Severity, map[event.Urgency]event.Severity{event.Broken: event.Critical, event.Soon: event.Warning, event.Hygiene: event.Info}[p.Urgency])
-			p.Confidence = cmp.Or(p.Confidence, event.High)
-			if p.Root.IsZero() {
-				p.Root = c.rootOf(p.Entity)
-			}
-			found = append(found, p)
+			found = append(found, c.filled(p, i.Name))
 		})
 	}
 	for _, u := range c.Unread {
@@ -91,6 +85,17 @@ func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 		skipped = append(skipped, Unchecked{what, u.Why})
 	}
 	return found, skipped
+}
+
+// filled is a problem with what its finder left out.
+func (c *Cluster) filled(p Problem, check string) Problem {
+	p.check = check
+	p.Severity = cmp.Or(p.Severity, map[event.Urgency]event.Severity{event.Broken: event.Critical, event.Soon: event.Warning, event.Hygiene: event.Info}[p.Urgency])
+	p.Confidence = cmp.Or(p.Confidence, event.High)
+	if p.Root.IsZero() {
+		p.Root = c.rootOf(p.Entity)
+	}
+	return p
 }
 
 // shortKinds are the names that kubectl has for kinds, for lines that people

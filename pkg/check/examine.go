@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,19 @@ type Options struct {
 	Context string
 	// Exempt are declared exceptions.
 	Exempt Exemptions
+	// Reported is what somebody else says is wrong, such as an alert that fires.
+	Reported []Problem
+	// Known is what was found out about roots beside the cluster's objects. It
+	// explains those in trouble.
+	Known map[event.Entity]Known
+}
+
+// Known is what the rules are told about a root beside its objects.
+type Known struct {
+	Changes []event.Change
+	// Answers are look-ups by the names of [rule.Lookups]; "changes" is what a
+	// finding about Changes cites.
+	Answers map[string]event.Evidence
 }
 
 // Result is what an examination found.
@@ -74,6 +88,9 @@ func examine(ctx context.Context, c *Cluster, checks []Info, o Options) (*Result
 		out.NotChecked = []Unchecked{}
 	}
 	problems, out.Exempt, out.Ending = o.Exempt.apply(problems, c.Now)
+	for _, p := range o.Reported {
+		problems = append(problems, c.filled(p, "reported"))
+	}
 	x := examiner{c: c, o: o, out: out, cited: map[string]string{}}
 	roots := group(problems)
 	x.evidence(ctx, roots)
@@ -249,7 +266,11 @@ func (x *examiner) evidence(ctx context.Context, roots []subject) {
 		}
 		looked++
 		g.answers = x.answers(g.entity)
+		maps.Copy(g.answers, x.o.Known[g.entity].Answers)
 		pod, container, ok := x.c.crashed(g.entity)
+		if _, known := g.answers["crash"]; known {
+			continue
+		}
 		if x.o.Ask == nil || !ok || asked >= maxCrashes {
 			continue
 		}
@@ -311,7 +332,7 @@ func (x *examiner) answers(e event.Entity) map[string]event.Evidence {
 // explain adds what the rules say about a root. None can make it more urgent
 // than the checks found it.
 func (x *examiner) explain(ctx context.Context, g *subject) error {
-	matches, err := x.o.Rules.Eval(ctx, rule.Input{Entity: g.entity, Evidence: g.answers, Context: x.o.Context})
+	matches, err := x.o.Rules.Eval(ctx, rule.Input{Entity: g.entity, Changes: x.o.Known[g.entity].Changes, Evidence: g.answers, Context: x.o.Context})
 	if err != nil {
 		return err
 	}
@@ -324,8 +345,12 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 		if slices.Contains(restated, f.Rule) {
 			continue
 		}
-		for _, name := range m.Evidence {
-			if e, ok := g.answers[name]; ok {
+		cited := m.Evidence
+		if len(cited) == 0 {
+			cited = []string{"changes"} // all else that a rule can speak of is a look-up
+		}
+		for _, name := range cited {
+			if e, ok := g.answers[name]; ok && e.Failed == "" {
 				f.Evidence = append(f.Evidence, x.cite(e))
 			}
 		}
