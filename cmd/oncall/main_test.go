@@ -32,12 +32,15 @@ func TestMain(m *testing.M) {
 //	status N CMD…  CMD ends with exit code N
 //	bus            a bus that other programs reach, at $NATS
 //	fill DIR       an incident, at $ID, with report, decision, anomaly, and a dead letter
-//	ready DIR      waits until an oncall has the directory
+//	ready ADDR [PATH]  waits until an oncall answers there
 //	trickle        an anomaly and an incident every 20 ms from now on, on the bus
 //	prometheus     a Prometheus whose shop/web fails since 10 minutes, at $PROM
 //	quiet          a Prometheus in which nothing happens, at $PROM
 //	empty          a Prometheus that holds no metric that we know, at $PROM
 //	objects FILE [RESOURCE…]  an API server that holds them and forbids the resources
+//	canaries       a Prometheus in which a canary fares as it is called, at $PROM
+//	budgets        a Prometheus in which a service burns its budget as it is called, at $PROM
+//	answers …      a server at $ADDR answers so: status, method, path, text, body
 //	loki           a Loki with a line of shop/web, at $LOKI
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -85,12 +88,16 @@ func TestScripts(t *testing.T) {
 				ts.Check(h.Close())
 			},
 			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
+				path := "/readyz"
+				if len(args) > 1 {
+					path = args[1]
+				}
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				tick := time.NewTicker(50 * time.Millisecond)
 				defer tick.Stop()
 				for {
-					res, err := http.Get("http://" + args[0] + "/readyz")
+					res, err := http.Get("http://" + args[0] + path)
 					if err == nil {
 						_ = res.Body.Close()
 						if res.StatusCode == http.StatusOK {
@@ -139,7 +146,10 @@ func TestScripts(t *testing.T) {
 			"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
 			},
-			"loki": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
+			"canaries": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeCanaries())) },
+			"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
+			"answers":  scriptAnswers,
+			"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
 		},
 	})
 }
