@@ -24,15 +24,21 @@ type resource struct {
 // Apply applies YAML documents as the server sees fit, as kubectl apply
 // --server-side does.
 func (c *Cluster) Apply(ctx context.Context, manifests string) error {
-	return c.apply(ctx, manifests, "")
+	return c.apply(ctx, manifests, "", "")
+}
+
+// ApplyStatus applies the status of YAML documents, as controllers and kubelets
+// write it; documents without one are passed over.
+func (c *Cluster) ApplyStatus(ctx context.Context, manifests string) error {
+	return c.apply(ctx, manifests, "/status", "")
 }
 
 // DryRun has the API server judge YAML documents without keeping them.
 func (c *Cluster) DryRun(ctx context.Context, manifests string) error {
-	return c.apply(ctx, manifests, "&dryRun=All")
+	return c.apply(ctx, manifests, "", "&dryRun=All")
 }
 
-func (c *Cluster) apply(ctx context.Context, manifests, params string) error {
+func (c *Cluster) apply(ctx context.Context, manifests, subresource, params string) error {
 	dec := yaml.NewDecoder(strings.NewReader(manifests))
 	for {
 		var doc map[string]any
@@ -42,7 +48,7 @@ func (c *Cluster) apply(ctx context.Context, manifests, params string) error {
 			}
 			return fmt.Errorf("apply: %w", err)
 		}
-		if doc == nil {
+		if doc == nil || subresource == "/status" && doc["status"] == nil {
 			continue
 		}
 		path, err := c.path(ctx, doc)
@@ -53,7 +59,7 @@ func (c *Cluster) apply(ctx context.Context, manifests, params string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.do(ctx, http.MethodPatch, path+"?fieldManager=testbed&force=true"+params, "application/apply-patch+yaml", body, nil); err != nil {
+		if err := c.do(ctx, http.MethodPatch, path+subresource+"?fieldManager=testbed&force=true"+params, "application/apply-patch+yaml", body, nil); err != nil {
 			return err
 		}
 	}
@@ -80,6 +86,8 @@ func (c *Cluster) path(ctx context.Context, doc map[string]any) (string, error) 
 }
 
 func (c *Cluster) resource(ctx context.Context, version, kind string) (resource, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if r, ok := c.kinds[version+" "+kind]; ok {
 		return r, nil
 	}

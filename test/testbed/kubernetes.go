@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -32,7 +33,8 @@ type Cluster struct {
 	dir    string
 	tokens map[string]string // by user
 	http   *http.Client
-	kinds  map[string]resource // by apiVersion and kind
+	mu     sync.Mutex
+	kinds  map[string]resource // by apiVersion and kind; guarded by mu
 }
 
 // Users of a cluster besides the administrator, whose rights are what tests

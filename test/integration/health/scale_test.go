@@ -35,17 +35,10 @@ const (
 
 // result is what the test reads of -o json.
 type result struct {
-	Pods     int     `json:"pods"`
-	Requests int     `json:"requests"`
-	Seconds  float64 `json:"seconds"`
-	Roots    []struct {
-		Urgency string `json:"urgency"`
-		State   string `json:"state"`
-		Why     string `json:"why"`
-		Entity  struct {
-			Namespace, Kind, Name string
-		} `json:"entity"`
-	} `json:"roots"`
+	Pods       int                          `json:"pods"`
+	Requests   int                          `json:"requests"`
+	Seconds    float64                      `json:"seconds"`
+	Roots      []root                       `json:"roots"`
 	NotChecked []struct{ What, Why string } `json:"not_checked"`
 }
 
