@@ -129,7 +129,8 @@ type Burn struct {
 }
 
 // Evaluate tests every window at a time in milliseconds. A burn counts when
-// both windows burn at the rule's rate, when there was traffic enough, and
+// both windows burn at the rule's rate, when it still burns, when there was
+// traffic enough, and
 // when the short window's failures cannot be chance: the lower Wilson bound
 // (95 %) lies above the allowed ratio.
 func (o Objective) Evaluate(l *Ledger, windows []Window, ms int64) Burn {
@@ -174,6 +175,10 @@ type Rate struct {
 	bad float64 // of the short window
 }
 
+// lately is how far back it must still burn for a rule to fire, whatever its own
+// windows: as long as the short window of the fastest rule of the SRE Workbook.
+const lately = 5 * time.Minute
+
 // rate tests one rule.
 func (o Objective) rate(l *Ledger, w Window, ms int64) Rate {
 	allowed := 1 - o.Target
@@ -191,8 +196,17 @@ func (o Objective) rate(l *Ledger, w Window, ms int64) Rate {
 		return r
 	}
 	low, _ := stat.Wilson(sb, sa, 1.96)
-	// A long window that is mostly unknown says what the short one says.
-	r.Fires = r.Long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
+	// The long window is there so that a short trouble does not page. Half an
+	// hour's knowledge is no six hours: of a long window that is mostly unknown a
+	// quarter counts, and what was not seen of that was good. The fastest rule
+	// goes by what there is, since nobody wants to be blind for the first hour.
+	if known, least := l.Since(w.Long), w.Long/4; w.Long > time.Hour && known < least {
+		r.Long *= float64(known) / float64(least)
+	}
+	// Slow rules look back for hours, and what is over is no trouble.
+	nb, na := l.Last(ms, lately)
+	over := na >= o.MinRequests && nb <= allowed*na
+	r.Fires = !over && r.Long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
 	return r
 }
 

@@ -81,7 +81,7 @@ func DefaultWindows() []Window {
 // Default is one objective for everything that serves requests, mild enough
 // not to page for what nobody promised.
 func Default() Policy {
-	return Policy{Objectives: []Objective{{Name: "default", Target: 0.99}}, Windows: DefaultWindows()}
+	return Policy{Objectives: []Objective{{Name: "default", Target: 0.995}}, Windows: DefaultWindows()}
 }
 
 // Load reads the objectives in force; the defaults when there is no file.

@@ -14,7 +14,8 @@ import (
 // AvailabilityConfig is the `detector.availability:` section of the configuration file.
 type AvailabilityConfig struct {
 	// For is how long a workload must be below its minimum, so that a normal
-	// rollout says nothing. Default: 3m.
+	// rollout says nothing; moments in which it comes back, as in a crash loop, do
+	// not start the time again unless they last as long. Default: 3m.
 	For time.Duration `yaml:"for"`
 	// Minimum is the share of the wanted replicas that must be ready; below it,
 	// users feel it. A ratio. Default: 0.5.
@@ -61,7 +62,9 @@ type availability struct {
 type readyState struct {
 	desired, ready float64
 	at             int64 // of the newest value
-	below          int64 // since when below the minimum
+	below          int64 // since when below the minimum, with moments of being back
+	down           int64 // milliseconds of that in which it was below
+	back           int64 // since when it is back; 0 while it is below
 	short          int64 // since when not all are ready
 	wasUp          bool  // it was at its minimum once: what never worked is not an outage
 }
@@ -72,13 +75,15 @@ func (s *readyState) Write(w *snapshot.Writer) {
 	w.Float(s.ready)
 	w.Int(s.at)
 	w.Int(s.below)
+	w.Int(s.down)
+	w.Int(s.back)
 	w.Int(s.short)
 	w.Bool(s.wasUp)
 }
 
 // Read reads the state.
 func (s *readyState) Read(r *snapshot.Reader) {
-	*s = readyState{desired: r.Float(), ready: r.Float(), at: r.Int(), below: r.Int(), short: r.Int(), wasUp: r.Bool()}
+	*s = readyState{desired: r.Float(), ready: r.Float(), at: r.Int(), below: r.Int(), down: r.Int(), back: r.Int(), short: r.Int(), wasUp: r.Bool()}
 }
 
 // Selects is detector.Selector's.
@@ -140,22 +145,34 @@ func (d *availability) fold(st *readyState, t int64) {
 	if t < st.at {
 		return
 	}
+	passed := t - st.at
 	st.at = t
-	switch {
-	case st.desired <= 0 || st.ready >= st.desired:
-		st.below, st.short = 0, 0
-		st.wasUp = st.wasUp || st.desired > 0
-		return
-	case st.short == 0:
+	if st.desired <= 0 || st.ready >= st.desired {
+		st.short = 0
+	} else if st.short == 0 {
 		st.short = t
 	}
-	if st.ready < st.desired*d.cfg.Minimum || st.ready <= 0 {
-		if st.below == 0 {
+	switch {
+	case st.desired > 0 && (st.ready < st.desired*d.cfg.Minimum || st.ready <= 0):
+		switch {
+		case st.below == 0:
 			st.below = t
+		case st.back == 0:
+			st.down += passed
 		}
-		return
+		st.back = 0
+	case st.desired <= 0:
+		st.below, st.down, st.back = 0, 0, 0
+	default:
+		st.wasUp = true
+		if st.below != 0 && st.back == 0 {
+			st.back = t
+			st.down += passed
+		}
+		if st.below != 0 && t-st.back >= d.cfg.For.Milliseconds() {
+			st.below, st.down, st.back = 0, 0, 0
+		}
 	}
-	st.below, st.wasUp = 0, true
 }
 
 func (d *availability) judge(key uint64, ls event.Labels, at time.Time) (event.Anomaly, bool) {
@@ -178,9 +195,12 @@ func (d *availability) judge(key uint64, ls event.Labels, at time.Time) (event.A
 		a.Evidence = append(a.Evidence, event.EvidenceRef{Source: "kubernetes", Query: objectQuery(e), End: at})
 	}
 	switch {
-	case st.below != 0 && st.at-st.below >= d.cfg.For.Milliseconds():
+	case st.below != 0 && st.back == 0 && st.down >= d.cfg.For.Milliseconds():
 		a.Onset = time.UnixMilli(st.below).UTC()
 		a.Summary = fmt.Sprintf("%g/%g ready for %s", st.ready, st.desired, span(float64(st.at-st.below)/1000))
+		if st.at-st.below > st.down {
+			a.Summary = fmt.Sprintf("%g/%g ready, and so for %s of the last %s", st.ready, st.desired, span(float64(st.down)/1000), span(float64(st.at-st.below)/1000))
+		}
 		a.Explanation = fmt.Sprintf("below %g %% of the wanted replicas for longer than %s", 100*d.cfg.Minimum, short(d.cfg.For))
 		if e.Kind == "Node" {
 			a.Class, a.Severity = event.ClassCause, event.Warning

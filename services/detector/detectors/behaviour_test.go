@@ -28,7 +28,12 @@ func TestBehaviour(t *testing.T) {
 		"a fast burn pages within minutes": {
 			"burn_rate",
 			map[string]string{ratio: "0.001x120 1x14", rate: "100x135"},
-			"124-135", event.ClassSymptom, "", "% of requests fail; SLO default 0.99: burn",
+			"124-135", event.ClassSymptom, "", "% of requests fail; SLO default 0.995: burn",
+		},
+		"a trouble pages while it lasts, and not again when slower windows know of it": {
+			"burn_rate",
+			map[string]string{ratio: "0x12 0.3x5 0x30", rate: "100x47"},
+			"16-21", event.ClassSymptom, event.Critical, "burn",
 		},
 		"failures of hardly any traffic say nothing": {
 			"burn_rate",
@@ -109,6 +114,16 @@ func TestBehaviour(t *testing.T) {
 			"availability",
 			map[string]string{`{__name__="replicas_desired"` + web: "3x30", `{__name__="replicas_ready"` + web: "3x9 0x10 3x9"},
 			"13-20", event.ClassSymptom, event.Critical, "0/3 ready",
+		},
+		"a crash loop that comes back for moments is down": {
+			"availability",
+			map[string]string{`{__name__="replicas_desired"` + web: "3x39", `{__name__="replicas_ready"` + web: "3x9 0x1 3x0 0x1 3x0 0x1 3x0 0x1 3x20"},
+			"*", event.ClassSymptom, event.Critical, "0/3 ready, and so for",
+		},
+		"a workload that is down for a moment now and then is not": {
+			"availability",
+			map[string]string{`{__name__="replicas_desired"` + web: "3x60", `{__name__="replicas_ready"` + web: "3x9 0x0 3x9 0x0 3x9 0x0 3x9 0x0 3x9"},
+			"", "", "", "",
 		},
 		"a rollout that keeps its minimum says nothing": {
 			"availability",
