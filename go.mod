@@ -21,13 +21,14 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-// Sources: Prometheus' client and HTTP options, Kubernetes, Loki's websocket.
+// Sources: Prometheus' client and HTTP options, Kubernetes and its cron schedules, Loki's websocket.
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/go-logr/logr v1.4.4
 	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.73.1
+	github.com/robfig/cron/v3 v3.0.1
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2
 	k8s.io/client-go v0.37.2

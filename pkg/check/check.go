@@ -25,7 +25,7 @@ type Info struct {
 }
 
 // All are the checks, in the order in which they are documented.
-var All = slices.Concat(nodeChecks, podChecks, workloadChecks, hygieneChecks)
+var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, networkHygiene, jobChecks, hygieneChecks)
 
 // Problem is what a check finds wrong with one thing.
 type Problem struct {
@@ -41,6 +41,8 @@ type Problem struct {
 	// Confidence is high when zero: most conditions are what the API itself says.
 	Confidence event.Confidence
 	Cause      bool
+	// Effect says what its root, which is told already, takes down.
+	Effect bool
 	Title      string // one line, without the entity's name
 	Detail     string
 	Brief      string    // stands behind the title of a state for which no cause is found

@@ -63,6 +63,7 @@ type Root struct {
 	Severity event.Severity  `json:"severity"`
 	State    string          `json:"state"`         // how it is: 0/6 ready
 	Why      string          `json:"why,omitempty"` // what explains that best, if anything does
+	Effect   string          `json:"effect,omitempty"` // what it takes down
 	Since    time.Time       `json:"since,omitzero"`
 	Findings []event.Finding `json:"findings"` // how it is first, then why
 }
@@ -158,8 +159,11 @@ func (g *subject) root() Root {
 	r := Root{Entity: g.entity, Urgency: g.urgency(), Findings: g.findings}
 	var state *Problem
 	cause, beside := "", "" // findings are in the order of how much they explain
+	var effects []string
 	for i, f := range g.findings {
 		switch {
+		case i < len(g.problems) && g.problems[i].Effect:
+			effects = append(effects, f.Title)
 		case f.Urgency != r.Urgency:
 			continue
 		case i < len(g.problems) && g.problems[i].State:
@@ -175,8 +179,9 @@ func (g *subject) root() Root {
 			r.Severity = f.Severity // what a rule says of the cause is not how bad it is
 		}
 	}
+	r.Effect = list(effects, 2)
 	if state == nil {
-		r.State = cmp.Or(cause, beside)
+		r.State = cmp.Or(cause, beside, r.Effect)
 		if i := slices.IndexFunc(g.findings, func(f event.Finding) bool { return f.Title == r.State }); i >= 0 {
 			r.Since = g.findings[i].Since
 		}
@@ -369,7 +374,7 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 }
 
 // restated are rules that say of an incident what a check has said already.
-var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck", "node_not_ready", "node_pressure", "node_network", "node_flapped", "job_failed", "hpa_at_max", "pvc_pending", "pvc_lost", "quota_near"}
+var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck", "node_not_ready", "node_pressure", "node_network", "node_flapped", "job_failed", "cronjob_missed", "hpa_at_max", "pvc_pending", "pvc_lost", "quota_near"}
 
 // certainty ranks what explains before what accompanies.
 func certainty(f event.Finding) int {
@@ -388,6 +393,9 @@ func (r Root) Line(now time.Time) string {
 	}
 	if r.Why != "" {
 		s += ": " + r.Why
+	}
+	if r.Effect != "" && r.Effect != r.State {
+		s += "; " + r.Effect
 	}
 	return s
 }
