@@ -61,8 +61,8 @@ type Root struct {
 	Entity   event.Entity    `json:"entity"`
 	Urgency  event.Urgency   `json:"urgency"`
 	Severity event.Severity  `json:"severity"`
-	State    string          `json:"state"`         // how it is: 0/6 ready
-	Why      string          `json:"why,omitempty"` // what explains that best, if anything does
+	State    string          `json:"state"`            // how it is: 0/6 ready
+	Why      string          `json:"why,omitempty"`    // what explains that best, if anything does
 	Effect   string          `json:"effect,omitempty"` // what it takes down
 	Since    time.Time       `json:"since,omitzero"`
 	Findings []event.Finding `json:"findings"` // how it is first, then why
@@ -389,7 +389,12 @@ func certainty(f event.Finding) int {
 func (r Root) Line(now time.Time) string {
 	s := r.State
 	if !r.Since.IsZero() {
-		s += " " + span(now.Sub(r.Since))
+		// The age stands behind how it is, and not behind the words of a controller.
+		head, words, said := strings.Cut(s, ": ")
+		s = head + " " + span(now.Sub(r.Since))
+		if said {
+			s += ": " + words
+		}
 	}
 	if r.Why != "" {
 		s += ": " + r.Why

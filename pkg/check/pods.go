@@ -112,7 +112,14 @@ func (c *Cluster) failed(t trouble) (trouble, bool) {
 	}
 	ended := p.CreationTimestamp.Time
 	for _, s := range p.Status.ContainerStatuses {
-		if e := s.State.Terminated; e != nil && e.FinishedAt.After(ended) {
+		e := s.State.Terminated
+		if e == nil {
+			continue
+		}
+		if e.ExitCode != 0 && p.Status.Reason == "" {
+			t.what = fmt.Sprintf("Failed: container %s exits with code %d", s.Name, e.ExitCode)
+		}
+		if e.FinishedAt.After(ended) {
 			ended = e.FinishedAt.Time
 		}
 	}
@@ -195,9 +202,9 @@ func (c *Cluster) restarted(t trouble) (trouble, bool) {
 		if e.Reason != "OOMKilled" && s.RestartCount < 3 {
 			continue
 		}
-		t.what, t.since, t.soon = fmt.Sprintf("restarted %d times, the last %s ago: %s", s.RestartCount, span(c.age(e.FinishedAt)), why), e.FinishedAt.Time, true
+		t.what, t.since, t.soon = fmt.Sprintf("restarted %d times, last: %s", s.RestartCount, why), e.FinishedAt.Time, true
 		if s.RestartCount == 1 {
-			t.what = fmt.Sprintf("restarted %s ago: %s", span(c.age(e.FinishedAt)), why)
+			t.what = "restarted: " + why
 		}
 		return t, true
 	}

@@ -1,0 +1,163 @@
+package check
+
+import "strings"
+
+// Condition is something that can be wrong with a cluster, in the words of those
+// who look for it: k8sgpt's analyzers, Popeye's codes, Robusta's triggers and the
+// kubernetes-mixin's alerts. docs/health-checks.md is made of them.
+type Condition struct {
+	Area string
+	Name string
+	// By are the checks of [All] and the rules of policies/rules that find it.
+	// None: Out says why.
+	By []string
+	// Zoo are the exhibits that show it, in test/integration/health/testdata/broken.
+	Zoo []string
+	// Out says why it is left out, or what of it is.
+	Out string
+}
+
+// Reasons for which conditions are left out.
+const (
+	needsMetrics = "needs a metric; the pipeline watches it"
+	needsLogs    = "needs log lines; the pipeline and `oncall triage` read them"
+	controlPlane = "its own metrics and alerts tell; an API server that cannot be reached ends the command with exit code 3"
+	thirdParty   = "a third party's product that is not in the test bed"
+	notTrouble   = "no trouble by itself"
+	secretsOnly  = "needs the right to list Secrets, which is never asked for; what the kubelet says about them is told"
+	notYet       = "not yet"
+)
+
+func words(s string) []string { return strings.Fields(s) }
+
+// Conditions are all that is known to be looked for by anybody.
+var Conditions = []Condition{
+	{"Pods", "Pod unschedulable", words("pods unschedulable_cpu unschedulable_memory unschedulable_resource unschedulable_taints unschedulable_affinity unschedulable_ports unschedulable_volume too_many_pods"), words("unschedulable-cpu unschedulable-memory unschedulable-resource unschedulable-selector unschedulable-taint volume-claim-missing"), ""},
+	{"Pods", "Held by a scheduling gate", words("pods"), nil, ""},
+	{"Pods", "Sandbox or mount fails (FailedCreatePodSandBox, FailedMount)", words("pods sandbox_failed mount_failed"), words("sandbox mount-failed"), ""},
+	{"Pods", "CrashLoopBackOff, by exit code and last line", words("pods crash_loop_app_error crash_loop_command crash_loop_signal crash_loop_clean_exit killed_from_outside wrong_architecture"), words("crash-loop command-not-found wrong-architecture segmentation-fault clean-exit"), ""},
+	{"Pods", "ImagePullBackOff, ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError", words("pods image_not_found image_unauthorized image_rate_limited image_registry_unreachable image_invalid"), words("image-not-found image-unauthorized image-rate-limited image-registry-unreachable image-name-invalid image-never-pulled"), ""},
+	{"Pods", "CreateContainerConfigError, CreateContainerError, RunContainerError, failing hooks", words("pods config_missing container_create_failed crash_loop_command"), words("config-map-missing secret-missing container-create-error post-start-hook"), ""},
+	{"Pods", "OOMKilled", words("pods oom_killed memory_limit_lowered"), words("oom-killed oom-once"), ""},
+	{"Pods", "Exit code that is not 0", words("pods crash_loop_app_error"), words("crash-loop"), "Not once: one restart after an error is what restarts are for."},
+	{"Pods", "More than five restarts", words("pods"), words("restarting"), "Three within the last hour, not five since the pod was made."},
+	{"Pods", "Running and not ready; a probe fails", words("pods readiness_failing liveness_failing startup_failing"), words("readiness-probe liveness-probe"), ""},
+	{"Pods", "Evicted, preempted", words("pods evicted preempted"), words("evicted"), ""},
+	{"Pods", "Phase Failed or Unknown", words("pods"), words("pod-failed"), ""},
+	{"Pods", "Terminating and not gone", words("pods"), nil, "Only five minutes beyond its grace period."},
+	{"Pods", "Init container fails", words("pods init_container_failing"), words("init-container"), ""},
+	{"Pods", "Kill, PreStop or grace period exceeded events", words("pods"), nil, "Where the pod is stuck by it."},
+	{"Pods", "Errors in the last hundred log lines", words("new_error_in_logs"), nil, needsLogs + "; of containers that crash, the last lines are read."},
+	{"Pods", "Logs unreadable", nil, nil, needsLogs},
+	{"Pods", "CPU or memory near the limit", words("memory_near_limit"), nil, needsMetrics},
+	{"Pods", "CPU throttled", words("cpu_throttled"), nil, needsMetrics},
+	{"Pods", "Nobody would replace the pod", words("pod_hygiene"), nil, ""},
+	{"Pods", "No probes", words("pod_hygiene"), nil, ""},
+	{"Pods", "No requests or limits", words("pod_hygiene"), nil, ""},
+	{"Pods", "Untagged or latest image", words("pod_hygiene"), nil, ""},
+	{"Pods", "Registry that is not allowed", nil, nil, "a matter of admission, which refuses such pods"},
+	{"Pods", "Privileged, root, no security context", words("pod_hygiene"), nil, ""},
+	{"Pods", "Default ServiceAccount, token mounted", words("pod_hygiene"), nil, ""},
+	{"Pods", "ServiceAccount missing", words("deployments pod_security"), words("service-account-missing"), ""},
+	{"Pods", "Secret or pull secret missing", words("pods config_missing image_unauthorized"), words("secret-missing image-unauthorized"), secretsOnly},
+	{"Pods", "No PodDisruptionBudget", words("disruption_hygiene"), nil, ""},
+	{"Pods", "Pod without a NetworkPolicy", words("isolation_hygiene"), nil, ""},
+
+	{"Workloads", "Deployment with fewer pods ready than wanted", words("pods deployments"), words("readiness-probe"), "By its pods, so that the line says what is wrong with them."},
+	{"Workloads", "Deployment with more replicas than wanted", nil, nil, notTrouble + ": a rollout that surges"},
+	{"Workloads", "Rollout stuck (Progressing=False)", words("deployments rollout_stuck"), words("rollout-stuck"), ""},
+	{"Workloads", "Generation not observed (Deployment, StatefulSet, DaemonSet)", words("deployments statefulsets daemonsets"), nil, ""},
+	{"Workloads", "Scaled to zero", words("idle_hygiene"), nil, ""},
+	{"Workloads", "Pods cannot be created (FailedCreate): quota, limits, Pod Security, webhooks", words("deployments statefulsets quota_exhausted limit_range pod_security admission_refused"), words("quota-exhausted limit-range pod-security service-account-missing"), ""},
+	{"Workloads", "ReplicaSet unready", words("pods"), words("readiness-probe"), "Of a Deployment: on the Deployment's line."},
+	{"Workloads", "StatefulSet replicas mismatch, pod not running", words("pods statefulsets"), words("stateful-set-crash"), ""},
+	{"Workloads", "StatefulSet update not rolled out", words("pods"), nil, "By the pod that holds it up."},
+	{"Workloads", "StatefulSet's Service missing", words("statefulsets"), words("stateful-set-service"), ""},
+	{"Workloads", "StatefulSet's StorageClass missing", words("pods unschedulable_volume"), words("storage-class-missing"), ""},
+	{"Workloads", "DaemonSet unready or not scheduled", words("pods daemonsets daemon_below_desired"), words("daemon-set-crash"), ""},
+	{"Workloads", "DaemonSet misscheduled", words("daemonsets"), nil, ""},
+	{"Workloads", "Selector matches no pod", nil, nil, "the API server refuses such a workload"},
+	{"Workloads", "Helm release failed or pending", nil, nil, secretsOnly},
+	{"Workloads", "Workload or Ingress changed", words("bad_rollout config_changed"), nil, "The pipeline's timeline tells it; a change is no trouble by itself."},
+
+	{"Jobs", "Job failed, by its backoff limit or deadline", words("jobs job_failed"), words("job-failed job-deadline"), ""},
+	{"Jobs", "Job runs for more than twelve hours", words("jobs"), nil, ""},
+	{"Jobs", "Job or CronJob suspended", words("job_hygiene"), nil, ""},
+	{"Jobs", "CronJob's schedule or deadline is invalid", words("cronjobs"), nil, "The API server refuses most of them."},
+	{"Jobs", "CronJob never ran, or not when it was due", words("cronjobs cronjob_missed"), nil, "Reckoned from its schedule and time zone."},
+	{"Jobs", "Warning event of a Job", words("jobs"), nil, ""},
+
+	{"Autoscaling and budgets", "Autoscaler's target missing, or of a kind that cannot be scaled", nil, words("autoscaler-target-missing"), ""},
+	{"Autoscaling and budgets", "Autoscaler's target without requests", nil, nil, ""},
+	{"Autoscaling and budgets", "Autoscaler cannot scale: condition false, no metrics", nil, words("autoscaler-without-metrics"), ""},
+	{"Autoscaling and budgets", "Autoscaler at its maximum, not as many as it wants", nil, nil, ""},
+	{"Autoscaling and budgets", "Autoscaler's maximum is more than the cluster holds", nil, nil, "a plan and no trouble; what is unschedulable then is told"},
+	{"Autoscaling and budgets", "KEDA scaler, target or trigger failed", nil, nil, ""},
+	{"Autoscaling and budgets", "PodDisruptionBudget selects nothing", nil, nil, ""},
+	{"Autoscaling and budgets", "PodDisruptionBudget demands more pods than there are, or all: no drain ends", nil, words("budget-blocks-drain"), ""},
+	{"Autoscaling and budgets", "PodDisruptionBudget with too few healthy pods", nil, words("budget-unhealthy"), ""},
+	{"Autoscaling and budgets", "CPU or memory requested far from what is used", nil, nil, needsMetrics},
+	{"Autoscaling and budgets", "Quota exhausted, or over 90 %", nil, words("quota-exhausted"), ""},
+	{"Autoscaling and budgets", "Quotas promise more than the cluster has", nil, nil, "a plan and no trouble"},
+	{"Autoscaling and budgets", "Namespace not active: stuck terminating", nil, nil, ""},
+
+	{"Networking", "Service without endpoints", words("service_endpoints"), words("service-selects-nothing"), ""},
+	{"Networking", "Endpoints not ready", words("service_endpoints pods"), nil, "On the line of the workload that takes them down."},
+	{"Networking", "Service warning event; load balancer without an address", words("load_balancers"), nil, ""},
+	{"Networking", "Port matches nothing", words("service_ports service_hygiene"), words("service-port"), ""},
+	{"Networking", "Single endpoint", words("service_hygiene"), nil, ""},
+	{"Networking", "LoadBalancer or NodePort policy", nil, nil, notTrouble},
+	{"Networking", "Ingress class absent or unknown", words("ingresses"), words("ingress-class"), ""},
+	{"Networking", "Ingress backend missing", words("ingresses"), words("ingress-service-missing"), ""},
+	{"Networking", "Ingress port undefined", words("ingresses"), words("ingress-port"), ""},
+	{"Networking", "Ingress TLS Secret missing", words("ingresses"), nil, secretsOnly},
+	{"Networking", "Ingress load balancer port error", words("ingresses"), nil, ""},
+	{"Networking", "GatewayClass or Gateway not accepted", nil, nil, ""},
+	{"Networking", "GatewayClass missing", nil, words("gateway-class"), ""},
+	{"Networking", "Route to a missing Gateway or Service", nil, words("route-gateway route-backend"), ""},
+	{"Networking", "Route refused by namespace or label, port mismatch", nil, nil, ""},
+	{"Networking", "NetworkPolicy selects nothing", nil, nil, ""},
+	{"Networking", "NetworkPolicy denies or allows all", nil, words("network-policy"), ""},
+	{"Networking", "Name resolution fails", words("dns_failing dns_errors"), nil, needsLogs},
+	{"Networking", "Latency or errors of an application shift", nil, nil, needsMetrics},
+
+	{"Storage", "Claim pending, provisioning failed", nil, words("claim-pending storage-class-missing"), ""},
+	{"Storage", "Claim lost", nil, words("claim-lost"), ""},
+	{"Storage", "Volume released or unclaimed", nil, nil, ""},
+	{"Storage", "Volume failed, pending or lost", nil, words("volume-failed"), ""},
+	{"Storage", "Claim tiny, no class, many default classes, provisioner deprecated", nil, nil, ""},
+	{"Storage", "Volume filling, inodes running out", words("volume_filling inodes_running_out"), nil, needsMetrics},
+	{"Storage", "Attach, mount, resize and delete events", words("pods mount_failed multi_attach volume_resize_failed"), words("mount-failed multi-attach"), ""},
+
+	{"Admission and certificates", "Webhook whose Service is missing or without a pod", nil, words("webhook"), ""},
+	{"Admission and certificates", "Aggregated API unavailable", nil, words("api-service"), ""},
+	{"Admission and certificates", "Certificate expired or expiring, not renewed", nil, words("certificate-expired"), "Of cert-manager's objects; Secrets are not read."},
+
+	{"Nodes", "Node not ready, or its state unknown", words("nodes node_not_ready pods_on_unready_node"), words("node-silent"), "One line, with how many pods it concerns."},
+	{"Nodes", "Memory, disk or PID pressure", words("nodes node_pressure"), words("node-memory-pressure node-disk-pressure"), ""},
+	{"Nodes", "Condition set by a problem detector", words("nodes"), words("node-kernel"), ""},
+	{"Nodes", "Network unavailable", words("nodes node_network"), words("node-network"), ""},
+	{"Nodes", "Unreachable taint", words("nodes"), words("node-silent"), ""},
+	{"Nodes", "Readiness flaps", words("node_events node_flapped"), words("node-flaps"), ""},
+	{"Nodes", "Cordoned", words("node_hygiene"), nil, ""},
+	{"Nodes", "Taint that nobody tolerates", words("node_hygiene"), nil, ""},
+	{"Nodes", "More than 95 % of the pods it may hold", words("node_capacity"), words("node-full"), ""},
+	{"Nodes", "CPU or memory over 80 %", words("node_saturated"), nil, needsMetrics},
+	{"Nodes", "File system filling", words("nodes"), words("node-disk-pressure"), "By DiskPressure; what comes before " + needsMetrics},
+	{"Nodes", "Evictions by the kubelet", words("pods node_events"), words("evicted"), ""},
+	{"Nodes", "PLEG and pod start latency, kubelet down, kubelet certificates", nil, nil, needsMetrics},
+	{"Nodes", "A single control-plane node", words("node_hygiene"), nil, ""},
+	{"Nodes", "SystemOOM, OOMKilling, FreeDiskSpaceFailed, NodeShutdown and such events", words("node_events"), words("node-out-of-memory"), ""},
+	{"Nodes", "Kubelet and API server versions too far apart", words("node_versions"), nil, ""},
+	{"Nodes", "CPU or memory overcommitted: no node may die", words("node_capacity"), nil, ""},
+	{"Nodes", "No metrics-server", words("hpa_no_metrics"), words("autoscaler-without-metrics"), "Where an autoscaler misses it."},
+
+	{"Control plane", "API error budget burn, server terminates, client errors", words("apiserver_slow"), nil, controlPlane},
+	{"Control plane", "API server down", nil, nil, controlPlane},
+	{"Control plane", "Controller manager, scheduler, proxy down", nil, nil, controlPlane},
+	{"Control plane", "Old Kubernetes, deprecated APIs", nil, nil, "no trouble before an upgrade, which is planned"},
+
+	{"Third parties", "Cilium, OLM, EKS, Kyverno and CVE reports, Prometheus Operator configuration, KRR jobs", nil, nil, thirdParty},
+	{"Third parties", "RBAC wildcard role, binding to a missing role", nil, nil, "security, and no trouble: scanners look for it"},
+	{"Third parties", "ConfigMap unused, empty or over 1 MB", nil, nil, "the content of ConfigMaps is never read; unused ones hurt nobody"},
+}
