@@ -52,7 +52,7 @@ func Read(ctx context.Context, c *promql.Client, q Queries, o slo.Objective, win
 	}
 	var out []slo.Status
 	for _, key := range slices.Sorted(maps.Keys(total)) {
-		l, err := ledger(failed[key].values, total[key].values, scale)
+		l, err := q.ledger(failed[key].values, total[key].values, scale)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", q.ErrorsName, err)
 		}
@@ -161,9 +161,10 @@ func (q Queries) match(failed, total map[string]labelled) error {
 	return nil
 }
 
-// ledger books what was counted at each step. Where there were requests and the
-// errors have no value, none had failed yet.
-func ledger(failed, total map[int64]float64, scale float64) (*slo.Ledger, error) {
+// ledger books what was counted at each step, spread evenly over the minutes of
+// its window. Where there were requests and the errors have no value, none had
+// failed yet.
+func (q Queries) ledger(failed, total map[int64]float64, scale float64) (*slo.Ledger, error) {
 	l := &slo.Ledger{}
 	for _, ms := range slices.Sorted(maps.Keys(total)) {
 		all, bad := total[ms]*scale, failed[ms]*scale
@@ -175,7 +176,11 @@ func ledger(failed, total map[int64]float64, scale float64) (*slo.Ledger, error)
 		case bad > 1.05*all+1e-9:
 			return nil, &promql.Mismatch{Problem: fmt.Sprintf("at %s %.4g of %.4g requests failed, more than there were", at, bad, all), Fix: "use the same selector and window in both; the total counts failed requests, too"}
 		}
-		l.Add(ms, min(bad, all), all)
+		const minute = 60_000
+		n := max(1, q.Window.Milliseconds()/minute)
+		for i := n - 1; i >= 0; i-- {
+			l.Add(ms-i*minute, min(bad, all)/float64(n), all/float64(n))
+		}
 	}
 	return l, nil
 }

@@ -29,7 +29,7 @@ func TestStatus(t *testing.T) {
 		"failed long ago":                   {Objective{}, func(m int) float64 { return step(m < 60, 0.1) }, share(100), OK, "", false},
 		"no request at all":                 {Objective{}, share(0), share(0), NoData, "no traffic in the last 5m: nothing to say, which is not the same as ok", false},
 		"traffic has stopped":               {Objective{}, share(0), func(m int) float64 { return step(m < minutes-30, 100) }, NoData, "no traffic in the last 5m", false},
-		"a request a minute, of which some": {Objective{}, func(m int) float64 { return step(m >= minutes-60, 1) }, share(1), OK, "5 requests in the last 5m, fewer than the 30", true},
+		"a request in twenty minutes":       {Objective{}, func(m int) float64 { return step(m >= minutes-60, 1) }, share(0.05), OK, "0.25 requests in the last 5m, fewer than the 30", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := c.objective
@@ -57,7 +57,7 @@ func TestStatus(t *testing.T) {
 			if s.Requests == 0 && (s.BudgetRemaining != nil || len(s.BurnRate) > 0) {
 				t.Errorf("figures of nothing: %+v", s)
 			}
-			if s.Requests > 0 && math.Abs(*s.BudgetRemaining-(1-2./30*s.Errors/s.Requests/0.001)) > 0.01 {
+			if s.Requests > 0 && math.Abs(*s.BudgetRemaining-(1-47./720*s.Errors/s.Requests/0.001)) > 0.01 {
 				t.Errorf("budget %g of %g in %g", *s.BudgetRemaining, s.Errors, s.Requests)
 			}
 		})
