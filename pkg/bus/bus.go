@@ -231,21 +231,38 @@ func (b *Bus) options() (opts []nats.Option, adopt func(*nats.Conn)) {
 	return opts, adopt
 }
 
-// Close drains what is under way and closes the connection.
+// closeTime is what Close has. The client blocks, with its lock held, while the
+// server takes nothing.
+const closeTime = 10 * time.Second
+
+// Close drains what is under way and closes the connection, in at most 10 s.
 func (b *Bus) Close() error {
-	b.unwatch()
-	done := make(chan struct{})
-	b.nc.SetClosedHandler(func(*nats.Conn) { close(done) })
-	if err := b.nc.Drain(); err != nil {
-		b.nc.Close()
-		return fmt.Errorf("drain NATS connection: %w", err)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return b.close(ctx)
+}
+
+func (b *Bus) close(ctx context.Context) error {
+	drained := make(chan error, 1)
+	go func() {
+		b.unwatch()
+		closed := make(chan struct{})
+		b.nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+		if err := b.nc.Drain(); err != nil {
+			b.nc.Close()
+			drained <- fmt.Errorf("drain NATS connection: %w", err)
+			return
+		}
+		<-closed
+		drained <- nil
+	}()
 	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		b.nc.Close()
+	case err := <-drained:
+		return err
+	case <-ctx.Done():
+		go b.nc.Close() // blocks too, when it was the client that did
+		return errors.New("drain NATS connection: the server does not take what is left in time")
 	}
-	return nil
 }
 
 // Conn is the connection, for what only NATS can do: a subscriber that taps

@@ -4,18 +4,14 @@
 package embedded
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"golang.org/x/sys/unix"
 )
 
 // Config says where the server keeps its data and whether it listens.
@@ -34,12 +30,8 @@ type Config struct {
 // Server is a running server.
 type Server struct {
 	*server.Server
-	lock *os.File
+	dir *directory
 }
-
-// ErrInUse is wrapped by the error of Start when another process has the
-// directory.
-var ErrInUse = errors.New("data directory is in use")
 
 // Start starts a server and waits until it is ready.
 func Start(cfg Config) (*Server, error) {
@@ -50,7 +42,7 @@ func Start(cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	opts := &server.Options{
-		ServerName: "oncall", DontListen: true, JetStream: true, StoreDir: cfg.Dir,
+		ServerName: "oncall", DontListen: true, JetStream: true,
 		JetStreamMaxStore: cfg.MaxBytes, JetStreamMaxMemory: 64 << 20, MaxPayload: 1 << 20,
 		// One machine: a sync for every message would cost a hundredfold, and what
 		// the last second held is read again from the sources.
@@ -61,23 +53,24 @@ func Start(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	lock, err := lockDir(cfg.Dir)
+	dir, err := lockDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
+	opts.StoreDir = dir.path()
 	s, err := server.NewServer(opts)
 	if err != nil {
-		_ = lock.Close()
+		_ = dir.Close()
 		return nil, fmt.Errorf("embedded NATS in %s: %w", cfg.Dir, err)
 	}
 	s.SetLoggerV2(logger{cfg.Log}, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(20 * time.Second) {
 		s.Shutdown()
-		_ = lock.Close()
+		_ = dir.Close()
 		return nil, fmt.Errorf("embedded NATS in %s: not ready in 20s", cfg.Dir)
 	}
-	return &Server{Server: s, lock: lock}, nil
+	return &Server{Server: s, dir: dir}, nil
 }
 
 func listen(opts *server.Options, addr string) error {
@@ -99,36 +92,46 @@ func listen(opts *server.Options, addr string) error {
 	return nil
 }
 
-// lockDir takes the directory for this process, for as long as it lives.
-func lockDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	name := filepath.Join(dir, "oncall.lock")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		pid, _ := os.ReadFile(name)
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s belongs to process %s; stop it, or choose another with --data", ErrInUse, dir, strings.TrimSpace(string(pid)))
+// watchEvery is how often Watch looks at the directory.
+const watchEvery = time.Second
+
+// Watch waits until ctx is done, and returns nil, or until the directory is
+// removed, moved or made anew by somebody, and returns ErrGone, wrapped: nothing
+// is kept any more then, and what is read may be wrong.
+func (s *Server) Watch(ctx context.Context) error {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		if err := s.dir.check(); err != nil {
+			return err
 		}
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
 	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	return f, nil
 }
 
+// stopTime is what a server has to write out what it holds.
+const stopTime = 10 * time.Second
+
 // Close stops the server, writes out what it holds, and gives the directory
-// free. (The lame duck mode of the server does nothing without a listener.)
+// free. (The lame duck mode of the server does nothing without a listener.) A
+// server that does not stop in 10 s keeps the directory until the process ends.
 func (s *Server) Close() error {
-	s.Shutdown()
-	s.WaitForShutdown()
-	return s.lock.Close()
+	stopped := make(chan struct{})
+	go func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		return s.dir.Close()
+	case <-time.After(stopTime):
+		return fmt.Errorf("embedded NATS in %s: not stopped in %s", s.dir.name, stopTime)
+	}
 }
 
 // logger gives the server's log to slog.
