@@ -44,6 +44,7 @@ var modules = []module{
 		source: "github.com/prometheus/alertmanager", generated: map[string]string{"ui/app/dist/index.html": "<!doctype html><title>built without its page</title>\n"},
 	},
 	{name: "kube-state-metrics", programs: map[string]string{"kube-state-metrics": "k8s.io/kube-state-metrics/v2"}},
+	{name: "popeye", programs: map[string]string{"popeye": "github.com/derailed/popeye"}}, // to compare with
 	{name: "kwok", programs: map[string]string{"kwok": "sigs.k8s.io/kwok/cmd/kwok"}},
 	{name: "kubernetes", programs: map[string]string{
 		"kube-apiserver":          "k8s.io/kubernetes/cmd/kube-apiserver",

@@ -342,7 +342,7 @@ func TestZoo(t *testing.T) {
 			line := got.Urgency + " " + got.Name() + ": " + got.Line()
 			switch {
 			case got.Urgency == "hygiene":
-			case strings.HasPrefix(got.Entity.Namespace, "well") || slices.ContainsFunc(z.healthy, func(x exhibit) bool { return x.name == got.Entity.Name }):
+			case healthy(z, got):
 				flagged[line] = time.Since(z.began).Round(time.Second).String()
 			case !slices.ContainsFunc(wants, func(w want) bool { return w.name.MatchString(got.Name()) }):
 				unexpected[line] = ""
@@ -374,6 +374,7 @@ func TestZoo(t *testing.T) {
 		t.Errorf("not checked: %+v", r.NotChecked)
 	}
 	t.Logf("%d of %d broken found, %d of %d healthy flagged; %d requests, %.2f s", len(wants)-len(missing), len(wants), len(flagged), len(z.healthy), r.Requests, r.Seconds)
+	compare(ctx, t, z, bin, r)
 	if os.Getenv("ONCALL_E2E_HOLD") != "" {
 		t.Logf("held for whoever wants to look, until interrupted: oncall health --kubeconfig %s", z.cluster.Kubeconfig)
 		<-ctx.Done()
