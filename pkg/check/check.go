@@ -25,7 +25,7 @@ type Info struct {
 }
 
 // All are the checks, in the order in which they are documented.
-var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, networkHygiene, jobChecks, hygieneChecks)
+var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, admissionChecks, certificateChecks, networkHygiene, admissionHygiene, jobChecks, hygieneChecks)
 
 // Problem is what a check finds wrong with one thing.
 type Problem struct {
@@ -42,14 +42,14 @@ type Problem struct {
 	Confidence event.Confidence
 	Cause      bool
 	// Effect says what its root, which is told already, takes down.
-	Effect bool
-	Title      string // one line, without the entity's name
-	Detail     string
-	Brief      string    // stands behind the title of a state for which no cause is found
-	Since      time.Time // zero when nobody knows
-	Seen       []string  // the lines of evidence: what was read
-	Next       []event.Check
-	Rollback   []event.Check
+	Effect   bool
+	Title    string // one line, without the entity's name
+	Detail   string
+	Brief    string    // stands behind the title of a state for which no cause is found
+	Since    time.Time // zero when nobody knows
+	Seen     []string  // the lines of evidence: what was read
+	Next     []event.Check
+	Rollback []event.Check
 
 	check string
 }

@@ -59,7 +59,7 @@ func ingresses(c *Cluster, found func(Problem)) {
 			}
 			classes := "the cluster has no IngressClass"
 			if len(have) > 0 {
-				classes = "there are " + list(have, 4)
+				classes = "the cluster has " + list(have, 4)
 			}
 			p := Problem{
 				Entity: e, State: true, Urgency: event.Broken, Since: i.CreationTimestamp.Time, Title: "no controller takes it", Next: []event.Check{{Why: "the classes there are", Command: "kubectl get ingressclasses"}, describe(e, "its class, backends and events")},
