@@ -127,18 +127,38 @@ const stalled = 2 * time.Minute
 var workloadChecks = []Info{
 	{
 		Name: "deployments", Needs: []string{"deployments"},
-		Doc: "Deployments whose rollout passed its deadline, whose pods cannot be created, or whose controller does not heed them. Not: a rollout that moves, a paused one, or none wanted.",
+		Doc: "Deployments whose rollout passed its deadline, or whose controller does not heed them. Not: a rollout that moves, a paused one, or none wanted.",
 		Run: deployments,
 	},
 	{
 		Name: "statefulsets", Needs: []string{"statefulsets"},
-		Doc: "StatefulSets with fewer pods than wanted, whose update stands still, or that name a Service that is not there. Not: an update that moves, or one that waits for somebody to delete pods (OnDelete, partition).",
+		Doc: "StatefulSets that name a Service which is not there, or whose controller does not heed them.",
 		Run: statefulSets,
 	},
 	{
 		Name: "daemonsets", Needs: []string{"daemonsets"},
-		Doc: "DaemonSets without a pod on every node they choose, or with pods on nodes they do not. Not: an update that moves, or nodes that are not ready.",
+		Doc: "DaemonSets with pods on nodes that they do not choose, or whose controller does not heed them.",
 		Run: daemonSets,
+	},
+	{
+		Name: "pod_creation", Needs: []string{"pods", "events"},
+		Doc: "Workloads, also bare ReplicaSets and Jobs, whose pods the API server refuses: by quota, limit range, Pod Security, a webhook, or for a ServiceAccount, PriorityClass or RuntimeClass that does not exist. Not: a refusal after which a pod was created, or that is seconds old.",
+		Run: creation,
+	},
+	{
+		Name: "replicas", Needs: []string{"pods", "events"},
+		Doc: "Deployments, StatefulSets and DaemonSets with fewer pods than they should have, though nothing refuses them. Not: while a pod of theirs comes or goes, or when those that lack were on a node that is not ready.",
+		Run: lacking,
+	},
+	{
+		Name: "updates", Needs: []string{"pods", "statefulsets", "daemonsets"},
+		Doc: "StatefulSets and DaemonSets of which some pods stay of the revision before. Not: an update that replaces a pod, or one that waits for somebody (OnDelete, partition).",
+		Run: updates,
+	},
+	{
+		Name: "pod_endings", Needs: []string{"events"},
+		Doc: "Workloads whose pods, in the last hour, failed their PreStop hook, did not stop within their grace period, could not be killed, or failed on a node again and again (DaemonSets).",
+		Run: lastWarnings,
 	},
 }
 
@@ -146,13 +166,6 @@ func deployments(c *Cluster, found func(Problem)) {
 	for _, d := range c.Deployments {
 		e := entity("Deployment", d)
 		history := event.Check{Why: "what was rolled out, and when", Command: kubectl(d.Namespace, "rollout history deployment %s", d.Name)}
-		if f, ok := condition(d.Status.Conditions, appsv1.DeploymentReplicaFailure); ok {
-			found(Problem{
-				Entity: e, Urgency: event.Broken, Cause: true, Since: f.LastTransitionTime.Time, Title: "pods cannot be created: " + oneLine(f.Message, 160), Detail: f.Message,
-				Severity: below(int(d.Status.ReadyReplicas), wanted(d.Spec.Replicas)),
-				Seen:     []string{fmt.Sprintf("condition ReplicaFailure=True %s: %s", f.Reason, f.Message)}, Next: []event.Check{describe(e, "its conditions and events")},
-			})
-		}
 		progress, ok := condition(d.Status.Conditions, appsv1.DeploymentProgressing)
 		if !ok && progress.Reason == "ProgressDeadlineExceeded" && !d.Spec.Paused {
 			found(Problem{
@@ -191,23 +204,12 @@ func (c *Cluster) unheeded(e event.Entity, generation, observed int64, created m
 func statefulSets(c *Cluster, found func(Problem)) {
 	for _, s := range c.StatefulSets {
 		e := entity("StatefulSet", s)
-		want, ready := wanted(s.Spec.Replicas), int(s.Status.ReadyReplicas)
 		c.unheeded(e, s.Generation, s.Status.ObservedGeneration, s.CreationTimestamp, found)
 		if n := s.Spec.ServiceName; n != "" && !c.exists("services", s.Namespace, n) {
 			found(Problem{
 				Entity: e, Urgency: event.Soon, Title: fmt.Sprintf("its Service %s is not there: the pods have no names in DNS", n), Seen: []string{"spec.serviceName=" + n, "no Service of that name in " + s.Namespace},
 				Next: []event.Check{{Why: "the Services there are", Command: kubectl(s.Namespace, "get services")}},
 			})
-		}
-		if int(s.Status.Replicas) < want && c.age(s.CreationTimestamp) > stalled {
-			last := c.warned(e, recently, "FailedCreate", "FailedUpdate")
-			if len(last) > 0 {
-				ev := last[len(last)-1]
-				found(Problem{
-					Entity: e, State: true, Urgency: event.Broken, Severity: below(ready, want), Since: ev.Time(), Title: fmt.Sprintf("%d/%d ready: pods cannot be created", ready, want), Detail: ev.Message,
-					Seen: []string{fmt.Sprintf("event %s x%d: %s", ev.Reason, ev.Occurrences(), ev.Message)}, Next: []event.Check{describe(e, "its events")},
-				})
-			}
 		}
 	}
 }
@@ -220,14 +222,6 @@ func daemonSets(c *Cluster, found func(Problem)) {
 			found(Problem{
 				Entity: e, Urgency: event.Soon, Title: fmt.Sprintf("%s on nodes that it does not choose", plural(int(n), "pod")), Seen: []string{fmt.Sprintf("status.numberMisscheduled=%d", n)},
 				Next: []event.Check{describe(e, "its node selector and tolerations"), {Why: "where its pods run", Command: kubectl(d.Namespace, "get pods %s-o wide", c.selectorFlag(e))}},
-			})
-		}
-		if lack := d.Status.DesiredNumberScheduled - d.Status.CurrentNumberScheduled; lack > 0 && c.age(d.CreationTimestamp) > stalled {
-			found(Problem{
-				Entity: e, State: true, Urgency: event.Broken, Severity: below(int(d.Status.NumberReady), int(d.Status.DesiredNumberScheduled)),
-				Title: fmt.Sprintf("%d/%d scheduled", d.Status.CurrentNumberScheduled, d.Status.DesiredNumberScheduled),
-				Seen:  []string{fmt.Sprintf("status.currentNumberScheduled=%d desiredNumberScheduled=%d", d.Status.CurrentNumberScheduled, d.Status.DesiredNumberScheduled)},
-				Next:  []event.Check{describe(e, "its events")},
 			})
 		}
 	}
