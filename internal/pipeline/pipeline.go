@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -69,6 +70,25 @@ func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
 	}
 	h.Process = p
 	return h, nil
+}
+
+// Run is Process.Run, which also ends, with embedded.ErrGone, when the directory
+// of the embedded bus is taken away.
+func (h *Host) Run(ctx context.Context, specs ...service.Spec) error {
+	if h.server == nil {
+		return h.Process.Run(ctx, specs...)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel(nil)
+	watch.Go(func() {
+		if err := h.server.Watch(ctx); err != nil {
+			h.Log.Error("data directory was taken away, nothing is stored any more, stopping")
+			cancel(&service.UsageError{Err: err})
+		}
+	})
+	return h.Process.Run(ctx, specs...)
 }
 
 // Worker opens another process on the same bus, which shares the work of

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bundle"
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/schemas"
@@ -119,6 +121,30 @@ func catchUp(t *testing.T, h *pipeline.Host, url string, from time.Time) {
 		t.Fatal(err)
 	}
 	h.Config.SetSection("collector", c)
+}
+
+func TestARunEndsWhenItsDataDirectoryIsTakenAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	h := open(t, dir)
+	defer func() { _ = h.Close() }()
+	catchUp(t, h, shop(t, time.Now()).URL, time.Now().Add(-10*time.Minute))
+	done := make(chan error, 1)
+	go func() { done <- h.Run(t.Context(), pipeline.Services...) }()
+	eventually(t, "the collector reads", func() bool {
+		n, err := h.Bus.Last(t.Context(), event.Metrics)
+		return err == nil && n > 0
+	})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, embedded.ErrGone) || service.ExitCode(err) != service.ExitUsage {
+			t.Errorf("run: %v (exit %d), want ErrGone and exit %d", err, service.ExitCode(err), service.ExitUsage)
+		}
+	case <-time.After(60 * time.Second):
+		t.Fatal("still running after 60s")
+	}
 }
 
 // TestErrorsBecomeAReportAndTheRecordingReplaysExactly runs every service on a
