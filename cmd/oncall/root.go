@@ -51,7 +51,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&o.data, "data", defaultData(), "`directory` of the embedded bus")
 	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
 	root.AddCommand(
-		newUp(o), newHealth(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
 	for _, c := range append(root.Commands(), root) {

@@ -18,6 +18,9 @@ import (
 // the top of its owners, or the thing itself.
 func (c *Cluster) Root(e event.Entity) event.Entity { return c.rootOf(e) }
 
+// RootOfPod is the root of a pod, whether or not it was read with the cluster.
+func (c *Cluster) RootOfPod(p *corev1.Pod) event.Entity { return c.root(p) }
+
 // PodsOf are the pods of a workload, by name. A pod that belongs to nothing is
 // its own.
 func (c *Cluster) PodsOf(root event.Entity) []*corev1.Pod { return c.pods[root] }

@@ -1,0 +1,486 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/check"
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/triage"
+)
+
+func (x *triaged) print(o *options) error {
+	if o.format() == render.JSON || o.format() == render.YAML {
+		return render.Value(o.out, o.format(), x)
+	}
+	p := &triagePage{x: x, o: o.terminal(), md: o.format() == render.MD}
+	p.page()
+	_, err := io.WriteString(o.out, p.b.String())
+	return err
+}
+
+// triagePage writes a result for people: on a terminal, or as Markdown. All text
+// of it passes show.
+type triagePage struct {
+	x  *triaged
+	o  render.Options
+	md bool
+	b  strings.Builder
+}
+
+func (p *triagePage) show(s string) string {
+	if p.md {
+		return render.Markdown(s)
+	}
+	return render.Plain(s)
+}
+
+// head begins a section; note stands behind it.
+func (p *triagePage) head(title, note string) {
+	if p.md {
+		fmt.Fprintf(&p.b, "\n## %s\n\n", title)
+		if note != "" {
+			fmt.Fprintf(&p.b, "%s\n\n", p.show(note))
+		}
+		return
+	}
+	line := p.o.Paint("1", title)
+	if note != "" {
+		line += "  " + p.show(note)
+	}
+	fmt.Fprintf(&p.b, "\n%s\n", line)
+}
+
+// item is one entry of a section: text, broken at the width, with its evidence.
+func (p *triagePage) item(text string, evidence []string) {
+	text = p.show(text) + refs(evidence)
+	if p.md {
+		fmt.Fprintf(&p.b, "- %s\n", text)
+		return
+	}
+	for _, l := range render.Wrap(text, p.o.Columns(), "  ", "      ") {
+		fmt.Fprintln(&p.b, l)
+	}
+}
+
+// quote is a line of somebody else's text below an item, cut at the width.
+func (p *triagePage) quote(text string) {
+	if p.md {
+		fmt.Fprintf(&p.b, "  %s\n", render.Code(text))
+		return
+	}
+	fmt.Fprintf(&p.b, "%s\n", p.o.Paint("2", "      "+render.Clip(render.Plain(text), p.o.Columns()-6)))
+}
+
+func refs(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return " [" + strings.Join(ids, ", ") + "]"
+}
+
+func (p *triagePage) page() {
+	p.top()
+	p.pods()
+	p.around()
+	p.changes()
+	p.happened()
+	p.logs()
+	p.metrics()
+	p.past()
+	p.next()
+	p.left()
+}
+
+func (p *triagePage) top() {
+	x := p.x
+	name := check.Name(x.Entity)
+	owner := "no owner"
+	if x.Owner.Team != "" {
+		owner = "owner " + x.Owner.Team
+	}
+	if p.md {
+		fmt.Fprintf(&p.b, "# %s\n\n", p.show(name))
+	}
+	word, color := "OK", "32;1"
+	if x.Urgency != "" {
+		word = strings.ToUpper(string(x.Urgency))
+		color = map[event.Urgency]string{event.Broken: "31;1", event.Soon: "33;1"}[x.Urgency]
+	}
+	status := p.show(name + "  " + x.Status)
+	if p.md {
+		fmt.Fprintf(&p.b, "**%s** %s\n\n", word, status)
+	} else {
+		lines := render.Wrap(word+"  "+status, p.o.Columns(), "", "    ")
+		lines[0] = p.o.Paint(color, word) + strings.TrimPrefix(lines[0], word)
+		fmt.Fprintln(&p.b, strings.Join(lines, "\n"))
+	}
+	fmt.Fprintf(&p.b, "%s  %s  %s UTC  %.1f s\n", p.show(x.Cluster), p.show(owner), x.Time.Format("2006-01-02 15:04"), x.Seconds)
+	if a := x.Alert; a != nil {
+		state := "as its labels say"
+		if a.Firing {
+			state = "fires since " + p.when(a.Since)
+		}
+		text := "alert " + cmp.Or(a.Labels["alertname"], a.Matchers) + ": " + state
+		if a.Summary != "" {
+			text += ": " + a.Summary
+		}
+		if a.Others > 0 {
+			text += fmt.Sprintf(" (%d more match)", a.Others)
+		}
+		p.paragraph(text, nil)
+	}
+	if x.Pod != "" {
+		p.paragraph("asked about pod "+x.Pod+"; its containers, logs and probes are its own", nil)
+	}
+	v := x.Verdict
+	text := v.Text
+	switch {
+	case v.Confidence != "":
+		text = fmt.Sprintf("Likely (%s): %s", v.Confidence, text)
+	case x.Urgency != "":
+		text = strings.ToUpper(text[:1]) + text[1:] + "; what there is to go on stands below"
+	default:
+		text = strings.ToUpper(text[:1]) + text[1:]
+	}
+	p.b.WriteString("\n")
+	p.paragraph(text, v.Evidence)
+	if v.Detail != "" {
+		p.item(v.Detail, nil)
+	}
+	for _, s := range v.Besides {
+		p.item(fmt.Sprintf("+ %s (%s)", s.Text, s.Confidence), s.Evidence)
+	}
+}
+
+func (p *triagePage) paragraph(text string, evidence []string) {
+	text = p.show(text) + refs(evidence)
+	if p.md {
+		fmt.Fprintf(&p.b, "%s\n\n", text)
+		return
+	}
+	for _, l := range render.Wrap(text, p.o.Columns(), "", "  ") {
+		fmt.Fprintln(&p.b, l)
+	}
+}
+
+// when is a time of the last hours, or a day.
+func (p *triagePage) when(t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "?"
+	case p.x.Time.Sub(t) < 20*time.Hour:
+		return t.UTC().Format("15:04:05")
+	}
+	return t.UTC().Format("01-02 15:04")
+}
+
+func (p *triagePage) ago(t time.Time) string { return check.Age(p.x.Time.Sub(t)) }
+
+// between is when something was first and last seen.
+func (p *triagePage) between(first, last time.Time) string {
+	a, b := p.when(first), p.when(last)
+	if a == b {
+		return a
+	}
+	return a + "-" + b
+}
+
+// shownPods is how many pods are shown; the rest is counted by its state.
+const shownPods = 6
+
+func (p *triagePage) pods() {
+	x := p.x
+	if len(x.Pods) == 0 {
+		return
+	}
+	p.head("Pods", fmt.Sprintf("%d/%d ready, %s%s", x.Ready, x.Wanted, counted(x.Restarts, "restart"), refs(x.Pods[0].Evidence)))
+	rest := map[string]int{}
+	var order []string
+	for i, pod := range x.Pods {
+		if i >= shownPods {
+			if rest[pod.State]++; rest[pod.State] == 1 {
+				order = append(order, pod.State)
+			}
+			continue
+		}
+		text := pod.Name + "  " + pod.State
+		if !pod.Since.IsZero() {
+			text += " " + p.ago(pod.Since)
+		}
+		if pod.Node != "" {
+			text += "  on " + pod.Node
+		}
+		p.item(text, nil)
+		for _, c := range pod.Containers {
+			for _, l := range p.container(c) {
+				p.quote(l)
+			}
+		}
+	}
+	for _, s := range order {
+		p.item(fmt.Sprintf("and %d more %s", rest[s], s), nil)
+	}
+}
+
+// container says how a container is and how it last ended.
+func (p *triagePage) container(c triage.Container) []string {
+	name := c.Name
+	if c.Init {
+		name = "init " + name
+	}
+	text := name + ": " + counted(c.Restarts, "restart")
+	if c.Waiting != "" {
+		text += ", waits: " + c.Waiting
+	}
+	if e := c.Last; e != nil {
+		text += fmt.Sprintf("; ended %s ago with code %d", p.ago(e.Finished), e.ExitCode)
+		if e.Finished.IsZero() {
+			text = strings.Replace(text, "ended "+p.ago(e.Finished)+" ago", "ended", 1)
+		}
+		if e.Reason != "" && e.Reason != "Error" {
+			text += " " + e.Reason
+		}
+		if ran := e.Finished.Sub(e.Started); !e.Started.IsZero() && ran >= 0 {
+			text += ", after " + check.Age(ran)
+		}
+	}
+	out := []string{text}
+	if c.Message != "" && !strings.HasPrefix(c.Message, "back-off") {
+		out = append(out, c.Message)
+	}
+	if c.Last != nil && c.Last.Message != "" {
+		out = append(out, "its last words: "+c.Last.Message)
+	}
+	return out
+}
+
+// around are nodes and neighbours.
+func (p *triagePage) around() {
+	x := p.x
+	if len(x.Nodes) > 0 {
+		p.head("Nodes", "")
+	}
+	for _, n := range x.Nodes {
+		text := fmt.Sprintf("%s  %s; %s of it here", n.Name, n.State, counted(n.Pods, "pod"))
+		if n.Troubled > 0 {
+			text += fmt.Sprintf(", %s of others in trouble", counted(n.Troubled, "pod"))
+		}
+		p.item(text, n.Evidence)
+	}
+	if len(x.Neighbours) == 0 {
+		return
+	}
+	p.head("Also in trouble", "")
+	for _, n := range x.Neighbours {
+		where := ""
+		if n.Where != x.Entity.Namespace {
+			where = " on " + n.Where
+		}
+		p.item(fmt.Sprintf("%s%s  %s", check.Name(n.Entity), where, n.Status), n.Evidence)
+	}
+}
+
+// shownChanges is how many changes are shown.
+const shownChanges = 4
+
+func (p *triagePage) changes() {
+	x := p.x
+	if len(x.Changes) == 0 {
+		return
+	}
+	p.head("Changes", "newest first; edits of ConfigMaps and Secrets are not among them")
+	for _, c := range x.Changes[:min(len(x.Changes), shownChanges)] {
+		p.item(fmt.Sprintf("%s ago (%s)  revision %s: %s", p.ago(c.Time), p.when(c.Time), c.Revision, c.Summary), c.Evidence)
+	}
+	if n := len(x.Changes) - shownChanges; n > 0 {
+		p.item(fmt.Sprintf("and %d older", n), nil)
+	}
+}
+
+// shownEvents is how many groups of events are shown; warnings before others.
+const shownEvents = 8
+
+func (p *triagePage) happened() {
+	x := p.x
+	if len(x.Probes) > 0 {
+		p.head("Failed probes", "")
+		for _, f := range x.Probes {
+			text := fmt.Sprintf("%s  %s x%d", p.between(f.First, f.Last), f.Kind, f.Count)
+			if f.Pods > 1 {
+				text += fmt.Sprintf(" in %d pods", f.Pods)
+			}
+			p.item(text, f.Evidence)
+			p.quote(f.Message)
+		}
+	}
+	if len(x.Events) == 0 {
+		return
+	}
+	shown := slices.Clone(x.Events)
+	left := 0
+	for len(shown) > shownEvents { // the oldest of what is normal goes first
+		i := slices.IndexFunc(shown, func(e triage.EventGroup) bool { return e.Type == "Normal" })
+		shown = slices.Delete(shown, max(i, 0), max(i, 0)+1)
+		left++
+	}
+	note := "newest last"
+	if left > 0 {
+		note += fmt.Sprintf("; %d more with -o json", left)
+	}
+	p.head("Events", note+refs(x.Events[0].Evidence))
+	for _, e := range shown {
+		text := p.between(e.First, e.Last) + "  "
+		if e.Type != "Normal" {
+			text += e.Type + " "
+		}
+		text += e.Reason
+		if e.Count > 1 {
+			text += fmt.Sprintf(" x%d", e.Count)
+		}
+		text += " " + e.About
+		if e.Objects > 1 {
+			text += fmt.Sprintf(" and %d more", e.Objects-1)
+		}
+		p.item(text, nil)
+		p.quote(e.Message)
+	}
+}
+
+func (p *triagePage) logs() {
+	l := p.x.Logs
+	if l.Lines == 0 {
+		return
+	}
+	read := fmt.Sprintf("%s of %s", counted(l.Lines, "line"), counted(l.Containers, "container"))
+	if l.Previous > 0 {
+		read += fmt.Sprintf(", and of %d before the last restart", l.Previous)
+	}
+	if l.Errors == 0 {
+		p.head("Logs", read+"; none looks like an error. The commonest:")
+	} else {
+		p.head("Logs", fmt.Sprintf("%s; %d look like errors", read, l.Errors))
+	}
+	shown := 0
+	for _, f := range l.Patterns {
+		if l.Errors > 0 && !f.Trouble || shown == 5 || l.Errors == 0 && shown == 3 {
+			break
+		}
+		shown++
+		text := fmt.Sprintf("x%d", f.Count)
+		if !f.First.IsZero() {
+			text += "  " + p.between(f.First, f.Last)
+		}
+		if f.Level != "" {
+			text += "  " + f.Level
+		}
+		text += "  " + f.Where
+		if f.Previous {
+			text += " before its last restart"
+		}
+		p.item(text, f.Evidence)
+		p.quote(f.Example)
+	}
+}
+
+// signalNames are the names of signals for people.
+var signalNames = map[string]string{
+	"request_rate": "requests", "error_ratio": "errors", "latency_p99": "latency p99", "cpu_usage": "CPU", "cpu_throttling_ratio": "CPU throttled",
+	"memory_usage": "memory", "memory_limit_ratio": "memory of limit", "restarts": "restarts/5m",
+}
+
+func (p *triagePage) metrics() {
+	x := p.x
+	if len(x.Metrics) == 0 {
+		return
+	}
+	p.head("Metrics", "since "+p.when(x.Since)+"; left to right, lowest to highest")
+	var rows [][]string
+	for _, m := range x.Metrics {
+		q := func(v float64) string { return triage.Quantity(v, m.Unit) }
+		rows = append(rows, []string{cmp.Or(signalNames[m.Signal], m.Signal), m.Sparkline, q(m.Last), q(m.Min) + " - " + q(m.Max), strings.TrimSpace(refs(m.Evidence))})
+	}
+	var b strings.Builder
+	if p.md {
+		_ = markdownTable(&p.b, []string{"metric", "course", "now", "range", "evidence"}, rows)
+		return
+	}
+	_ = table(&b, []string{"", "", "now", "range", ""}, rows)
+	for l := range strings.Lines(b.String()) {
+		p.b.WriteString("  " + l)
+	}
+}
+
+func (p *triagePage) past() {
+	x := p.x
+	if len(x.Similar) > 0 {
+		p.head("Incidents like it", "")
+		for _, s := range x.Similar {
+			text := fmt.Sprintf("%s %s %s", s.ID, s.Priority, s.Onset.Format("Jan 2 15:04"))
+			if s.Lasted != "" {
+				text += ", lasted " + s.Lasted
+			} else {
+				text += ", open"
+			}
+			text += ": " + s.Title
+			if s.Cause != "" {
+				text += "; then it was: " + s.Cause
+			}
+			p.item(text+" ("+s.Why+")", s.Evidence)
+		}
+	}
+	if len(x.Runbooks) > 0 {
+		p.head("Runbooks", "")
+		for _, r := range x.Runbooks {
+			p.item(fmt.Sprintf("%s (policies/%s)", r.Title, r.Path), nil)
+		}
+	}
+}
+
+func (p *triagePage) next() {
+	p.commands("Next checks", "they only read", p.x.Checks)
+	p.commands("Rollback", "changes the cluster; for a human to decide", p.x.Rollback)
+}
+
+// commands writes each command on a line of its own, whole, so that it can be
+// copied.
+func (p *triagePage) commands(title, note string, list []event.Check) {
+	if len(list) == 0 {
+		return
+	}
+	p.head(title, note)
+	for _, c := range list {
+		if p.md {
+			fmt.Fprintf(&p.b, "- %s: %s\n", p.show(c.Why), render.Code(c.Command))
+			continue
+		}
+		for _, l := range render.Wrap("# "+p.show(c.Why), p.o.Columns(), "  ", "  # ") {
+			fmt.Fprintln(&p.b, p.o.Paint("2", l))
+		}
+		fmt.Fprintf(&p.b, "  %s\n", render.Plain(c.Command))
+	}
+}
+
+// left is what could not be read, and where the rest is.
+func (p *triagePage) left() {
+	p.b.WriteString("\n")
+	for _, u := range p.x.NotRead {
+		p.paragraph("not read: "+u.What+": "+u.Why, nil)
+	}
+	if !p.md {
+		fmt.Fprintf(&p.b, "evidence E1-E%d in full: -o json\n", max(1, len(p.x.Evidence)))
+	} else {
+		p.head("Evidence", "")
+		for _, e := range p.x.Evidence {
+			fmt.Fprintf(&p.b, "- %s %s: %s\n", e.ID, e.Source, render.Code(e.Query))
+			for _, l := range e.Excerpt[:min(len(e.Excerpt), 5)] {
+				fmt.Fprintf(&p.b, "  - %s\n", render.Code(l))
+			}
+		}
+	}
+}
