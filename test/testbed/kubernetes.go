@@ -260,13 +260,7 @@ metadata:
 	if err := c.Apply(ctx, t.String()); err != nil {
 		return err
 	}
-	for i := range n {
-		size := `{"status":{"capacity":{"cpu":"8","memory":"32Gi","pods":"110"},"allocatable":{"cpu":"8","memory":"32Gi","pods":"110"}}}`
-		if err := c.Patch(ctx, fmt.Sprintf("/api/v1/nodes/node-%d/status", i), size); err != nil {
-			return err
-		}
-	}
-	return c.Wait(ctx, fmt.Sprintf("%d nodes ready", n), func(ctx context.Context) (bool, error) {
+	if err := c.Wait(ctx, fmt.Sprintf("%d nodes ready", n), func(ctx context.Context) (bool, error) {
 		var list struct {
 			Items []struct {
 				Status struct {
@@ -286,7 +280,17 @@ metadata:
 			}
 		}
 		return ready >= n, nil
-	})
+	}); err != nil {
+		return err
+	}
+	// Only now: what initializes a node gives it a size of its own.
+	for i := range n {
+		size := `{"status":{"capacity":{"cpu":"8","memory":"32Gi","pods":"110"},"allocatable":{"cpu":"8","memory":"32Gi","pods":"110"}}}`
+		if err := c.Patch(ctx, fmt.Sprintf("/api/v1/nodes/node-%d/status", i), size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // StartKubeStateMetrics starts kube-state-metrics on a cluster.
