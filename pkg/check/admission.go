@@ -254,8 +254,8 @@ func apiServices(c *Cluster, found func(Problem)) {
 }
 
 func namespaces(c *Cluster, found func(Problem)) {
-	var dead []event.Entity
-	apiServices(c, func(p Problem) { dead = append(dead, p.Entity) })
+	var dead []Problem
+	apiServices(c, func(p Problem) { dead = append(dead, p) })
 	for _, n := range c.Namespaces {
 		if n.DeletionTimestamp == nil || c.age(*n.DeletionTimestamp) < terminating {
 			continue
@@ -277,8 +277,11 @@ func namespaces(c *Cluster, found func(Problem)) {
 				p.Brief = oneLine(k.Message, 160)
 			}
 			if kind == corev1.NamespaceDeletionDiscoveryFailure && len(dead) > 0 {
-				p.Brief = Name(dead[0]) + " is not available, so nobody can say what is in it"
-				p.Next = append([]event.Check{describe(dead[0], "the API that is not available")}, p.Next...)
+				// Nobody can say what is in it before that API answers again.
+				p.State, p.Effect, p.Root, p.Title = false, true, dead[0].Root, "Namespace "+n.Name+" cannot be deleted"
+				if p.Root.IsZero() {
+					p.Root = dead[0].Entity
+				}
 			}
 		}
 		if p.Brief == "" && len(n.Spec.Finalizers) > 0 {

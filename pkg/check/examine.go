@@ -179,7 +179,7 @@ func (g *subject) root() Root {
 			r.Severity = f.Severity // what a rule says of the cause is not how bad it is
 		}
 	}
-	r.Effect = list(effects, 2)
+	r.Effect = list(effects, 3)
 	if state == nil {
 		r.State = cmp.Or(cause, beside, r.Effect)
 		if i := slices.IndexFunc(g.findings, func(f event.Finding) bool { return f.Title == r.State }); i >= 0 {

@@ -71,20 +71,20 @@ func (c *Cluster) behind(s *corev1.Service) (chosen, ready []*corev1.Pod) {
 	return chosen, ready
 }
 
-// template is what a workload would make pods of.
-type template struct {
+// shape is what a workload would make pods of.
+type shape struct {
 	root   event.Entity
 	labels labels.Set
 	want   int
 	done   bool // it makes pods that end
 }
 
-// templates are those of the workloads of a namespace, or with "" of all.
-func (c *Cluster) templates(namespace string) []template {
-	var out []template
+// shapes are those of the workloads of a namespace, or with "" of all.
+func (c *Cluster) shapes(namespace string) []shape {
+	var out []shape
 	add := func(kind string, m metav1.Object, t *corev1.PodTemplateSpec, want int, done bool) {
 		if namespace == "" || m.GetNamespace() == namespace {
-			out = append(out, template{entity(kind, m), t.Labels, want, done})
+			out = append(out, shape{entity(kind, m), t.Labels, want, done})
 		}
 	}
 	for _, o := range c.Deployments {
@@ -166,7 +166,7 @@ func serviceEndpoints(c *Cluster, found func(Problem)) {
 			Next: []event.Check{{Why: "the pods behind the Service", Command: kubectl(s.Namespace, "get pods -l %s -o wide", set(s.Spec.Selector))}},
 		}
 		if dns(s) {
-			down.Title = fmt.Sprintf("DNS is down: names resolve for none of %s", plural(len(c.Pods), "pod"))
+			down.Title = "DNS is down: no name resolves in the cluster"
 		}
 		if len(chosen) > 0 {
 			// Pods that are starting are nobody's trouble.
@@ -174,7 +174,7 @@ func serviceEndpoints(c *Cluster, found func(Problem)) {
 			continue
 		}
 		wants, idle := event.Entity{}, event.Entity{}
-		for _, t := range c.templates(s.Namespace) {
+		for _, t := range c.shapes(s.Namespace) {
 			if !labels.SelectorFromSet(s.Spec.Selector).Matches(t.labels) {
 				continue
 			}
@@ -438,7 +438,7 @@ func serviceHygiene(c *Cluster, found func(Problem)) {
 	}
 }
 
-// answers says whether anybody answers for a Service, and if not, why.
+// serves says whether anybody answers for a Service, and if not, why.
 func (c *Cluster) serves(namespace, name string) (ok bool, why string, chosen []*corev1.Pod) {
 	s, _ := named(c.Services, event.Entity{Namespace: namespace, Kind: "Service", Name: name}).(*corev1.Service)
 	if s == nil {
@@ -467,7 +467,7 @@ func (c *Cluster) serves(namespace, name string) (ok bool, why string, chosen []
 		why += fmt.Sprintf(": %s of %s not ready", plural(len(chosen), "pod"), short(c.root(chosen[0])))
 	} else {
 		why += ": no pod has " + set(s.Spec.Selector)
-		for _, t := range c.templates(namespace) {
+		for _, t := range c.shapes(namespace) {
 			if labels.SelectorFromSet(s.Spec.Selector).Matches(t.labels) && t.want == 0 && !t.done {
 				why = fmt.Sprintf("its Service %s/%s has no ready endpoint: %s is scaled to zero", namespace, name, short(t.root))
 			}

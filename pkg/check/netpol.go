@@ -1,0 +1,271 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+)
+
+var policyChecks = []Info{
+	{
+		Name: "isolated_services", Needs: []string{"networkpolicies", "services", "pods"},
+		Doc: "Services to whose pods all NetworkPolicies together let nobody in, or let in nobody who is there, or only at other ports. It is inferred from the policies, so that confidence is medium. " +
+			"Not: a default-deny beside a policy that allows; pods that use the node's network; peers by address; peers of workloads that run now and then.",
+		Run: isolatedServices,
+	},
+	{
+		Name: "no_dns", Needs: []string{"networkpolicies", "pods"},
+		Doc: "Workloads whose NetworkPolicies let them reach others by their labels and nobody at a DNS port. Inferred: confidence is medium. Not: pods that may reach nobody at all, or only addresses; that do not use the cluster's DNS; or that use the node's network.",
+		Run: noDNS,
+	},
+}
+
+// policyHygiene are NetworkPolicies that do nothing.
+var policyHygiene = []Info{{
+	Name: "policy_hygiene", Needs: []string{"networkpolicies", "pods"},
+	Doc: "NetworkPolicies that select no pod. Not: those that select all pods of a namespace that is empty, or the pods of a workload that runs now and then or is scaled to zero.",
+	Run: policyHygieneOf,
+}}
+
+// isolates says whether a policy concerns a direction. An empty list of types
+// means ingress, and egress where there are rules for it.
+func isolates(n *networkingv1.NetworkPolicy, t networkingv1.PolicyType) bool {
+	if len(n.Spec.PolicyTypes) == 0 {
+		return t == networkingv1.PolicyTypeIngress || len(n.Spec.Egress) > 0
+	}
+	return slices.Contains(n.Spec.PolicyTypes, t)
+}
+
+// policiesOn are the policies that concern a pod in a direction.
+func (c *Cluster) policiesOn(p *corev1.Pod, t networkingv1.PolicyType) []*networkingv1.NetworkPolicy {
+	if p.Spec.HostNetwork {
+		return nil
+	}
+	var out []*networkingv1.NetworkPolicy
+	for _, n := range c.NetworkPolicies {
+		if n.Namespace == p.Namespace && isolates(n, t) && selects(&n.Spec.PodSelector, p) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// reaches says whether any peer of a rule is there. No peers are all.
+func (c *Cluster) reaches(namespace string, peers []networkingv1.NetworkPolicyPeer, dns bool) bool {
+	if len(peers) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
+		if p.IPBlock != nil {
+			return true // who has the address cannot be seen
+		}
+		in := func(ns string) bool { return ns == namespace }
+		if p.NamespaceSelector != nil {
+			if c.Namespace != "" || !c.Read("namespaces") {
+				return true
+			}
+			in = func(ns string) bool { return c.chosenNamespace(ns, p.NamespaceSelector) }
+		}
+		if dns && p.NamespaceSelector == nil {
+			return false // DNS is in a namespace of its own
+		}
+		any := p.PodSelector == nil
+		sel := labels.Everything()
+		if !any {
+			s, err := metav1.LabelSelectorAsSelector(p.PodSelector)
+			if err != nil {
+				return true
+			}
+			sel = s
+		}
+		if dns && any {
+			return slices.ContainsFunc(c.Namespaces, func(n *corev1.Namespace) bool { return dnsNamespace(n.Name) && in(n.Name) })
+		}
+		for _, pod := range c.Pods {
+			if in(pod.Namespace) && sel.Matches(labels.Set(pod.Labels)) && (!dns || dnsNamespace(pod.Namespace)) {
+				return true
+			}
+		}
+		return slices.ContainsFunc(c.shapes(""), func(t shape) bool {
+			return (t.done || t.want == 0) && in(t.root.Namespace) && sel.Matches(t.labels) && !dns
+		})
+	})
+}
+
+// dnsNamespace says whether the cluster's DNS may run in a namespace.
+func dnsNamespace(ns string) bool { return ns == "kube-system" || strings.Contains(ns, "dns") }
+
+func (c *Cluster) chosenNamespace(name string, s *metav1.LabelSelector) bool {
+	sel, err := metav1.LabelSelectorAsSelector(s)
+	n, _ := named(c.Namespaces, event.Entity{Name: name}).(*corev1.Namespace)
+	if err != nil || n == nil {
+		return err != nil
+	}
+	return sel.Matches(labels.Merge(n.Labels, labels.Set{corev1.LabelMetadataName: name}))
+}
+
+// admits says whether a rule's ports hold one at which a pod listens. No ports
+// are all.
+func admits(ports []networkingv1.NetworkPolicyPort, p *corev1.Pod, to intstr.IntOrString, proto corev1.Protocol) bool {
+	if len(ports) == 0 {
+		return true
+	}
+	n, name := to.IntValue(), ""
+	for _, l := range listed(p) {
+		if to.Type == intstr.String && l.Name == to.StrVal {
+			n = int(l.ContainerPort)
+		}
+		if int(l.ContainerPort) == n || to.Type == intstr.String && l.Name == to.StrVal {
+			name = l.Name
+		}
+	}
+	return slices.ContainsFunc(ports, func(q networkingv1.NetworkPolicyPort) bool {
+		if q.Protocol != nil && protocol(*q.Protocol) != protocol(proto) || q.Protocol == nil && protocol(proto) != corev1.ProtocolTCP {
+			return false
+		}
+		switch {
+		case q.Port == nil:
+			return true
+		case q.Port.Type == intstr.String:
+			return q.Port.StrVal == name || name == "" // a name that cannot be resolved proves nothing
+		case q.EndPort != nil:
+			return n >= q.Port.IntValue() && n <= int(*q.EndPort)
+		}
+		return q.Port.IntValue() == n
+	})
+}
+
+func isolatedServices(c *Cluster, found func(Problem)) {
+	for _, s := range c.Services {
+		chosen, ready := c.behind(s)
+		if len(ready) == 0 || slices.ContainsFunc(chosen, func(p *corev1.Pod) bool { return len(c.policiesOn(p, networkingv1.PolicyTypeIngress)) == 0 }) {
+			continue
+		}
+		pod := ready[0]
+		policies := c.policiesOn(pod, networkingv1.PolicyTypeIngress)
+		rules, peered, ported := 0, 0, 0
+		var ports []string
+		for _, n := range policies {
+			for i := range n.Spec.Ingress {
+				r := &n.Spec.Ingress[i]
+				rules++
+				if !c.reaches(n.Namespace, r.From, false) {
+					continue
+				}
+				peered++
+				if slices.ContainsFunc(s.Spec.Ports, func(q corev1.ServicePort) bool {
+					to := q.TargetPort
+					if to.Type == intstr.Int && to.IntVal == 0 {
+						to = intstr.FromInt32(q.Port)
+					}
+					return admits(r.Ports, pod, to, q.Protocol)
+				}) {
+					ported++
+				}
+				for _, q := range r.Ports {
+					if q.Port != nil && !slices.Contains(ports, q.Port.String()) {
+						ports = append(ports, q.Port.String())
+					}
+				}
+			}
+		}
+		var names []string
+		for _, n := range policies {
+			names = append(names, n.Name)
+		}
+		p := Problem{
+			Entity: entity("Service", s), State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off",
+			Seen: []string{fmt.Sprintf("%s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", plural(len(chosen), "pod"), list(names, 5), plural(rules, "rule"), peered, ported)},
+			Next: []event.Check{{Why: "what the policies let in", Command: kubectl(s.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
+		}
+		by := "NetworkPolicy " + list(names, 3)
+		switch {
+		case rules == 0:
+			p.Brief = by + " isolates its pods, and none lets anybody in"
+		case peered == 0:
+			p.Brief = by + " lets in only peers of which none is there"
+		case ported == 0:
+			p.Brief = fmt.Sprintf("%s lets in at %s, and the Service leads elsewhere", by, list(ports, 3))
+		default:
+			continue
+		}
+		found(p)
+	}
+}
+
+func noDNS(c *Cluster, found func(Problem)) {
+	for root, pods := range c.ordered() {
+		pod := pods[0]
+		if d := pod.Spec.DNSPolicy; d == corev1.DNSNone || d == corev1.DNSDefault || slices.Contains(systemNamespaces, root.Namespace) {
+			continue
+		}
+		policies := c.policiesOn(pod, networkingv1.PolicyTypeEgress)
+		named, resolves := false, len(policies) == 0
+		var names []string
+		for _, n := range policies {
+			names = append(names, n.Name)
+			for i := range n.Spec.Egress {
+				r := &n.Spec.Egress[i]
+				if slices.ContainsFunc(r.To, func(p networkingv1.NetworkPolicyPeer) bool { return p.IPBlock == nil }) {
+					named = true // to call by labels is to call by a Service's name
+				}
+				resolves = resolves || dnsPort(r.Ports) && (c.reaches(n.Namespace, r.To, true) || slices.ContainsFunc(r.To, localDNS))
+			}
+		}
+		if resolves || !named {
+			continue
+		}
+		found(Problem{
+			Entity: root, Root: root, State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off from DNS", Brief: fmt.Sprintf("NetworkPolicy %s lets it out to others, and to nobody at port 53", list(names, 3)),
+			Seen: []string{fmt.Sprintf("%s selected for egress by NetworkPolicies %s; no rule allows port 53 to kube-system or everybody", plural(len(pods), "pod"), list(names, 5))},
+			Next: []event.Check{{Why: "what the policies let out", Command: kubectl(root.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
+		})
+	}
+}
+
+// localDNS says whether a peer holds link-local addresses, where a node's own
+// DNS cache answers.
+func localDNS(p networkingv1.NetworkPolicyPeer) bool {
+	if p.IPBlock == nil {
+		return false
+	}
+	block, err := netip.ParsePrefix(p.IPBlock.CIDR)
+	return err == nil && block.Contains(netip.AddrFrom4([4]byte{169, 254, 20, 10}))
+}
+
+// dnsPort says whether a rule's ports hold one at which DNS pods answer: 53, or
+// what some distributions' pods have behind it.
+func dnsPort(ports []networkingv1.NetworkPolicyPort) bool {
+	return len(ports) == 0 || slices.ContainsFunc(ports, func(q networkingv1.NetworkPolicyPort) bool {
+		if q.Port == nil || q.Port.Type == intstr.String {
+			return q.Port == nil || strings.Contains(q.Port.StrVal, "dns")
+		}
+		return slices.ContainsFunc([]int{53, 1053, 5353, 8053}, func(n int) bool {
+			return q.Port.IntValue() == n || q.EndPort != nil && n >= q.Port.IntValue() && n <= int(*q.EndPort)
+		})
+	})
+}
+
+func policyHygieneOf(c *Cluster, found func(Problem)) {
+	for _, n := range c.NetworkPolicies {
+		sel, err := metav1.LabelSelectorAsSelector(&n.Spec.PodSelector)
+		if err != nil || sel.Empty() || len(c.selected(n.Namespace, sel)) > 0 || c.age(n.CreationTimestamp) < starting ||
+			slices.ContainsFunc(c.shapes(n.Namespace), func(t shape) bool { return sel.Matches(t.labels) }) {
+			continue
+		}
+		e := entity("NetworkPolicy", n)
+		found(Problem{
+			Entity: e, Urgency: event.Hygiene, Title: "selects no pod: " + oneLine(sel.String(), 80), Seen: []string{"spec.podSelector " + sel.String() + " chooses no pod of " + n.Namespace},
+			Next: []event.Check{{Why: "the labels that pods have", Command: kubectl(n.Namespace, "get pods --show-labels")}},
+		})
+	}
+}
