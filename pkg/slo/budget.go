@@ -200,13 +200,14 @@ func (o Objective) rate(l *Ledger, w Window, ms int64) Rate {
 	// hour's knowledge is no six hours: of a long window that is mostly unknown a
 	// quarter counts, and what was not seen of that was good. The fastest rule
 	// goes by what there is, since nobody wants to be blind for the first hour.
+	long := r.Long
 	if known, least := l.Since(w.Long), w.Long/4; w.Long > time.Hour && known < least {
-		r.Long *= float64(known) / float64(least)
+		long *= float64(known) / float64(least)
 	}
 	// Slow rules look back for hours, and what is over is no trouble.
 	nb, na := l.Last(ms, lately)
 	over := na >= o.MinRequests && nb <= allowed*na
-	r.Fires = !over && r.Long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
+	r.Fires = !over && long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
 	return r
 }
 
