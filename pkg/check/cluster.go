@@ -61,6 +61,8 @@ type Cluster struct {
 	ConfigMaps         []*metav1.PartialObjectMetadata // names alone: what is in them is never read
 	ServiceAccounts    []*metav1.PartialObjectMetadata
 
+	Serving *kube.Serving // how the API server itself is; nil when it was not asked
+
 	Unread []Unread
 	read   map[string]bool // resources that could be read
 

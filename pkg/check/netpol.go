@@ -187,14 +187,14 @@ func isolatedServices(c *Cluster, found func(Problem)) {
 			Seen: []string{fmt.Sprintf("%s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", plural(len(chosen), "pod"), list(names, 5), plural(rules, "rule"), peered, ported)},
 			Next: []event.Check{{Why: "what the policies let in", Command: kubectl(s.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
 		}
-		by := "NetworkPolicy " + list(names, 3)
+		by := " (NetworkPolicy " + list(names, 3) + ")"
 		switch {
 		case rules == 0:
-			p.Brief = by + " isolates its pods, and none lets anybody in"
+			p.Brief = "its pods are isolated, and nobody is let in" + by
 		case peered == 0:
-			p.Brief = by + " lets in only peers of which none is there"
+			p.Brief = "let in are only peers of which none is there" + by
 		case ported == 0:
-			p.Brief = fmt.Sprintf("%s lets in at %s, and the Service leads elsewhere", by, list(ports, 3))
+			p.Brief = fmt.Sprintf("let in is port %s, and the Service leads elsewhere%s", list(ports, 3), by)
 		default:
 			continue
 		}
@@ -225,7 +225,7 @@ func noDNS(c *Cluster, found func(Problem)) {
 			continue
 		}
 		found(Problem{
-			Entity: root, Root: root, State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off from DNS", Brief: fmt.Sprintf("NetworkPolicy %s lets it out to others, and to nobody at port 53", list(names, 3)),
+			Entity: root, Root: root, State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off from DNS", Brief: fmt.Sprintf("it is let out to others, and to nobody at port 53 (NetworkPolicy %s)", list(names, 3)),
 			Seen: []string{fmt.Sprintf("%s selected for egress by NetworkPolicies %s; no rule allows port 53 to kube-system or everybody", plural(len(pods), "pod"), list(names, 5))},
 			Next: []event.Check{{Why: "what the policies let out", Command: kubectl(root.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
 		})

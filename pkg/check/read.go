@@ -189,6 +189,11 @@ func Read(ctx context.Context, client *kube.Client, namespace string, now time.T
 		c.Version = v
 	})
 	wg.Wait()
+	// Asked when nothing else is under way, so that it is not our own lists that
+	// are slow.
+	if s, err := client.Serving(ctx); err == nil {
+		c.Serving = &s
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
