@@ -60,6 +60,8 @@ type Cluster struct {
 	ReplicaSets        []*metav1.PartialObjectMetadata
 	ConfigMaps         []*metav1.PartialObjectMetadata // names alone: what is in them is never read
 	ServiceAccounts    []*metav1.PartialObjectMetadata
+	PriorityClasses    []*metav1.PartialObjectMetadata
+	RuntimeClasses     []*metav1.PartialObjectMetadata
 
 	Serving *kube.Serving // how the API server itself is; nil when it was not asked
 
@@ -160,6 +162,12 @@ func (c *Cluster) prepare() {
 	}
 	for _, o := range c.ServiceAccounts {
 		name("serviceaccounts", o)
+	}
+	for _, o := range c.PriorityClasses {
+		name("priorityclasses", o)
+	}
+	for _, o := range c.RuntimeClasses {
+		name("runtimeclasses", o)
 	}
 	for _, o := range c.Services {
 		name("services", o)

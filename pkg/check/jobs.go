@@ -117,7 +117,7 @@ func started(j *batchv1.Job) time.Time {
 // jobReason is why a Job fails, as its pods say, or else its condition.
 func (c *Cluster) jobReason(j *batchv1.Job, reason string) string {
 	var pods []*corev1.Pod
-	for _, p := range c.byNamespace[j.Namespace] {
+	for _, p := range c.pods[c.rootOf(entity("Job", j))] {
 		if slices.ContainsFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Job" && o.Name == j.Name }) {
 			pods = append(pods, p)
 		}

@@ -63,6 +63,9 @@ func (c *Cluster) troubleOf(p *corev1.Pod) (trouble, bool) {
 	}
 	if what, ok := c.waiting(p); ok {
 		t.what = what
+		if c.age(p.CreationTimestamp) < starting/4 && strings.Contains(what, "Create") {
+			return t, false // what it waits for may come after it
+		}
 		// A container that runs for a moment is ready for a moment; the kubelet's
 		// events go back to the first time that it held it back.
 		for _, ev := range c.warned(entity("Pod", p), recently, "BackOff", "Failed", "FailedMount", "FailedCreatePodSandBox") {

@@ -125,6 +125,8 @@ var listings = []listing{
 	{"/api/v1", "resourcequotas", true, false, nil, typed(func(l *corev1.ResourceQuotaList) []corev1.ResourceQuota { return l.Items })},
 	{"/api/v1", "configmaps", true, false, nil, metadata("ConfigMap")},
 	{"/api/v1", "serviceaccounts", true, false, nil, metadata("ServiceAccount")},
+	{"/apis/scheduling.k8s.io/v1", "priorityclasses", false, false, nil, metadata("PriorityClass")},
+	{"/apis/node.k8s.io/v1", "runtimeclasses", false, false, nil, metadata("RuntimeClass")},
 	{"/apis/admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", false, true, nil, typed(func(l *admissionv1.ValidatingWebhookConfigurationList) []admissionv1.ValidatingWebhookConfiguration {
 		return l.Items
 	})},
@@ -260,6 +262,10 @@ func (c *Cluster) add(o any) {
 			c.ConfigMaps = append(c.ConfigMaps, o)
 		case "ServiceAccount":
 			c.ServiceAccounts = append(c.ServiceAccounts, o)
+		case "PriorityClass":
+			c.PriorityClasses = append(c.PriorityClasses, o)
+		case "RuntimeClass":
+			c.RuntimeClasses = append(c.RuntimeClasses, o)
 		}
 	case Object:
 		switch kind := text(o, "kind"); {

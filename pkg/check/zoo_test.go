@@ -48,6 +48,7 @@ var kindsOf = map[string]func() any{
 	"StorageClass": func() any { return new(storagev1.StorageClass) }, "ResourceQuota": func() any { return new(corev1.ResourceQuota) },
 	"ValidatingWebhookConfiguration": func() any { return new(admissionv1.ValidatingWebhookConfiguration) }, "MutatingWebhookConfiguration": func() any { return new(admissionv1.MutatingWebhookConfiguration) },
 	"ReplicaSet": func() any { return new(metav1.PartialObjectMetadata) }, "ConfigMap": func() any { return new(metav1.PartialObjectMetadata) }, "ServiceAccount": func() any { return new(metav1.PartialObjectMetadata) },
+	"PriorityClass": func() any { return new(metav1.PartialObjectMetadata) }, "RuntimeClass": func() any { return new(metav1.PartialObjectMetadata) },
 }
 
 var ages = regexp.MustCompile(`\bago\((\w+)\)`)
