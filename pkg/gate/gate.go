@@ -45,7 +45,7 @@ var object = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 func (c Canary) Validate() error {
 	for what, s := range map[string]string{"namespace": c.Namespace, "name": c.Name} {
 		if s != "" && !object.MatchString(s) {
-			return fmt.Errorf("%s: %q is not a name of Kubernetes: lower case, digits, - and .", what, s)
+			return fmt.Errorf("%s: %q is not a name of Kubernetes: lower case, digits, dots and dashes", what, s)
 		}
 	}
 	return nil

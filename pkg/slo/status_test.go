@@ -22,14 +22,14 @@ func TestStatus(t *testing.T) {
 		says      string
 		gone      bool // whether the budget runs out early
 	}{
-		"nothing fails":                     {Objective{}, share(0), share(100), OK, "no pair of windows burns at its limit", false},
-		"a tenth fails for two hours":       {Objective{}, func(m int) float64 { return step(m >= minutes-120, 0.1) }, share(100), Page, "burns 100x over 1h and 100x over 5m, limit 14.4x: page", true},
-		"the same, and nobody is woken":     {Objective{Page: &no}, func(m int) float64 { return step(m >= minutes-120, 0.1) }, share(100), Ticket, "limit 14.4x: ticket", true},
-		"four times the budget for a day":   {Objective{}, func(m int) float64 { return step(m >= 1000, 0.004) }, share(1000), Ticket, "over 24h", true},
-		"failed long ago":                   {Objective{}, func(m int) float64 { return step(m < 60, 0.1) }, share(100), OK, "", false},
-		"no request at all":                 {Objective{}, share(0), share(0), NoData, "no traffic in the last 5m: nothing to say, which is not the same as ok", false},
-		"traffic has stopped":               {Objective{}, share(0), func(m int) float64 { return step(m < minutes-30, 100) }, NoData, "no traffic in the last 5m", false},
-		"a request in twenty minutes":       {Objective{}, func(m int) float64 { return step(m >= minutes-60, 1) }, share(0.05), OK, "0.25 requests in the last 5m, fewer than the 30", true},
+		"nothing fails":                   {Objective{}, share(0), share(100), OK, "no pair of windows burns at its limit", false},
+		"a tenth fails for two hours":     {Objective{}, func(m int) float64 { return step(m >= minutes-120, 0.1) }, share(100), Page, "burns 100x over 1h and 100x over 5m, limit 14.4x: page", true},
+		"the same, and nobody is woken":   {Objective{Page: &no}, func(m int) float64 { return step(m >= minutes-120, 0.1) }, share(100), Ticket, "limit 14.4x: ticket", true},
+		"four times the budget for a day": {Objective{}, func(m int) float64 { return step(m >= 1000, 0.004) }, share(1000), Ticket, "over 24h", true},
+		"failed long ago":                 {Objective{}, func(m int) float64 { return step(m < 60, 0.1) }, share(100), OK, "", false},
+		"no request at all":               {Objective{}, share(0), share(0), NoData, "no traffic in the last 5m: nothing to say, which is not the same as ok", false},
+		"traffic has stopped":             {Objective{}, share(0), func(m int) float64 { return step(m < minutes-30, 100) }, NoData, "no traffic in the last 5m", false},
+		"a request in twenty minutes":     {Objective{}, func(m int) float64 { return step(m >= minutes-60, 1) }, share(0.05), OK, "0.25 requests in the last 5m, fewer than the 30", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := c.objective
