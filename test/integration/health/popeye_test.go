@@ -67,16 +67,19 @@ func compare(ctx context.Context, t *testing.T, z *standing, bin string, own res
 			}
 		}
 	}
-	var found, missed, flagged []string
+	var found, missed, flagged, exhibited []string
+	for _, x := range slices.Concat(z.broken, z.healthy) {
+		exhibited = append(exhibited, names(t, x)...)
+	}
 	for _, x := range z.broken {
-		if about(t, x, issues) {
+		if about(t, x, issues, exhibited) {
 			found = append(found, x.name)
 		} else {
 			missed = append(missed, x.name)
 		}
 	}
 	for _, x := range z.healthy {
-		if about(t, x, issues) {
+		if about(t, x, issues, exhibited) {
 			flagged = append(flagged, x.name)
 		}
 	}
@@ -117,10 +120,10 @@ func healthy(z *standing, r root) bool {
 	return strings.HasPrefix(r.Entity.Namespace, "well") || slices.ContainsFunc(z.healthy, func(x exhibit) bool { return x.name == r.Entity.Name })
 }
 
-// about says whether there is an issue, and not of hygiene, about an object of an
-// exhibit or about one that is named after it.
-func about(t *testing.T, x exhibit, issues map[string][]issue) bool {
+// names are the objects of an exhibit, as Popeye calls them.
+func names(t *testing.T, x exhibit) []string {
 	t.Helper()
+	var out []string
 	for _, doc := range documents(t, x.manifests) {
 		meta := doc["metadata"].(map[string]any)
 		if doc["kind"] == "Event" || doc["kind"] == "Namespace" {
@@ -130,8 +133,18 @@ func about(t *testing.T, x exhibit, issues map[string][]issue) bool {
 		if ns, _ := meta["namespace"].(string); ns != "" {
 			name = ns + "/" + name
 		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// about says whether there is an issue, and not of hygiene, about an object of an
+// exhibit or about one that is named after it and is no exhibit itself.
+func about(t *testing.T, x exhibit, issues map[string][]issue, exhibited []string) bool {
+	t.Helper()
+	for _, name := range names(t, x) {
 		for of, list := range issues {
-			if of != name && !strings.HasPrefix(of, name+"-") {
+			if of != name && (!strings.HasPrefix(of, name+"-") || slices.Contains(exhibited, of)) {
 				continue
 			}
 			if slices.ContainsFunc(list, func(i issue) bool { return i.Level >= 2 && !popeyeHygiene.MatchString(i.Message) }) {
