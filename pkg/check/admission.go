@@ -129,7 +129,7 @@ func webhooks(c *Cluster, found func(Problem)) {
 			if !ok {
 				p.Brief = why
 				p.Seen = append(p.Seen, why)
-				p.Next = append([]event.Check{{Why: "who should answer for it", Command: kubectl(s.Namespace, "get endpointslices -l kubernetes.io/service-name=%s", s.Name)}}, p.Next...)
+				p.Next = append([]event.Check{c.whoAnswers(s.Namespace, s.Name)}, p.Next...)
 				effect := p
 				effect.State, effect.Title, effect.Brief = false, fmt.Sprintf("%s %s", Name(e), p.Title), ""
 				if c.lost(chosen, effect, found) {
@@ -239,7 +239,7 @@ func apiServices(c *Cluster, found func(Problem)) {
 			Next:   []event.Check{describe(e, "its Service and condition")},
 		}
 		if name != "" {
-			p.Next = append([]event.Check{{Why: "who should answer for it", Command: kubectl(ns, "get endpointslices -l kubernetes.io/service-name=%s", name)}}, p.Next...)
+			p.Next = append([]event.Check{c.whoAnswers(ns, name)}, p.Next...)
 			if ok, why, chosen := c.serves(ns, name); !ok {
 				p.Brief = why + "; without it: " + breaks
 				effect := p

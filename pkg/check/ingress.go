@@ -51,7 +51,7 @@ func ingresses(c *Cluster, found func(Problem)) {
 		e := entity("Ingress", i)
 		ingressBackends(c, i, e, found)
 		addressed := len(i.Status.LoadBalancer.Ingress) > 0
-		_, old := i.Annotations["kubernetes.io/ingress.class"] //nolint:staticcheck // clusters still have it
+		_, old := i.Annotations["kubernetes.io/ingress.class"]
 		if name := i.Spec.IngressClassName; c.Read("ingressclasses") && !addressed && !old && c.age(i.CreationTimestamp) > starting {
 			var have []string
 			for _, k := range c.IngressClasses {

@@ -78,16 +78,16 @@ func (c *Cluster) reaches(namespace string, peers []networkingv1.NetworkPolicyPe
 		if dns && p.NamespaceSelector == nil {
 			return false // DNS is in a namespace of its own
 		}
-		any := p.PodSelector == nil
+		all := p.PodSelector == nil
 		sel := labels.Everything()
-		if !any {
+		if !all {
 			s, err := metav1.LabelSelectorAsSelector(p.PodSelector)
 			if err != nil {
 				return true
 			}
 			sel = s
 		}
-		if dns && any {
+		if dns && all {
 			return slices.ContainsFunc(c.Namespaces, func(n *corev1.Namespace) bool { return dnsNamespace(n.Name) && in(n.Name) })
 		}
 		for _, pod := range c.Pods {
@@ -145,61 +145,90 @@ func admits(ports []networkingv1.NetworkPolicyPort, p *corev1.Pod, to intstr.Int
 }
 
 func isolatedServices(c *Cluster, found func(Problem)) {
+	type cut struct {
+		problem  Problem
+		services []string
+	}
+	var order []string
+	cuts := map[string]*cut{} // by policies and what is wrong with them
 	for _, s := range c.Services {
 		chosen, ready := c.behind(s)
 		if len(ready) == 0 || slices.ContainsFunc(chosen, func(p *corev1.Pod) bool { return len(c.policiesOn(p, networkingv1.PolicyTypeIngress)) == 0 }) {
 			continue
 		}
-		pod := ready[0]
-		policies := c.policiesOn(pod, networkingv1.PolicyTypeIngress)
-		rules, peered, ported := 0, 0, 0
-		var ports []string
-		for _, n := range policies {
-			for i := range n.Spec.Ingress {
-				r := &n.Spec.Ingress[i]
-				rules++
-				if !c.reaches(n.Namespace, r.From, false) {
-					continue
-				}
-				peered++
-				if slices.ContainsFunc(s.Spec.Ports, func(q corev1.ServicePort) bool {
-					to := q.TargetPort
-					if to.Type == intstr.Int && to.IntVal == 0 {
-						to = intstr.FromInt32(q.Port)
-					}
-					return admits(r.Ports, pod, to, q.Protocol)
-				}) {
-					ported++
-				}
-				for _, q := range r.Ports {
-					if q.Port != nil && !slices.Contains(ports, q.Port.String()) {
-						ports = append(ports, q.Port.String())
-					}
-				}
-			}
-		}
-		var names []string
-		for _, n := range policies {
-			names = append(names, n.Name)
-		}
-		p := Problem{
-			Entity: entity("Service", s), State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off",
-			Seen: []string{fmt.Sprintf("%s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", plural(len(chosen), "pod"), list(names, 5), plural(rules, "rule"), peered, ported)},
-			Next: []event.Check{{Why: "what the policies let in", Command: kubectl(s.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
-		}
-		by := " (NetworkPolicy " + list(names, 3) + ")"
+		policies := c.policiesOn(ready[0], networkingv1.PolicyTypeIngress)
+		rules, peered, ported, ports := c.letIn(s, ready[0], policies)
+		var why string
 		switch {
 		case rules == 0:
-			p.Brief = "its pods are isolated, and nobody is let in" + by
+			why = "its pods are isolated, and nobody is let in"
 		case peered == 0:
-			p.Brief = "let in are only peers of which none is there" + by
+			why = "let in are only peers of which none is there"
 		case ported == 0:
-			p.Brief = fmt.Sprintf("let in is port %s, and the Service leads elsewhere%s", list(ports, 3), by)
+			why = fmt.Sprintf("let in is port %s, and the Service leads elsewhere", list(ports, 3))
 		default:
 			continue
 		}
-		found(p)
+		// Whoever mends it edits the policy that is most about these pods.
+		about := policies[0]
+		var names []string
+		for _, n := range policies {
+			names = append(names, n.Name)
+			if len(n.Spec.Ingress) > 0 && len(about.Spec.Ingress) == 0 {
+				about = n
+			}
+		}
+		key := s.Namespace + "/" + strings.Join(names, ",") + why
+		k := cuts[key]
+		if k == nil {
+			k = &cut{problem: Problem{
+				Entity: entity("NetworkPolicy", about), State: true, Urgency: event.Soon, Confidence: event.Medium, Brief: why,
+				Next: []event.Check{{Why: "what the policies let in", Command: kubectl(s.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
+			}}
+			if len(names) > 1 {
+				k.problem.Brief += " (NetworkPolicies " + list(names, 3) + " together)"
+			}
+			cuts[key], order = k, append(order, key)
+		}
+		k.services = append(k.services, s.Name)
+		k.problem.Seen = append(k.problem.Seen, fmt.Sprintf("Service %s: %s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", s.Name, plural(len(chosen), "pod"), list(names, 5), plural(rules, "rule"), peered, ported))
 	}
+	for _, key := range order {
+		k := cuts[key]
+		k.problem.Title = "seems to cut off Service " + list(k.services, 3)
+		found(k.problem)
+	}
+}
+
+// letIn counts the rules for a Service's pods: all, those with a peer that is
+// there, and of those the ones for a port that the Service leads to; and names
+// the ports there are.
+func (c *Cluster) letIn(s *corev1.Service, pod *corev1.Pod, policies []*networkingv1.NetworkPolicy) (rules, peered, ported int, ports []string) {
+	for _, n := range policies {
+		for i := range n.Spec.Ingress {
+			r := &n.Spec.Ingress[i]
+			rules++
+			if !c.reaches(n.Namespace, r.From, false) {
+				continue
+			}
+			peered++
+			if slices.ContainsFunc(s.Spec.Ports, func(q corev1.ServicePort) bool {
+				to := q.TargetPort
+				if to.Type == intstr.Int && to.IntVal == 0 {
+					to = intstr.FromInt32(q.Port)
+				}
+				return admits(r.Ports, pod, to, q.Protocol)
+			}) {
+				ported++
+			}
+			for _, q := range r.Ports {
+				if q.Port != nil && !slices.Contains(ports, q.Port.String()) {
+					ports = append(ports, q.Port.String())
+				}
+			}
+		}
+	}
+	return rules, peered, ported, ports
 }
 
 func noDNS(c *Cluster, found func(Problem)) {

@@ -414,7 +414,7 @@ func serviceHygiene(c *Cluster, found func(Problem)) {
 			lacks = append(lacks, "a single pod behind it: it is gone while that is replaced")
 		}
 		for _, port := range s.Spec.Ports {
-			to, any, fits := port.TargetPort.IntValue(), false, false
+			to, some, fits := port.TargetPort.IntValue(), false, false
 			if port.TargetPort.Type != intstr.Int {
 				continue
 			}
@@ -422,10 +422,10 @@ func serviceHygiene(c *Cluster, found func(Problem)) {
 				to = int(port.Port)
 			}
 			for _, l := range listed(ready[0]) {
-				any = true
+				some = true
 				fits = fits || int(l.ContainerPort) == to && protocol(l.Protocol) == protocol(port.Protocol)
 			}
-			if any && !fits {
+			if some && !fits {
 				lacks = append(lacks, "no container lists port "+strconv.Itoa(to)+"/"+string(protocol(port.Protocol)))
 			}
 		}
@@ -474,4 +474,19 @@ func (c *Cluster) serves(namespace, name string) (ok bool, why string, chosen []
 		}
 	}
 	return false, why, chosen
+}
+
+// whoAnswers is the next check for a Service that nobody answers for: its pods,
+// or, when it has none, what there is that should make them.
+func (c *Cluster) whoAnswers(namespace, name string) event.Check {
+	s, _ := named(c.Services, event.Entity{Namespace: namespace, Kind: "Service", Name: name}).(*corev1.Service)
+	if s != nil && !selecting(s) {
+		return event.Check{Why: "who answers for its Service", Command: kubectl(namespace, "get endpointslices -l kubernetes.io/service-name=%s", name)}
+	}
+	if s != nil {
+		if chosen, _ := c.behind(s); len(chosen) > 0 {
+			return event.Check{Why: "the pods that should answer", Command: kubectl(namespace, "get pods -l %s -o wide", set(s.Spec.Selector))}
+		}
+	}
+	return event.Check{Why: "whether what should answer is there, or scaled to zero", Command: kubectl(namespace, "get services,deployments,statefulsets,daemonsets")}
 }
