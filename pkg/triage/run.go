@@ -211,12 +211,11 @@ func (a *assembly) verdict(changes event.Evidence) {
 	})
 	// The rules' own finding about the change says it better.
 	rollout, change := rolledOut(r.Changes, a.began(), a.g.c.Now)
+	var after *Statement
 	if change != nil {
-		st := Statement{Text: rollout, Confidence: event.Medium, Evidence: []string{a.cite(changes)}}
+		after = &Statement{Text: rollout, Confidence: event.Medium, Evidence: []string{a.cite(changes)}}
 		if len(causes) == 0 || rankOf(causes[0].Confidence) < rankOf(event.Medium) {
-			v.Confidence, v.Text, v.Rule, v.Evidence = event.Medium, st.Text, "after_rollout", st.Evidence
-		} else {
-			v.Besides = append(v.Besides, st)
+			v.Confidence, v.Text, v.Rule, v.Evidence, after = event.Medium, after.Text, "after_rollout", after.Evidence, nil
 		}
 	}
 	for _, f := range causes {
@@ -224,9 +223,12 @@ func (a *assembly) verdict(changes event.Evidence) {
 			v.Confidence, v.Text, v.Detail, v.Rule, v.Evidence = f.Confidence, f.Title, f.Detail, f.Rule, f.Evidence
 			continue
 		}
-		if len(v.Besides) < 4 {
+		if len(v.Besides) < 3 {
 			v.Besides = append(v.Besides, Statement{f.Title, f.Confidence, f.Evidence})
 		}
+	}
+	if after != nil {
+		v.Besides = append(v.Besides, *after)
 	}
 	if v.Text == "" {
 		v.Text = "no cause stands out"
@@ -313,7 +315,7 @@ func (a *assembly) events() {
 
 func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 	l := &a.r.Logs
-	l.Lines, l.Errors, l.Patterns = lines, len(trouble), []Pattern{}
+	l.Lines, l.Loki, l.Errors, l.Patterns = lines, len(a.g.loki.Excerpt), len(trouble), []Pattern{}
 	failed := map[string][]string{}
 	var reasons []string
 	for i, k := range a.g.containers {
@@ -323,6 +325,8 @@ func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 			if k.previous && strings.Contains(why, "previous terminated container") {
 				continue // the kubelet has thrown it away, or it was another pod's
 			}
+			// What differs is only whose log it is.
+			why = strings.NewReplacer(a.g.root.Namespace+"/"+k.pod, "it", k.pod, "it").Replace(why)
 			if failed[why] == nil {
 				reasons = append(reasons, why)
 			}

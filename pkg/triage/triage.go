@@ -166,6 +166,7 @@ type Logs struct {
 	Lines      int       `json:"lines"`      // that were read
 	Containers int       `json:"containers"` // whose present log was read
 	Previous   int       `json:"previous"`   // whose log before the last restart was read
+	Loki       int       `json:"loki"`       // lines that Loki gave; it was asked for those that look like trouble
 	Errors     int       `json:"errors"`     // lines that look like trouble
 	Patterns   []Pattern `json:"patterns"`   // trouble first, then the most frequent
 }
