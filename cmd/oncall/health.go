@@ -237,11 +237,11 @@ func (x *examination) print(o *options, f *healthFlags) error {
 		color := map[event.Urgency]string{event.Broken: "31;1", event.Soon: "33;1", event.Hygiene: "2"}[r.Urgency]
 		fmt.Fprintf(o.out, "%s  %s  %s\n", t.Paint(color, fmt.Sprintf("%-7s", strings.ToUpper(string(r.Urgency)))), render.Plain(name)+strings.Repeat(" ", min(width, 48)-min(len(name), min(width, 48))), render.Plain(r.Line(x.Time)))
 		if f.verbose {
-			x.detail(o.out, r)
+			x.detail(o.out, r, f.hygiene)
 		}
 	}
 	if !f.verbose {
-		x.next(o.out)
+		x.next(o.out, f.context)
 	}
 	for _, u := range x.NotChecked {
 		fmt.Fprintf(o.out, "not checked: %s: %s\n", render.Plain(u.What), render.Plain(u.Why))
@@ -275,9 +275,29 @@ func counted(n int, what string) string {
 // nextShown bounds the next checks below the lines.
 const nextShown = 5
 
-// next prints the first check of what is worst.
-func (x *examination) next(w io.Writer) {
+// next prints the first check of what is worst, after the command that looks
+// closely at the worst workload.
+func (x *examination) next(w io.Writer, kubeContext string) {
 	shown := 0
+	for _, r := range x.Roots {
+		flag := map[string]string{"Pod": "--pod", "Deployment": "--workload", "StatefulSet": "--workload", "DaemonSet": "--workload", "CronJob": "--workload", "Job": "--workload", "Rollout": "--workload"}[r.Entity.Kind]
+		if flag == "" || r.Urgency == event.Hygiene {
+			continue
+		}
+		name := r.Entity.Namespace + "/" + r.Entity.Name
+		if slices.ContainsFunc(x.Roots, func(o check.Root) bool {
+			return o.Entity != r.Entity && o.Entity.Namespace == r.Entity.Namespace && o.Entity.Name == r.Entity.Name
+		}) {
+			name = check.Name(r.Entity)
+		}
+		command := "oncall triage " + flag + " " + rule.Quote(name)
+		if kubeContext != "" {
+			command += " --context " + rule.Quote(kubeContext)
+		}
+		fmt.Fprintf(w, "Next checks:\n  %s   # all there is to know about it\n", render.Plain(command))
+		shown++
+		break
+	}
 	for _, r := range x.Roots {
 		c, ok := r.Next()
 		if !ok || r.Urgency == event.Hygiene || shown == nextShown {
@@ -290,12 +310,17 @@ func (x *examination) next(w io.Writer) {
 	}
 }
 
-func (x *examination) detail(w io.Writer, r check.Root) {
+// detail prints the findings of a root. What is untidy about a thing that is
+// broken explains nothing, and is left to --hygiene.
+func (x *examination) detail(w io.Writer, r check.Root, hygiene bool) {
 	cited := map[string]event.Evidence{}
 	for _, e := range x.Evidence {
 		cited[e.ID] = e
 	}
 	for _, f := range r.Findings {
+		if f.Urgency == event.Hygiene && r.Urgency != event.Hygiene && !hygiene {
+			continue
+		}
 		fmt.Fprintf(w, "  %s (%s, %s) [%s]\n", render.Plain(f.Title), f.Rule, f.Confidence, strings.Join(f.Evidence, ", "))
 		if f.Detail != "" {
 			fmt.Fprintf(w, "    %s\n", render.Plain(f.Detail))

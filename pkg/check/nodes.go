@@ -55,6 +55,10 @@ func nodes(c *Cluster, found func(Problem)) {
 			guests[p.Spec.NodeName]++
 		}
 	}
+	of := "" // which pods were read
+	if c.Namespace != "" {
+		of = " of " + c.Namespace
+	}
 	for _, n := range c.Nodes {
 		e := entity("Node", n)
 		look := []event.Check{describe(e, "conditions, taints and events"), {Why: "what runs there", Command: "kubectl get pods -A -o wide --field-selector spec.nodeName=" + n.Name}}
@@ -68,7 +72,7 @@ func nodes(c *Cluster, found func(Problem)) {
 				why = "the kubelet is silent"
 			}
 			p := Problem{
-				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: "NotReady", Brief: fmt.Sprintf("%s; %s affected", why, plural(guests[n.Name], "pod")), Next: look,
+				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: "NotReady", Brief: fmt.Sprintf("%s; %s%s affected", why, plural(guests[n.Name], "pod"), of), Next: look,
 				Seen: []string{fmt.Sprintf("condition Ready=%s %s: %s, since %s", ready.Status, ready.Reason, ready.Message, ready.LastTransitionTime.UTC().Format(time.RFC3339)), fmt.Sprintf("%s on it", plural(guests[n.Name], "pod"))},
 			}
 			if n.Spec.Unschedulable && guests[n.Name] == 0 {
