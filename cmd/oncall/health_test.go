@@ -21,13 +21,15 @@ var servedKinds = []served{
 	{"pods", "v1", "Pod"}, {"events", "v1", "Event"}, {"nodes", "v1", "Node"}, {"namespaces", "v1", "Namespace"}, {"services", "v1", "Service"},
 	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim"}, {"persistentvolumes", "v1", "PersistentVolume"}, {"resourcequotas", "v1", "ResourceQuota"},
 	{"deployments", "apps/v1", "Deployment"}, {"statefulsets", "apps/v1", "StatefulSet"}, {"daemonsets", "apps/v1", "DaemonSet"}, {"jobs", "batch/v1", "Job"}, {"cronjobs", "batch/v1", "CronJob"},
-	{"replicasets", "meta.k8s.io/v1", "PartialObjectMetadata"}, {"configmaps", "meta.k8s.io/v1", "PartialObjectMetadata"}, {"serviceaccounts", "meta.k8s.io/v1", "PartialObjectMetadata"},
+	{"replicasets", "apps/v1", "ReplicaSet"}, {"configmaps", "v1", "ConfigMap"}, {"serviceaccounts", "v1", "ServiceAccount"},
 	{"horizontalpodautoscalers", "autoscaling/v2", "HorizontalPodAutoscaler"}, {"poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"}, {"networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"},
 }
 
 // serveObjects is the script command `objects FILE [RESOURCE…]`: an API server
 // that holds the objects of a file, in which AGO(5m) stands for a time, and
-// forbids the resources. Its kubeconfig is in the file kubeconfig.
+// forbids the resources. Its kubeconfig is in the file kubeconfig. An object of
+// kind Log is the log of a container: its name is pod/container, with /previous
+// behind it for the one before.
 func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 	now := time.Now()
 	text := ts.ReadFile(args[0])
@@ -42,9 +44,14 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 		text = before + now.Add(-d).UTC().Format(time.RFC3339) + after
 	}
 	lists := map[string][]map[string]any{}
+	logs := map[string]string{}
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		var o map[string]any
 		ts.Check(yaml.Unmarshal([]byte(doc), &o))
+		if o["kind"] == "Log" {
+			logs[o["name"].(string)] = o["text"].(string)
+			continue
+		}
 		i := slices.IndexFunc(servedKinds, func(s served) bool { return s.kind == o["kind"] })
 		if i < 0 {
 			ts.Fatalf("kind %v is not served", o["kind"])
@@ -75,7 +82,29 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 				return
 			}
 		}
+		if n := len(parts); n > 3 && parts[n-1] == "log" {
+			name := parts[n-2] + "/" + r.URL.Query().Get("container")
+			if r.URL.Query().Get("previous") != "" {
+				name += "/previous"
+			}
+			text, ok := logs[name]
+			switch {
+			case slices.Contains(forbidden, "pods/log"):
+				status(http.StatusForbidden, "Forbidden", `pods "x" is forbidden: User "ann" cannot get resource "pods/log"`)
+			case !ok:
+				status(http.StatusBadRequest, "BadRequest", "previous terminated container not found")
+			default:
+				_, _ = fmt.Fprint(w, text)
+			}
+			return
+		}
 		i := slices.IndexFunc(servedKinds, func(s served) bool { return s.resource == resource })
+		version, kind := "", ""
+		if i >= 0 {
+			if version, kind = servedKinds[i].version, servedKinds[i].kind; strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadataList") {
+				version, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+			}
+		}
 		switch {
 		case r.URL.Path == "/version":
 			reply(http.StatusOK, map[string]any{"gitVersion": "v1.36.0"})
@@ -90,7 +119,7 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 					items = append(items, o)
 				}
 			}
-			reply(http.StatusOK, map[string]any{"kind": servedKinds[i].kind + "List", "apiVersion": servedKinds[i].version, "metadata": map[string]any{}, "items": items})
+			reply(http.StatusOK, map[string]any{"kind": kind + "List", "apiVersion": version, "metadata": map[string]any{}, "items": items})
 		}
 	})
 	ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, url), 0o600))

@@ -218,7 +218,9 @@ func (p *triagePage) pods() {
 		}
 		p.item(text, nil)
 		for _, c := range pod.Containers {
-			for _, l := range p.container(c) {
+			text, quoted := p.container(c, pod.State)
+			p.below(text)
+			for _, l := range quoted {
 				p.quote(l)
 			}
 		}
@@ -228,36 +230,47 @@ func (p *triagePage) pods() {
 	}
 }
 
-// container says how a container is and how it last ended.
-func (p *triagePage) container(c triage.Container) []string {
-	name := c.Name
+// container says how a container is and how it last ended, and what others wrote
+// of it.
+func (p *triagePage) container(c triage.Container, state string) (text string, quoted []string) {
+	text = c.Name + ": " + counted(c.Restarts, "restart")
 	if c.Init {
-		name = "init " + name
-	}
-	text := name + ": " + counted(c.Restarts, "restart")
-	if c.Waiting != "" {
-		text += ", waits: " + c.Waiting
+		text = "init " + text
 	}
 	if e := c.Last; e != nil {
-		text += fmt.Sprintf("; ended %s ago with code %d", p.ago(e.Finished), e.ExitCode)
-		if e.Finished.IsZero() {
-			text = strings.Replace(text, "ended "+p.ago(e.Finished)+" ago", "ended", 1)
+		why := cmp.Or(e.Reason, "ended")
+		if why == "Error" {
+			why = "failed"
 		}
-		if e.Reason != "" && e.Reason != "Error" {
-			text += " " + e.Reason
+		text += fmt.Sprintf("; %s with exit code %d", why, e.ExitCode)
+		if !e.Finished.IsZero() {
+			text += " " + p.ago(e.Finished) + " ago"
 		}
 		if ran := e.Finished.Sub(e.Started); !e.Started.IsZero() && ran >= 0 {
 			text += ", after " + check.Age(ran)
 		}
+		if e.Message != "" {
+			quoted = append(quoted, "its last words: "+e.Message)
+		}
 	}
-	out := []string{text}
-	if c.Message != "" && !strings.HasPrefix(c.Message, "back-off") {
-		out = append(out, c.Message)
+	if c.Waiting != "" && c.Waiting != state {
+		text += "; waits: " + c.Waiting
 	}
-	if c.Last != nil && c.Last.Message != "" {
-		out = append(out, "its last words: "+c.Last.Message)
+	if c.Message != "" && !strings.HasPrefix(strings.ToLower(c.Message), "back-off") {
+		quoted = append(quoted, c.Message)
 	}
-	return out
+	return text, quoted
+}
+
+// below is a line of ours below an item.
+func (p *triagePage) below(text string) {
+	if p.md {
+		fmt.Fprintf(&p.b, "  - %s\n", p.show(text))
+		return
+	}
+	for _, l := range render.Wrap(p.show(text), p.o.Columns(), "      ", "        ") {
+		fmt.Fprintln(&p.b, l)
+	}
 }
 
 // around are nodes and neighbours.
@@ -357,10 +370,17 @@ func (p *triagePage) logs() {
 	if l.Lines == 0 {
 		return
 	}
-	read := fmt.Sprintf("%s of %s", counted(l.Lines, "line"), counted(l.Containers, "container"))
-	if l.Previous > 0 {
-		read += fmt.Sprintf(", and of %d before the last restart", l.Previous)
+	var of []string
+	if l.Containers > 0 {
+		of = append(of, counted(l.Containers, "container"))
 	}
+	if l.Previous > 0 {
+		of = append(of, fmt.Sprintf("%d before the last restart", l.Previous))
+	}
+	if l.Loki > 0 {
+		of = append(of, "Loki")
+	}
+	read := counted(l.Lines, "line") + " of " + strings.Join(of, " and ")
 	if l.Errors == 0 {
 		p.head("Logs", read+"; none looks like an error. The commonest:")
 	} else {
@@ -470,6 +490,10 @@ func (p *triagePage) commands(title, note string, list []event.Check) {
 func (p *triagePage) left() {
 	p.b.WriteString("\n")
 	for _, u := range p.x.NotRead {
+		if why, ok := strings.CutPrefix(u.Why, "not asked: "); ok {
+			p.paragraph("not asked: "+u.What+": "+why, nil)
+			continue
+		}
 		p.paragraph("not read: "+u.What+": "+u.Why, nil)
 	}
 	if !p.md {
