@@ -195,7 +195,10 @@ func isolatedServices(c *Cluster, found func(Problem)) {
 	}
 	for _, key := range order {
 		k := cuts[key]
-		k.problem.Title = "seems to cut off Service " + list(k.services, 3)
+		k.problem.Title = "seems to cut off Service " + k.services[0]
+		if len(k.services) > 1 {
+			k.problem.Title = "seems to cut off Services " + list(k.services, 3)
+		}
 		found(k.problem)
 	}
 }
