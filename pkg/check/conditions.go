@@ -152,7 +152,7 @@ var Conditions = []Condition{
 	{"Nodes", "CPU or memory overcommitted: no node may die", words("node_capacity"), nil, ""},
 	{"Nodes", "No metrics-server", words("hpa_no_metrics"), words("autoscaler-without-metrics"), "Where an autoscaler misses it."},
 
-	{"Control plane", "API error budget burn, server terminates, client errors", words("api_server apiserver_slow"), nil, controlPlane},
+	{"Control plane", "API error budget burn, server terminates, client errors", words("apiserver_slow"), nil, controlPlane},
 	{"Control plane", "API server not ready, slow to answer, or its certificate about to end", words("api_server"), nil, ""},
 	{"Control plane", "API server down", nil, nil, controlPlane},
 	{"Control plane", "Controller manager, scheduler, proxy down", nil, nil, controlPlane},

@@ -1,0 +1,127 @@
+package check
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestConditions makes docs/health-checks.md of the conditions, the checks and the
+// zoo, and keeps them together.
+func TestConditions(t *testing.T) {
+	known := map[string]bool{}
+	named := map[string]bool{}
+	for _, i := range All {
+		known[i.Name] = true
+	}
+	for _, r := range rules(t).Rules() {
+		known[r.ID] = true
+	}
+	files, err := filepath.Glob("../../test/integration/health/testdata/broken/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no broken exhibits", err)
+	}
+	shown := map[string]bool{}
+	for _, f := range files {
+		shown[strings.TrimSuffix(filepath.Base(f), ".yaml")] = false
+	}
+	for _, c := range Conditions {
+		if len(c.By) == 0 && c.Out == "" {
+			t.Errorf("%s: neither says what finds it nor why nothing does", c.Name)
+		}
+		if len(c.By) == 0 && len(c.Zoo) > 0 {
+			t.Errorf("%s: an exhibit shows it, and nothing finds it", c.Name)
+		}
+		for _, b := range c.By {
+			if named[b] = true; !known[b] {
+				t.Errorf("%s: there is no check and no rule %s", c.Name, b)
+			}
+		}
+		for _, z := range c.Zoo {
+			if _, ok := shown[z]; !ok {
+				t.Errorf("%s: there is no exhibit %s", c.Name, z)
+			}
+			shown[z] = true
+		}
+	}
+	for _, i := range All {
+		if !named[i.Name] {
+			t.Errorf("no condition names the check %s", i.Name)
+		}
+	}
+	for z, told := range shown {
+		if !told {
+			t.Errorf("no condition names the exhibit %s", z)
+		}
+	}
+	got := document()
+	const path = "../../docs/health-checks.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != got {
+		t.Error("docs/health-checks.md is not what the code says; run: go test ./pkg/check -run Conditions -update")
+	}
+}
+
+// document is docs/health-checks.md.
+func document() string {
+	var b strings.Builder
+	found, left := 0, 0
+	for _, c := range Conditions {
+		if len(c.By) > 0 {
+			found++
+		} else {
+			left++
+		}
+	}
+	fmt.Fprintf(&b, `# What oncall health checks
+
+Made from the code by `+"`go test ./pkg/check -run Conditions -update`"+`; a test fails
+when it is not what the code says.
+
+The conditions are those that k8sgpt, Popeye, Robusta and the kubernetes-mixin look
+for: %d are found, %d are left out, with why. `+"`pods`"+` and the like are checks
+(below), the others rules of `+"`policies/rules`"+`, which say why. The zoo is
+`+"`test/integration/health/testdata/broken`"+`: an object for each exhibit on a real API
+server with its controllers, where a test wants each found and none of the healthy
+look-alikes flagged. How it compares with Popeye is in
+[benchmarks.md](benchmarks.md); [walkthroughs.md](walkthroughs.md) goes from a line to
+its cause.
+`, found, left)
+	area := ""
+	for _, c := range Conditions {
+		if c.Area != area {
+			area = c.Area
+			fmt.Fprintf(&b, "\n## %s\n\n| | condition | found by | in the zoo | remarks |\n|---|---|---|---|---|\n", area)
+		}
+		tick := "✓"
+		if len(c.By) == 0 {
+			tick = "—"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", tick, c.Name, code(c.By), strings.Join(c.Zoo, ", "), c.Out)
+	}
+	b.WriteString("\n## The checks\n\nEach is a function of one reading of the cluster. A check whose resources may not be\nread is skipped, and the output says so.\n\n| check | what it tells, and what it lets pass | reads |\n|---|---|---|\n")
+	for _, i := range All {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", i.Name, strings.ReplaceAll(i.Doc, "|", `\|`), strings.Join(i.Needs, ", "))
+	}
+	return b.String()
+}
+
+func code(names []string) string {
+	out := slices.Clone(names)
+	for i, n := range out {
+		out[i] = "`" + n + "`"
+	}
+	return strings.Join(out, ", ")
+}
