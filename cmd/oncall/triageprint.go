@@ -108,6 +108,9 @@ func (p *triagePage) top() {
 		fmt.Fprintf(&p.b, "# %s\n\n", p.show(name))
 	}
 	word, color := "OK", "32;1"
+	if x.Ready < x.Wanted {
+		word, color = "UNREADY", "33;1"
+	}
 	if x.Urgency != "" {
 		word = strings.ToUpper(string(x.Urgency))
 		color = map[event.Urgency]string{event.Broken: "31;1", event.Soon: "33;1"}[x.Urgency]

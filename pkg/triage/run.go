@@ -193,6 +193,10 @@ func (a *assembly) verdict(changes event.Evidence) {
 	r := a.r
 	v := &r.Verdict
 	v.Evidence = []string{}
+	if r.Urgency == "" && r.Ready < r.Wanted {
+		v.Text = "fewer pods are ready than wanted, and none is seen in trouble: they may be starting, or may not be read"
+		return
+	}
 	if r.Urgency == "" {
 		v.Text = "nothing is wrong with it now, as far as could be read"
 		if al := r.Alert; al != nil && !al.Firing {
