@@ -82,8 +82,18 @@ func Labels(ms []upstream.Matcher) map[string]string {
 // closest first. An alert about kube-state-metrics' metrics may carry the pod of
 // the exporter, and the real one as exported_pod.
 var objectLabels = []struct{ label, kind string }{
-	{"exported_pod", "Pod"}, {"pod", "Pod"}, {"deployment", "Deployment"}, {"statefulset", "StatefulSet"}, {"daemonset", "DaemonSet"},
-	{"rollout", "Rollout"}, {"cronjob", "CronJob"}, {"job_name", "Job"}, {"workload", ""}, {"app", ""}, {"service", ""}, {"container", ""},
+	{"exported_pod", "Pod"},
+	{"pod", "Pod"},
+	{"deployment", "Deployment"},
+	{"statefulset", "StatefulSet"},
+	{"daemonset", "DaemonSet"},
+	{"rollout", "Rollout"},
+	{"cronjob", "CronJob"},
+	{"job_name", "Job"},
+	{"workload", ""},
+	{"app", ""},
+	{"service", ""},
+	{"container", ""},
 }
 
 // namespaceLabels name the namespace of an alert.

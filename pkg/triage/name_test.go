@@ -60,9 +60,14 @@ func FuzzParseName(f *testing.F) {
 }
 
 var things = []event.Entity{
-	{Namespace: "lab", Kind: "Deployment", Name: "web"}, {Namespace: "shop", Kind: "Deployment", Name: "checkout"}, {Namespace: "shop", Kind: "Deployment", Name: "db"},
-	{Namespace: "shop", Kind: "StatefulSet", Name: "db"}, {Namespace: "shop", Kind: "Pod", Name: "db"}, {Namespace: "shop", Kind: "Pod", Name: "web-7d4b9c6f5-x2x8q"},
-	{Namespace: "shop", Kind: "Pod", Name: "web-7d4b9c6f5-b4cdf"}, {Namespace: "shop", Kind: "Deployment", Name: "web"},
+	{Namespace: "lab", Kind: "Deployment", Name: "web"},
+	{Namespace: "shop", Kind: "Deployment", Name: "checkout"},
+	{Namespace: "shop", Kind: "Deployment", Name: "db"},
+	{Namespace: "shop", Kind: "StatefulSet", Name: "db"},
+	{Namespace: "shop", Kind: "Pod", Name: "db"},
+	{Namespace: "shop", Kind: "Pod", Name: "web-7d4b9c6f5-x2x8q"},
+	{Namespace: "shop", Kind: "Pod", Name: "web-7d4b9c6f5-b4cdf"},
+	{Namespace: "shop", Kind: "Deployment", Name: "web"},
 }
 
 func TestResolve(t *testing.T) {
