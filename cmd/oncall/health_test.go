@@ -18,11 +18,25 @@ type served struct{ resource, version, kind string }
 
 // servedKinds are found by the kind of an object in the script's file.
 var servedKinds = []served{
-	{"pods", "v1", "Pod"}, {"events", "v1", "Event"}, {"nodes", "v1", "Node"}, {"namespaces", "v1", "Namespace"}, {"services", "v1", "Service"},
-	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim"}, {"persistentvolumes", "v1", "PersistentVolume"}, {"resourcequotas", "v1", "ResourceQuota"},
-	{"deployments", "apps/v1", "Deployment"}, {"statefulsets", "apps/v1", "StatefulSet"}, {"daemonsets", "apps/v1", "DaemonSet"}, {"jobs", "batch/v1", "Job"}, {"cronjobs", "batch/v1", "CronJob"},
-	{"replicasets", "apps/v1", "ReplicaSet"}, {"configmaps", "v1", "ConfigMap"}, {"serviceaccounts", "v1", "ServiceAccount"},
-	{"horizontalpodautoscalers", "autoscaling/v2", "HorizontalPodAutoscaler"}, {"poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"}, {"networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"},
+	{"pods", "v1", "Pod"},
+	{"events", "v1", "Event"},
+	{"nodes", "v1", "Node"},
+	{"namespaces", "v1", "Namespace"},
+	{"services", "v1", "Service"},
+	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim"},
+	{"persistentvolumes", "v1", "PersistentVolume"},
+	{"resourcequotas", "v1", "ResourceQuota"},
+	{"deployments", "apps/v1", "Deployment"},
+	{"statefulsets", "apps/v1", "StatefulSet"},
+	{"daemonsets", "apps/v1", "DaemonSet"},
+	{"jobs", "batch/v1", "Job"},
+	{"cronjobs", "batch/v1", "CronJob"},
+	{"replicasets", "apps/v1", "ReplicaSet"},
+	{"configmaps", "v1", "ConfigMap"},
+	{"serviceaccounts", "v1", "ServiceAccount"},
+	{"horizontalpodautoscalers", "autoscaling/v2", "HorizontalPodAutoscaler"},
+	{"poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"},
+	{"networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"},
 }
 
 // serveObjects is the script command `objects FILE [RESOURCE…]`: an API server
