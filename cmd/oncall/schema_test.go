@@ -26,6 +26,7 @@ var outputs = []struct {
 }{
 	{"canary", "What oncall canary-gate, canary-prom and serve canary write: a verdict on a canary.", canary.Result{}, canaryExamples},
 	{"slo-prom", "What oncall slo-prom writes: the state of an error budget.", budgets{}, budgetExamples},
+	{"triage", "What oncall triage writes: what is known of one workload, and what to do next.", triaged{}, func() []any { return nil }},
 }
 
 // closed are the closed sets of strings.
