@@ -366,6 +366,7 @@ func poison(t *testing.T, r *rig) {
 // part of the subject that tells them.
 var seldom = map[string]string{
 	"telemetry.logs.":                       "no Loki in this test",
+	"$JS.API.STREAM.PURGE.OBJ_kept":         "a checkpoint that is kept again after a crash, or let go after two hours",
 	"telemetry.events.":                     "no API server in this test",
 	"telemetry.changes.":                    "no API server in this test",
 	"telemetry.topology.":                   "no API server in this test",

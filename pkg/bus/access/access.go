@@ -60,7 +60,7 @@ type role struct {
 	// moves are the streams of which single messages may be fetched, for what
 	// deliveries were given up of.
 	moves   []*event.Stream
-	states  []string // stores of folds' states that are read, for recordings
+	states  []string // stores of folds' states that are read
 	streams bool     // makes and changes streams; never deletes
 	further []string
 }
@@ -108,6 +108,7 @@ func roles() []role {
 			folds:     map[string]*event.Stream{"correlator": event.Anomalies},
 			consumes:  []durable{{event.Incidents, "incident-state"}},
 			buckets:   []bucket{{bus.BucketIncident, []string{">"}}, {"ckpt", []string{"pins"}}},
+			states:    []string{"kept"}, // it lets go of those whose time is over
 		},
 		{
 			name: "reasoner", doc: "Reads incidents, asks the collector, writes reports.",
@@ -188,7 +189,8 @@ func (r role) identity() Identity {
 		g.list("members")
 		g.bucket("ckpt", event.Token(group)+".>")
 		g.objects("snapshots")
-		g.objects("kept")
+		g.writeObjects("kept")
+		g.stream(event.Anomalies.Name) // a kept checkpoint says how far its outputs were
 	}
 	for _, l := range r.leads {
 		g.bucket("members", "lease."+l)
@@ -326,7 +328,14 @@ func (g *grant) list(bucket string) {
 // for their checkpoints, and those that are kept for replays.
 func (g *grant) objects(store string) {
 	g.readObjects(store)
-	g.pub("$O."+store+".>", "$JS.API.STREAM.PURGE.OBJ_"+store)
+	g.writeObjects(store)
+}
+
+// writeObjects adds to an object store and replaces in it.
+func (g *grant) writeObjects(store string) {
+	s := "OBJ_" + store
+	g.stream(s)
+	g.pub("$O."+store+".>", "$JS.API.STREAM.PURGE."+s, "$JS.API.DIRECT.GET."+s+".>")
 }
 
 // readObjects reads and lists an object store.
