@@ -194,10 +194,11 @@ func (l *loop) turn(ctx context.Context) error {
 	if quiet && now.Sub(l.beat) < heartbeat {
 		return nil
 	}
-	if len(out) > 0 {
+	closed := maxTime(l.closed, e.Closed)
+	// A cursor that knows of nothing closed would have the events told again.
+	if len(out) > 0 || l.closed.IsZero() && !closed.IsZero() {
 		l.unsave = true
 	}
-	closed := maxTime(l.closed, e.Closed)
 	if ready && (l.unsave && now.Sub(l.savedA) >= saving || now.Sub(l.savedA) >= time.Minute) && !l.w.waiting() {
 		c, err := l.w.save(closed).encode()
 		if err != nil {
