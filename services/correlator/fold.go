@@ -218,6 +218,12 @@ func maxTime(a, b time.Time) time.Time {
 // heard of and that nobody says there is.
 const unheard = 2 * time.Minute
 
+// wedged is how far, in event time, a partition may be behind the others of its
+// group before it is no longer waited for. A partition that is taken over is
+// behind for seconds, which are many minutes of event time while history is
+// caught up on; a longer stop is a fault, and must not stop everybody's pages.
+const wedged = 2 * time.Hour
+
 // complete is the time up to which every group has spoken; zero while one of
 // them has not begun. Within a group every partition is waited for, since a
 // partition that is behind is being taken over. A group that is behind another
@@ -234,11 +240,12 @@ func (f *fold) complete() time.Time {
 	}
 	limit := newest
 	for _, g := range groups {
-		low := newest
+		low, high := newest, time.Time{}
 		seen := 0
 		for p := range event.Partitions {
 			if w, ok := s.Watermarks[key(g, p)]; ok {
 				seen++
+				high = maxTime(high, w)
 				if w.Before(low) {
 					low = w
 				}
@@ -246,12 +253,12 @@ func (f *fold) complete() time.Time {
 		}
 		patience := f.grace
 		if seen < event.Partitions {
-			low = time.Time{}
+			low, high = time.Time{}, time.Time{}
 			if seen == 0 && s.Signals == nil {
 				patience = unheard
 			}
 		}
-		if newest.Sub(maxTime(low, s.First)) > patience {
+		if newest.Sub(maxTime(high, s.First)) > patience || high.Sub(low) > wedged {
 			continue
 		}
 		if low.Before(limit) {
