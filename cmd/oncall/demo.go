@@ -251,7 +251,10 @@ func (p *player) closing(all []outcome) error {
 		return err
 	}
 	if l := worst.last; l.State == event.Resolved {
-		fmt.Fprintf(p.w, "\n%s\n", p.o.Paint(render.PriorityColor(l.Priority, l.State), "Later: "+render.Plain(l.TLDR)))
+		fmt.Fprintln(p.w)
+		for _, line := range render.Wrap("Later: "+render.Plain(l.TLDR), p.o.Columns(), "", "") {
+			fmt.Fprintln(p.w, p.o.Paint(render.PriorityColor(l.Priority, l.State), line))
+		}
 	}
 	fmt.Fprintf(p.w, "\nWatch your own cluster, read only:\n  %s\n", upCommand())
 	return nil

@@ -118,7 +118,7 @@ func budgetExamples() []any {
 	o := slo.Objective{Name: "web", Target: 0.999, Period: 720 * time.Hour, MinRequests: 30}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli()
 	var busy, idle slo.Ledger
-	for m := int64(0); m < 300; m++ {
+	for m := int64(299); m >= 0; m-- { // the oldest first, as requests come
 		busy.Add(now-m*60_000, 10, 100)
 		idle.Add(now-m*60_000, 0, 0)
 	}

@@ -128,7 +128,8 @@ func (c *Cluster) withoutRequests(h *autoscalingv2.HorizontalPodAutoscaler) stri
 	}
 	spec := &c.pods[root][0].Spec // and not the template: admission may have added requests
 	for _, m := range h.Spec.Metrics {
-		resource, only := corev1.ResourceName(""), ""
+		var resource corev1.ResourceName
+		only := ""
 		switch {
 		case m.Resource != nil && m.Resource.Target.Type == autoscalingv2.UtilizationMetricType:
 			resource = m.Resource.Name

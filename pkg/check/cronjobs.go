@@ -24,7 +24,7 @@ func schedule(k *batchv1.CronJob) (cron.Schedule, error) {
 	zone := time.UTC // of the controller manager, as a rule
 	if k.Spec.TimeZone != nil {
 		if zone, err = time.LoadLocation(*k.Spec.TimeZone); err != nil {
-			return nil, nil
+			return nil, nil //nolint:nilerr // told apart by the caller: the schedule is well formed
 		}
 	}
 	if at, ok := s.(*cron.SpecSchedule); ok && at.Location == time.Local {
@@ -108,7 +108,7 @@ func late(c *Cluster, k *batchv1.CronJob, due cron.Schedule, p Problem, found fu
 	}
 	switch {
 	case missed > 0 && k.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && (running != nil || len(k.Status.Active) > 0):
-		name := ""
+		var name string
 		if running != nil {
 			name, p.Since = running.Name, started(running)
 		} else {

@@ -131,7 +131,7 @@ func nodeVersions(c *Cluster, found func(Problem)) {
 		if err != nil || kubelet.Major() != server.Major() {
 			continue
 		}
-		title := ""
+		var title string
 		switch {
 		case kubelet.Minor() > server.Minor():
 			title = fmt.Sprintf("kubelet %s is newer than the API server %s", n.Status.NodeInfo.KubeletVersion, c.Version)

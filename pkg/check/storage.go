@@ -91,7 +91,7 @@ func claims(c *Cluster, found func(Problem)) {
 				if k.Status != corev1.ConditionTrue || c.age(k.LastTransitionTime) < resizing {
 					continue
 				}
-				title := ""
+				var title string
 				switch k.Type {
 				case corev1.PersistentVolumeClaimResizing:
 					title = "its resize stands still"
@@ -191,7 +191,7 @@ func volumes(c *Cluster, found func(Problem)) {
 func idleVolumes(c *Cluster, found func(Problem)) {
 	for _, v := range c.PVs {
 		e := entity("PersistentVolume", v)
-		title := ""
+		var title string
 		switch {
 		case v.Status.Phase == corev1.VolumeReleased && v.DeletionTimestamp == nil:
 			if title = "Released and kept"; v.Spec.ClaimRef != nil {
