@@ -105,6 +105,9 @@ func (c *Client) inject(expr string) string {
 
 // wrap keeps our own errors as they are and names the source of others.
 func (c *Client) wrap(err error) error {
+	if own, ok := errors.AsType[*upstream.Error](err); ok {
+		return own // it names the source already
+	}
 	return fmt.Errorf("%s: %w", c.Name(), err)
 }
 
