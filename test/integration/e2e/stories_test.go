@@ -75,7 +75,7 @@ var stories = []story{
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
 		want: want{
 			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "crash/deployment/web", cause: "v1 -> v2", finding: "exit",
-			rollback: true, evidence: "2 ready", check: "kubectl",
+			rollback: true, evidence: "exit code 1", check: "kubectl",
 		},
 	},
 	{
