@@ -12,8 +12,8 @@ import (
 )
 
 // churn does to a namespace what healthy clusters do all day: rollouts,
-// scaling, configuration, jobs that complete, a node that is drained and comes
-// back. It goes on until ctx is done and returns what it did.
+// scaling, configuration, jobs that complete. It goes on until ctx is done and
+// returns what it did.
 func (w *world) churn(ctx context.Context, namespace string) (map[string]int, error) {
 	did := map[string]int{}
 	if err := w.cluster.Apply(ctx, fmt.Sprintf(`apiVersion: batch/v1
