@@ -199,6 +199,9 @@ current-context: testbed
 
 func (c *Cluster) controllers(ctx context.Context, bin map[string]string) error {
 	certs := "--cert-dir=" + c.file("certs")
+	// The default, 20 requests a second, is made to spare a cluster: thousands
+	// of pods would take minutes to be made.
+	const qps, burst = "--kube-api-qps=100", "--kube-api-burst=200"
 	stagesFile := c.file("stages.yaml")
 	if err := os.WriteFile(stagesFile, []byte(stages), 0o644); err != nil {
 		return err
@@ -216,6 +219,7 @@ func (c *Cluster) controllers(ctx context.Context, bin map[string]string) error 
 				return []string{
 					bin["kube-controller-manager"], "--kubeconfig=" + c.Kubeconfig, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[0]), certs,
 					"--leader-elect=false", "--service-account-private-key-file=" + c.file("sa.key"), "--root-ca-file=" + c.CAFile, "--controllers=*",
+					qps, burst,
 				}, nil, nil
 			},
 		},
@@ -224,6 +228,7 @@ func (c *Cluster) controllers(ctx context.Context, bin map[string]string) error 
 			argv: func(ports []int) ([]string, []string, error) {
 				return []string{
 					bin["kube-scheduler"], "--kubeconfig=" + c.Kubeconfig, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[0]), certs, "--leader-elect=false",
+					qps, burst,
 				}, nil, nil
 			},
 		},

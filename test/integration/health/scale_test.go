@@ -86,17 +86,20 @@ func TestFiveThousandPodsAreExaminedInSeconds(t *testing.T) {
 	if err := cluster.AddNodes(ctx, scalePods/100); err != nil {
 		t.Fatal(err)
 	}
-	const each = 50
-	manifests := "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
-	for i := range scalePods / each {
-		manifests += testbed.Deployment{Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Replicas: each, CPU: "10m"}.YAML()
-	}
-	if err := cluster.Apply(ctx, manifests); err != nil {
-		t.Fatal(err)
-	}
-	for i := range scalePods / each {
-		if err := cluster.WaitReady(ctx, "shop", fmt.Sprintf("app-%d", i)); err != nil {
+	// In waves: what may take long is then one wave, on a slow machine too.
+	const each, wave = 50, 10
+	for from := 0; from < scalePods/each; from += wave {
+		manifests := "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+		for i := from; i < from+wave; i++ {
+			manifests += testbed.Deployment{Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Replicas: each, CPU: "10m"}.YAML()
+		}
+		if err := cluster.Apply(ctx, manifests); err != nil {
 			t.Fatal(err)
+		}
+		for i := from; i < from+wave; i++ {
+			if err := cluster.WaitReady(ctx, "shop", fmt.Sprintf("app-%d", i)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	bin := build(t)
