@@ -50,7 +50,8 @@ require (
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 )
 
-// Ourselves: traces; the command line, its progress and terminal; YAML with line numbers; rates, locks, keys.
+// Ourselves: traces; the command line, its progress and terminal; YAML with line numbers; rates, locks, keys;
+// certificate authorities where the machine has none.
 require (
 	github.com/spf13/cobra v1.10.2
 	github.com/vbauerster/mpb/v8 v8.16.2
@@ -60,6 +61,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0
 	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/crypto v0.58.0
+	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0

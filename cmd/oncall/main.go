@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	_ "github.com/oncall-copilot/oncall/pkg/carried"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
 

@@ -4,6 +4,7 @@ package main
 import (
 	"os"
 
+	_ "github.com/oncall-copilot/oncall/pkg/carried"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/detector"
 	_ "github.com/oncall-copilot/oncall/services/detector/detectors"
