@@ -63,6 +63,10 @@ type Cluster struct {
 	PriorityClasses    []*metav1.PartialObjectMetadata
 	RuntimeClasses     []*metav1.PartialObjectMetadata
 
+	// Only [ReadSome] reads these.
+	LimitRanges []*corev1.LimitRange
+	VPAs        []Object // VerticalPodAutoscalers of autoscaling.k8s.io
+
 	Serving *kube.Serving // how the API server itself is; nil when it was not asked
 
 	Unread []Unread

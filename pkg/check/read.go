@@ -142,6 +142,13 @@ var listings = []listing{
 	{"/apis/keda.sh/v1alpha1", "scaledobjects", true, false, nil, custom("ScaledObject")},
 }
 
+// further kinds are none that the checks look at. Whoever looks for something
+// else names them to [ReadSome].
+var further = []listing{
+	{"/api/v1", "limitranges", true, false, nil, typed(func(l *corev1.LimitRangeList) []corev1.LimitRange { return l.Items })},
+	{"/apis/autoscaling.k8s.io/v1", "verticalpodautoscalers", true, false, nil, custom("VerticalPodAutoscaler")},
+}
+
 // listsAtOnce bounds how many lists are under way, so that an API server far
 // away costs little waiting and a busy one little work.
 const listsAtOnce = 6
@@ -149,6 +156,30 @@ const listsAtOnce = 6
 // Read lists what the checks look at, in one namespace or, with "", in all. A
 // kind that may not be read is noted; that nothing could be read is an error.
 func Read(ctx context.Context, client *kube.Client, namespace string, now time.Time) (*Cluster, error) {
+	c, err := readKinds(ctx, client, listings, namespace, now)
+	if err != nil {
+		return nil, err
+	}
+	// Asked when nothing else is under way, so that it is not our own lists that
+	// are slow.
+	if s, err := client.Serving(ctx); err == nil {
+		c.Serving = &s
+	}
+	return c, nil
+}
+
+// ReadSome is [Read] of the resources named, by their plurals, and of no other.
+func ReadSome(ctx context.Context, client *kube.Client, namespace string, now time.Time, resources ...string) (*Cluster, error) {
+	var some []listing
+	for _, l := range slices.Concat(listings, further) {
+		if slices.Contains(resources, l.resource) {
+			some = append(some, l)
+		}
+	}
+	return readKinds(ctx, client, some, namespace, now)
+}
+
+func readKinds(ctx context.Context, client *kube.Client, listings []listing, namespace string, now time.Time) (*Cluster, error) {
 	c := &Cluster{Now: now, Namespace: namespace, read: map[string]bool{}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -191,11 +222,6 @@ func Read(ctx context.Context, client *kube.Client, namespace string, now time.T
 		c.Version = v
 	})
 	wg.Wait()
-	// Asked when nothing else is under way, so that it is not our own lists that
-	// are slow.
-	if s, err := client.Serving(ctx); err == nil {
-		c.Serving = &s
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -249,6 +275,8 @@ func (c *Cluster) add(o any) {
 		c.StorageClasses = append(c.StorageClasses, slim(o))
 	case *corev1.ResourceQuota:
 		c.Quotas = append(c.Quotas, slim(o))
+	case *corev1.LimitRange:
+		c.LimitRanges = append(c.LimitRanges, slim(o))
 	case *admissionv1.ValidatingWebhookConfiguration:
 		c.ValidatingWebhooks = append(c.ValidatingWebhooks, slim(o))
 	case *admissionv1.MutatingWebhookConfiguration:
@@ -275,6 +303,8 @@ func (c *Cluster) add(o any) {
 			c.Certificates = append(c.Certificates, o)
 		case kind == "ScaledObject":
 			c.Scalers = append(c.Scalers, o)
+		case kind == "VerticalPodAutoscaler":
+			c.VPAs = append(c.VPAs, o)
 		case kind == "Gateway", kind == "GatewayClass", strings.HasSuffix(kind, "Route"):
 			c.Gateways = append(c.Gateways, o)
 		}

@@ -63,3 +63,17 @@ func (c *Cluster) Workload(e event.Entity) (metav1.Object, *metav1.LabelSelector
 
 // Age is a span of time as lines for people have it: 45s, 12m, 3h10m, 9d.
 func Age(d time.Duration) string { return span(d) }
+
+// Assemble is a cluster of objects that were read elsewhere, such as from a file.
+// resources are the plurals of the kinds that count as read.
+func Assemble(now time.Time, namespace string, objects []any, resources ...string) *Cluster {
+	c := &Cluster{Now: now, Namespace: namespace, read: map[string]bool{}}
+	for _, o := range objects {
+		c.add(o)
+	}
+	for _, r := range resources {
+		c.read[r] = true
+	}
+	c.prepare()
+	return c
+}
