@@ -23,6 +23,8 @@ type Live struct {
 	// Since is how far back metrics and logs are read, from their sources'
 	// history. Kubernetes has none but its events and rollouts of the last hour.
 	Since time.Duration
+	// Logs is how far back logs are read, where that is less; 0 means Since.
+	Logs time.Duration
 	// For is how long is watched on from now.
 	For time.Duration
 	// Late is how long after the end a source may take before the recording goes
@@ -65,7 +67,11 @@ func (l *Live) read(ctx context.Context, observe func(kubernetes.Observation)) e
 			cfg = s
 		case loki.Config:
 			name, s.MaxCatchUp = s.Name, max(s.MaxCatchUp, l.Since+10*time.Minute)
-			seed = append(seed, cursorOf(ctx, name, loki.After(start.Truncate(s.Window))))
+			from := start
+			if l.Logs > 0 && l.Logs < l.Since {
+				from = now.Add(-l.Logs)
+			}
+			seed = append(seed, cursorOf(ctx, name, loki.After(from.Truncate(s.Window))))
 			cfg = s
 		case kubernetes.Config:
 			name = s.Name

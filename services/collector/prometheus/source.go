@@ -3,6 +3,7 @@
 package prometheus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,9 @@ type Config struct {
 	// MaxCatchUp is how far back missed steps are read after an outage. What is
 	// older is skipped and counted. Default: 1h.
 	MaxCatchUp time.Duration `yaml:"max_catch_up"`
+	// Reprobe is how long what is there is taken to stay there; 0 means 5m. It is
+	// for readings of the past, and not for the configuration file.
+	Reprobe time.Duration `yaml:"-"`
 }
 
 // Fill gives the fields that are not set their defaults.
@@ -82,6 +86,7 @@ type Source struct {
 	env      collector.Env
 	client   *promql.Client
 	ask      answers
+	past     *ahead // answers the queries of a step; nil: ask does
 	families []Family
 	entities *entities.Map
 
@@ -113,7 +118,11 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 		return nil, err
 	}
 	client := promql.New(up)
-	return &Source{cfg: cfg, env: env, client: client, ask: client, families: families, entities: names}, nil
+	past := &ahead{
+		answers: client, ranges: client.Range, step: cfg.Step, held: map[string]*stretch{},
+		settled: func() time.Time { return env.Now().Add(-cfg.Delay) },
+	}
+	return &Source{cfg: cfg, env: env, client: client, ask: client, past: past, families: families, entities: names}, nil
 }
 
 // Name is the configured name.
@@ -153,8 +162,10 @@ func (s *Source) due(at time.Time) bool {
 			return !at.Before(t)
 		}
 	}
-	return at.Sub(s.looked) >= reprobe
+	return at.Sub(s.looked) >= s.reprobe()
 }
+
+func (s *Source) reprobe() time.Duration { return cmp.Or(s.cfg.Reprobe, reprobe) }
 
 // Run reads every aligned step once it is Delay old.
 func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error {
@@ -237,7 +248,7 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			v, err := s.ask.Instant(ctx, q.text(s.cfg.Window), at)
+			v, err := s.instant(ctx, q.text(s.cfg.Window), at)
 			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
 				// One query that this server refuses must not blind the others.
 				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", s.env.Redact.Line(upstream.Reason(err)))
@@ -264,6 +275,13 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 		}
 	}
 	return out, nil
+}
+
+func (s *Source) instant(ctx context.Context, expr string, at time.Time) (model.Vector, error) {
+	if s.past != nil {
+		return s.past.Instant(ctx, expr, at)
+	}
+	return s.ask.Instant(ctx, expr, at)
 }
 
 // yield leaves out of each family what a better one says of the same workload:
@@ -348,7 +366,7 @@ var ownerQueries = [3]string{
 func (s *Source) probe(ctx context.Context, at time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := !s.probed.IsZero() && at.Sub(s.probed) < reprobe && at.Sub(s.probed) >= 0 && len(s.queries) > 0
+	known := !s.probed.IsZero() && at.Sub(s.probed) < s.reprobe() && at.Sub(s.probed) >= 0 && len(s.queries) > 0
 	if known && !s.due(at) {
 		return nil
 	}

@@ -74,6 +74,10 @@ func serve(t testing.TB, answer func(query string, at float64) []sample) *server
 	s := &server{answer: answer}
 	hang := make(chan struct{})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "query_range") {
+			http.NotFound(w, r) // see history for one that knows ranges
+			return
+		}
 		_ = r.ParseForm()
 		query := r.Form.Get("query")
 		at, _ := strconv.ParseFloat(r.Form.Get("time"), 64)
