@@ -61,6 +61,7 @@ const settled = 45 * time.Second
 
 // pass is one reading of the recent past on a bus of its own.
 type pass struct {
+	o     *options
 	host  *pipeline.Host
 	since time.Time
 	until time.Time
@@ -79,7 +80,7 @@ func newPass(ctx context.Context, o *options, f *upFlags, since time.Duration, n
 		cfg.Obs.LogLevel = "info"
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(notes, "oncall: "+format+"\n", args...) }
-	stop, err := f.sources(ctx, cfg, say)
+	stop, err := f.sources(ctx, o, cfg, say)
 	if err != nil {
 		stop()
 		return nil, err
@@ -87,7 +88,7 @@ func newPass(ctx context.Context, o *options, f *upFlags, since time.Duration, n
 	c := cfg.Section(collector.Spec.Name).(collector.Config)
 	var dead []error
 	c.Each(func(kind string, src any) {
-		if err := reach(ctx, kind, src); err != nil {
+		if err := reach(ctx, o, kind, src); err != nil {
 			dead = append(dead, fmt.Errorf("%s: %w", sourceName(kind, src), err))
 		}
 	})
@@ -96,13 +97,13 @@ func newPass(ctx context.Context, o *options, f *upFlags, since time.Duration, n
 		return nil, hint(err, service.ExitUnreachable, "oncall doctor says what to do about it")
 	}
 	cfg.SetSection(notifier.Spec.Name, notifier.DefaultConfig()) // a pass tells nobody
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs)})
+	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside})
 	if err != nil {
 		stop()
 		return nil, err
 	}
 	now := time.Now()
-	return &pass{host: h, since: now.Add(-since), until: now.Add(-settled), close: func() { _ = h.Close(); stop() }}, nil
+	return &pass{o: o, host: h, since: now.Add(-since), until: now.Add(-settled), close: func() { _ = h.Close(); stop() }}, nil
 }
 
 // run reads everything, and shows on a terminal how far it is.

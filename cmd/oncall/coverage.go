@@ -325,7 +325,7 @@ func (p *pass) history(ctx context.Context, s *seen) []history {
 		h := history{Source: sourceName(kind, src), Keeps: "does not say"}
 		switch cfg := src.(type) {
 		case prometheus.Config:
-			if b, err := get(ctx, cfg.Config, kind, "/api/v1/status/runtimeinfo"); err == nil {
+			if b, err := get(ctx, p.o, cfg.Config, kind, "/api/v1/status/runtimeinfo"); err == nil {
 				var info struct {
 					Data struct {
 						StorageRetention string `json:"storageRetention"`
@@ -336,7 +336,7 @@ func (p *pass) history(ctx context.Context, s *seen) []history {
 				}
 			}
 		case loki.Config:
-			if b, err := get(ctx, cfg.Config, kind, "/config"); err == nil {
+			if b, err := get(ctx, p.o, cfg.Config, kind, "/config"); err == nil {
 				if m := lokiRetention.FindSubmatch(b); m != nil {
 					h.Keeps = string(m[1])
 					if h.Keeps == "0s" {
@@ -355,8 +355,8 @@ func (p *pass) history(ctx context.Context, s *seen) []history {
 	return out
 }
 
-func get(ctx context.Context, cfg upstream.Config, kind, path string) ([]byte, error) {
-	up, err := upstream.New(cfg, upstream.Settings{Service: "cli", Source: kind})
+func get(ctx context.Context, o *options, cfg upstream.Config, kind, path string) ([]byte, error) {
+	up, err := o.sourceClient(kind, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 		add("bus", nil, "embedded, in "+o.data, "")
 	}
 	var chosen []string
-	stop, err := f.sources(ctx, cfg, func(format string, args ...any) { chosen = append(chosen, fmt.Sprintf(format, args...)) })
+	stop, err := f.sources(ctx, o, cfg, func(format string, args ...any) { chosen = append(chosen, fmt.Sprintf(format, args...)) })
 	defer stop()
 	if err != nil {
 		do := "name the sources: oncall doctor --prometheus URL --kubeconfig FILE"
@@ -143,11 +143,11 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 			cluster = &k.Cluster
 			return
 		}
-		err := reach(ctx, kind, src)
+		err := reach(ctx, o, kind, src)
 		add(sourceName(kind, src), err, sourceURL(src)+" answers", advice(err))
 	})
 	if cluster != nil {
-		out = append(out, rights(ctx, *cluster)...)
+		out = append(out, rights(ctx, o, *cluster)...)
 	}
 	return append(out, links(ctx, cfg)...), nil
 }
@@ -202,10 +202,10 @@ func sourceURL(src any) string {
 }
 
 // reach asks a source whether it answers. What pushes to us cannot be asked.
-func reach(ctx context.Context, kind string, src any) error {
+func reach(ctx context.Context, o *options, kind string, src any) error {
 	switch s := src.(type) {
 	case prometheus.Config:
-		up, err := upstream.New(s.Config, upstream.Settings{Service: "cli", Source: kind})
+		up, err := o.sourceClient(kind, s.Config)
 		if err != nil {
 			return err
 		}
@@ -215,20 +215,20 @@ func reach(ctx context.Context, kind string, src any) error {
 		}
 		return err
 	case loki.Config:
-		return ask(ctx, s.Config, kind, "/loki/api/v1/labels")
+		return ask(ctx, o, s.Config, kind, "/loki/api/v1/labels")
 	case alertmanager.Config:
 		for _, u := range s.URLs {
 			one := s.Config
 			one.URL = u
-			if err := ask(ctx, one, kind, "/api/v2/status"); err != nil {
+			if err := ask(ctx, o, one, kind, "/api/v2/status"); err != nil {
 				return err
 			}
 		}
 		if s.URL != "" {
-			return ask(ctx, s.Config, kind, "/api/v2/status")
+			return ask(ctx, o, s.Config, kind, "/api/v2/status")
 		}
 	case kubernetes.Config:
-		client, err := kube.New(s.Cluster, kube.Settings{Service: "cli"})
+		client, err := o.clusterClient(s.Cluster)
 		if err != nil {
 			return err
 		}
@@ -238,8 +238,8 @@ func reach(ctx context.Context, kind string, src any) error {
 	return nil
 }
 
-func ask(ctx context.Context, cfg upstream.Config, kind, path string) error {
-	up, err := upstream.New(cfg, upstream.Settings{Service: "cli", Source: kind})
+func ask(ctx context.Context, o *options, cfg upstream.Config, kind, path string) error {
+	up, err := o.sourceClient(kind, cfg)
 	if err != nil {
 		return err
 	}
@@ -261,8 +261,8 @@ func advice(err error) string {
 }
 
 // rights asks the API server what this identity may do of what is needed.
-func rights(ctx context.Context, kc kube.Config) []finding {
-	client, err := kube.New(kc, kube.Settings{Service: "cli"})
+func rights(ctx context.Context, o *options, kc kube.Config) []finding {
+	client, err := o.clusterClient(kc)
 	if err != nil {
 		return []finding{{What: "kubernetes", Said: firstLine(err), Do: "name a kubeconfig with --kubeconfig, or watch metrics alone"}}
 	}
@@ -271,7 +271,7 @@ func rights(ctx context.Context, kc kube.Config) []finding {
 		return []finding{{What: "kubernetes", Said: firstLine(err), Do: "does kubectl get nodes work with the same kubeconfig?"}}
 	}
 	out := []finding{{What: "kubernetes", OK: true, Said: client.Host() + " " + version}}
-	r, err := kube.NewReviewer(kc, kube.Settings{Service: "cli"})
+	r, err := kube.NewReviewer(kc, o.kubeSettings())
 	if err != nil {
 		return append(out, finding{What: "rights", Said: firstLine(err)})
 	}

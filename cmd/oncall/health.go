@@ -31,27 +31,32 @@ type healthFlags struct {
 }
 
 // kubeFlags say which cluster, and which part of it.
-type kubeFlags struct{ kubeconfig, context, namespace string }
+type kubeFlags struct {
+	clusterFlags
+	namespace string
+}
 
 func (f *kubeFlags) register(c *cobra.Command) {
-	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
-	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
+	f.clusterFlags.register(c)
 	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "one `namespace`; default: all")
 }
 
 // client is a read-only client that counts its requests.
-func (f *kubeFlags) client(requests *atomic.Int64) (*kube.Client, string, error) {
-	cfg := kube.DefaultConfig()
-	// A person waits: a few dozen requests at once, and then no more.
-	cfg.Kubeconfig, cfg.Context, cfg.QPS, cfg.Burst = f.kubeconfig, f.context, 50, 100
-	if err := cfg.Validate(); err != nil {
-		return nil, "", &service.UsageError{Err: fmt.Errorf("--%w", err)}
+func (f *kubeFlags) client(o *options, requests *atomic.Int64) (*kube.Client, string, error) {
+	cfg, err := f.config()
+	if err != nil {
+		return nil, "", err
 	}
+	// A person waits: a few dozen requests at once, and then no more.
+	cfg.QPS, cfg.Burst = 50, 100
 	name, err := kube.ContextName(cfg)
 	if err != nil {
 		return nil, "", hint(err, service.ExitUnreachable, "oncall health --kubeconfig FILE --context NAME")
 	}
-	client, err := kube.New(cfg, kube.Settings{Service: "cli", Audit: func(event.Audit) { requests.Add(1) }})
+	set := o.kubeSettings()
+	audit := set.Audit
+	set.Audit = func(a event.Audit) { requests.Add(1); audit(a) }
+	client, err := kube.New(cfg, set)
 	if err != nil {
 		return nil, "", hint(err, service.ExitUnreachable, "oncall health --kubeconfig FILE --context NAME")
 	}
@@ -120,7 +125,7 @@ func health(ctx context.Context, o *options, f *healthFlags, _ io.Writer) error 
 	}
 	x := examination{}
 	var requests atomic.Int64
-	client, name, err := f.client(&requests)
+	client, name, err := f.client(o, &requests)
 	if err != nil {
 		return err
 	}

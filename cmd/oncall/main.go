@@ -25,9 +25,13 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
-	root := newRoot()
+	o := &options{}
+	root := newRoot(o)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if lost := o.endAudits(ctx); err == nil {
+		err = lost
+	}
 	if err == nil {
 		return service.ExitOK
 	}

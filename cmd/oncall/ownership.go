@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/redact"
@@ -178,7 +177,7 @@ func (f *ownerFlags) ownership(ctx context.Context, o *options) (*ownership, err
 	if err := k.Cluster.Validate(); err != nil {
 		return nil, &service.UsageError{Err: fmt.Errorf("--%w", err)}
 	}
-	client, err := kube.New(k.Cluster, kube.Settings{Service: "cli"})
+	client, err := o.clusterClient(k.Cluster)
 	if err != nil {
 		if named {
 			return nil, hint(err, service.ExitUnreachable, "oncall owner --kubeconfig FILE --context NAME")

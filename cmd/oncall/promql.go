@@ -18,68 +18,72 @@ import (
 )
 
 // promFlags say which Prometheus is asked.
-type promFlags struct{ prometheus, source, kubeconfig, context string }
+type promFlags struct {
+	clusterFlags
+	sourceFlags
+	source string
+	// adjust changes the configuration of the Prometheus that is asked; nil to take
+	// it as it is.
+	adjust func(*upstream.Config)
+}
 
 func (f *promFlags) register(c *cobra.Command) {
-	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir; default: the configured one, else the one in the cluster")
+	f.sourceFlags.register(c, "prometheus")
 	c.Flags().StringVar(&f.source, "source", "", "`name` of the Prometheus, where several are configured")
-	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
-	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
+	f.clusterFlags.register(c)
 }
 
 // open finds the Prometheus as oncall up does. stop ends its port forward.
 func (f *promFlags) open(ctx context.Context, o *options, notes io.Writer) (client *promql.Client, stop func(), err error) {
+	stop = func() {}
 	cfg, err := o.load()
 	if err != nil {
-		return nil, func() {}, err
+		return nil, stop, err
 	}
-	var chosen []prometheus.Config
-	find := func() {
-		c := cfg.Section(collector.Spec.Name).(collector.Config)
-		chosen = nil
-		c.Each(func(_ string, src any) {
-			if p, ok := src.(prometheus.Config); ok && (f.source == "" || p.Name == f.source) {
-				chosen = append(chosen, p)
-			}
+	c := cfg.Section(collector.Spec.Name).(collector.Config)
+	if f.source != "" {
+		c.Keep(func(kind string, src any) bool {
+			p, ok := src.(prometheus.Config)
+			return kind != "prometheus" || ok && p.Name == f.source
 		})
 	}
-	stop = func() {}
-	find()
-	switch {
-	case f.prometheus != "":
-		p := prometheus.Config{}
-		p.URL = f.prometheus
-		p.Fill()
-		if err := p.Validate("--prometheus "); err != nil {
-			return nil, stop, &service.UsageError{Err: err}
+	x := &finder{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: []string{"prometheus"}, instead: true, say: func(format string, args ...any) {
+		fmt.Fprintf(notes, "oncall: "+format+"\n", args...)
+	}}
+	if err := x.find(ctx, &c); err != nil {
+		if hinted := (*hintError)(nil); errors.As(err, &hinted) {
+			return nil, x.stop, err
 		}
-		chosen = []prometheus.Config{p}
-	case len(chosen) == 0:
-		up := upFlags{kubeconfig: f.kubeconfig, context: f.context}
-		if stop, err = up.sources(ctx, cfg, func(format string, args ...any) {
-			if strings.HasPrefix(format, "%s: %s/%s") && args[0] == "prometheus" {
-				fmt.Fprintf(notes, "oncall: "+format+"\n", args...)
-			}
-		}); err != nil {
-			return nil, stop, hint(err, service.ExitUnreachable, "name it: --prometheus URL")
+		if usage := (*service.UsageError)(nil); errors.As(err, &usage) {
+			return nil, x.stop, err
 		}
-		find()
+		return nil, x.stop, hint(err, service.ExitUnreachable, "name it: --prometheus URL")
 	}
+	var chosen []prometheus.Config
+	c.Each(func(_ string, src any) {
+		if p, ok := src.(prometheus.Config); ok {
+			chosen = append(chosen, p)
+		}
+	})
 	switch {
 	case len(chosen) == 0:
-		return nil, stop, hint(errors.New("no Prometheus is configured, named or found"), service.ExitUnreachable, "name it: --prometheus URL")
+		return nil, x.stop, hint(errors.New("no Prometheus is configured, named or found"), service.ExitUnreachable, "name it: --prometheus URL, or --via-kube svc/NAMESPACE/NAME:PORT")
 	case len(chosen) > 1:
 		var names []string
 		for _, p := range chosen {
 			names = append(names, p.Name)
 		}
-		return nil, stop, hint(&service.UsageError{Err: fmt.Errorf("several Prometheus are configured: %s", strings.Join(names, ", "))}, service.ExitUsage, "--source %s", names[0])
+		return nil, x.stop, hint(&service.UsageError{Err: fmt.Errorf("several Prometheus are configured: %s", strings.Join(names, ", "))}, service.ExitUsage, "--source %s", names[0])
 	}
-	up, err := upstream.New(chosen[0].Config, upstream.Settings{Service: "cli", Source: "prometheus"})
+	one := chosen[0].Config
+	if f.adjust != nil {
+		f.adjust(&one)
+	}
+	up, err := o.sourceClient("prometheus", one)
 	if err != nil {
-		return nil, stop, err
+		return nil, x.stop, err
 	}
-	return promql.New(up), stop, nil
+	return promql.New(up), x.stop, nil
 }
 
 // queryError gives the error of a query its exit code: what the user wrote, or

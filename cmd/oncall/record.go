@@ -49,11 +49,8 @@ it has been redacted before it was written.`,
 			return f.run(cmd.Context(), o, args[0], cmd.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&f.up.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir")
-	c.Flags().StringVar(&f.up.loki, "loki", "", "`URL` of Loki")
-	c.Flags().StringVar(&f.up.alertmanager, "alertmanager", "", "`URL` of Alertmanager")
-	c.Flags().StringVar(&f.up.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
-	c.Flags().StringVar(&f.up.context, "context", "", "kubeconfig `context`; default: the current one")
+	f.up.sourceFlags.register(c, sourceKinds...)
+	f.up.clusterFlags.register(c)
 	c.Flags().StringVar(&f.up.cluster, "cluster", "", "`name` of the cluster; default: the context's")
 	c.Flags().DurationVar(&f.up.step, "step", 0, "time between two readings of Prometheus; default 30s")
 	c.Flags().DurationVar(&f.length, "for", 0, "record live sources for this `long` from now")
@@ -69,7 +66,7 @@ func (f *recordFlags) run(ctx context.Context, o *options, target string, notes 
 	switch {
 	case f.length < 0 || f.since < 0 || f.since > 24*time.Hour:
 		return &service.UsageError{Err: errors.New("--for and --since are not negative, and --since is at most 24h")}
-	case !live && (f.up.prometheus != "" || f.up.loki != "" || f.up.kubeconfig != "" || f.up.context != ""):
+	case !live && (f.up.prometheus != "" || f.up.loki != "" || f.up.kubeconfig != "" || f.up.context != "" || len(f.up.via) > 0):
 		return hint(&service.UsageError{Err: errors.New("live sources are recorded for a time")}, service.ExitUsage, "add --for 10m, or --since 1h for what they hold already")
 	case live && f.incident != "":
 		return hint(&service.UsageError{Err: errors.New("--incident is of a pipeline that runs")}, service.ExitUsage, "leave out --for and --since, and name its bus with --nats")
@@ -168,12 +165,12 @@ func (f *recordFlags) live(ctx context.Context, o *options, dir string, m bundle
 	cfg.Bus.URL, cfg.Obs.Listen = "", ""
 	cfg.SetSection(notifier.Spec.Name, notifier.DefaultConfig()) // a recording tells nobody
 	say := func(format string, args ...any) { fmt.Fprintf(notes, "oncall: "+format+"\n", args...) }
-	stop, err := f.up.sources(ctx, cfg, say)
+	stop, err := f.up.sources(ctx, o, cfg, say)
 	defer stop()
 	if err != nil {
 		return m, err
 	}
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs)})
+	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside})
 	if err != nil {
 		return m, err
 	}

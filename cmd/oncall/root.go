@@ -26,20 +26,27 @@ type options struct {
 	output string
 	data   string
 	nats   string
+	audit  string
 	out    io.Writer
+	audits *audits // of what the command asks; nil before it runs
 }
 
-func newRoot() *cobra.Command {
-	o := &options{}
+func newRoot(o *options) *cobra.Command {
 	root := &cobra.Command{
 		Use: "oncall", Short: "An on-call engineer's first twenty minutes, done by a machine that only reads.",
 		SilenceErrors: true, SilenceUsage: true, Version: service.Version(),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			o.out = cmd.OutOrStdout()
-			if !slices.Contains(formats, o.output) {
-				return hint(&service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, render.Formats)}, service.ExitUsage, "-o json")
+			if more := cmd.Annotations[moreFormats]; !slices.Contains(formats, o.output) && (more == "" || o.output != more) {
+				known := string(render.Formats)
+				if more != "" {
+					known += " or " + more
+				}
+				return hint(&service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, known)}, service.ExitUsage, "-o json")
 			}
-			return nil
+			var err error
+			o.audits, err = openAudits(o.audit, cmd.CommandPath())
+			return err
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -50,8 +57,9 @@ func newRoot() *cobra.Command {
 	f.StringVarP(&o.output, "output", "o", "table", "`format`: table, json, yaml or markdown")
 	f.StringVar(&o.data, "data", defaultData(), "`directory` of the embedded bus")
 	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
+	f.StringVar(&o.audit, "audit", os.Getenv("ONCALL_AUDIT"), "`file` to append a line of JSON to for every call to a source or the cluster; also ONCALL_AUDIT")
 	root.AddCommand(
-		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newCost(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
 	for _, c := range append(root.Commands(), root) {
@@ -59,12 +67,22 @@ func newRoot() *cobra.Command {
 			group(c)
 		}
 	}
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
+	// It fails for an unknown flag only.
+	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if more := cmd.Annotations[moreFormats]; more != "" {
+			return append(slices.Clone(formats), more), cobra.ShellCompDirectiveNoFileComp
+		}
+		return formats, cobra.ShellCompDirectiveNoFileComp
+	})
 	return root
 }
 
 // formats are the values of -o.
 var formats = []string{"table", "json", "yaml", "markdown"}
+
+// moreFormats is the annotation of a command that has a format of -o beside
+// [formats].
+const moreFormats = "formats"
 
 // group makes a command that only holds others print its help, and say of a
 // word that is none of them what the user may have meant.

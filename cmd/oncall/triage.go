@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,11 +28,11 @@ import (
 // triageFlags are the flags of `oncall triage`.
 type triageFlags struct {
 	kubeFlags
-	prometheus, loki, alertmanager string
-	pod, workload, alert           string
-	lines                          int
-	since, timeout                 time.Duration
-	find                           bool
+	sourceFlags
+	pod, workload, alert string
+	lines                int
+	since, timeout       time.Duration
+	find                 bool
 }
 
 func newTriage(o *options) *cobra.Command {
@@ -63,19 +64,17 @@ mean nothing here; 3 when the cluster could not be reached.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			return runTriage(cmd.Context(), o, &f)
+			return runTriage(cmd.Context(), o, &f, cmd.ErrOrStderr())
 		},
 	}
-	f.register(c)
+	f.kubeFlags.register(c)
 	c.Flags().StringVar(&f.pod, "pod", "", "`name` of a pod")
 	c.Flags().StringVar(&f.workload, "workload", "", "`name` of a workload")
 	c.Flags().StringVar(&f.alert, "alert", "", "`matchers` of an alert")
 	c.Flags().IntVar(&f.lines, "lines", 300, "`lines` of each container's log, from its end")
 	c.Flags().DurationVar(&f.since, "since", time.Hour, "how far `back` to read events, logs and metrics")
 	c.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to take at `most`")
-	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir; default: the configured one")
-	c.Flags().StringVar(&f.loki, "loki", "", "`URL` of Loki; default: the configured one")
-	c.Flags().StringVar(&f.alertmanager, "alertmanager", "", "`URL` of Alertmanager; default: the configured one")
+	f.sourceFlags.register(c, sourceKinds...)
 	c.Flags().BoolVar(&f.find, "find", true, "find those of Prometheus, Loki and Alertmanager that are neither named nor configured in the cluster, and forward a port to them")
 	return c
 }
@@ -100,14 +99,8 @@ func (f *triageFlags) check() error {
 	case f.timeout < time.Second:
 		return hint(&service.UsageError{Err: fmt.Errorf("--timeout %s: is not at least 1s", f.timeout)}, service.ExitUsage, "--timeout 30s")
 	}
-	for kind, address := range map[string]string{"prometheus": f.prometheus, "loki": f.loki, "alertmanager": f.alertmanager} {
-		if c := flagged(kind, address); address != "" {
-			if err := c.Validate("--" + kind + " "); err != nil {
-				return &service.UsageError{Err: err}
-			}
-		}
-	}
-	return nil
+	_, err := f.sourceFlags.check(sourceKinds)
+	return err
 }
 
 // triaged is a result with what it took.
@@ -117,7 +110,7 @@ type triaged struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-func runTriage(ctx context.Context, o *options, f *triageFlags) error {
+func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer) error {
 	var matchers []upstream.Matcher
 	var err error
 	if f.alert != "" {
@@ -134,7 +127,7 @@ func runTriage(ctx context.Context, o *options, f *triageFlags) error {
 		return err
 	}
 	var requests atomic.Int64
-	client, name, err := f.client(&requests)
+	client, name, err := f.client(o, &requests)
 	if err != nil {
 		return err
 	}
@@ -142,7 +135,7 @@ func runTriage(ctx context.Context, o *options, f *triageFlags) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not everything was read in %s; give it a longer --timeout", f.timeout))
 	defer cancel()
 	// The outside sources are looked for while the names are read.
-	out := outside{o: o, f: f}
+	out := outside{o: o, f: f, notes: notes}
 	defer out.close()
 	var wg sync.WaitGroup
 	wg.Go(func() { out.find(ctx) })

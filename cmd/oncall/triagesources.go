@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net/url"
 	"slices"
@@ -29,8 +30,9 @@ import (
 // outside are the sources beside the cluster: those that flags or the
 // configuration file name, or that are found in the cluster.
 type outside struct {
-	o *options
-	f *triageFlags
+	o     *options
+	f     *triageFlags
+	notes io.Writer
 
 	prometheus   *promql.Client
 	loki         *upstream.Client
@@ -38,7 +40,7 @@ type outside struct {
 	bus          bool
 	families     []prometheus.Family
 	missing      []check.Unchecked
-	stop         func()
+	finder       *finder
 }
 
 // searchTime bounds the search for sources in the cluster: triage goes on without.
@@ -58,18 +60,19 @@ func (x *outside) find(ctx context.Context) {
 	if x.bus = x.o.recorded(cfg.Bus.URL); !x.bus {
 		note("past incidents", "not asked: nothing has been recorded in "+x.o.data+"; oncall up does (--data, --nats)")
 	}
-	up := upFlags{prometheus: x.f.prometheus, loki: x.f.loki, alertmanager: x.f.alertmanager, kubeconfig: x.f.kubeconfig, context: x.f.context}
-	if x.f.find {
-		search, cancel := context.WithTimeoutCause(ctx, searchTime, fmt.Errorf("not found in %s", searchTime))
-		defer cancel()
-		// The port forwards live as long as the command.
-		x.stop, err = up.sources(search, cfg, func(string, ...any) {})
-		if err != nil {
-			note("the search for Prometheus, Loki and Alertmanager", firstLine(err))
-		}
+	section := cfg.Section(collector.Spec.Name).(collector.Config)
+	search, cancel := context.WithTimeoutCause(ctx, searchTime, fmt.Errorf("not found in %s", searchTime))
+	defer cancel()
+	x.finder = &finder{o: x.o, cluster: x.f.clusterFlags, flags: x.f.sourceFlags, kinds: sourceKinds, instead: true, beside: true, say: func(format string, args ...any) {
+		fmt.Fprintf(x.notes, "oncall: "+format+"\n", args...)
+	}}
+	if err = x.finder.named(search, &section); err == nil && x.f.find {
+		err = x.finder.find(search, &section)
+	}
+	if err != nil {
+		note("the search for Prometheus, Loki and Alertmanager", firstLine(err))
 	}
 	first := map[string]upstream.Config{}
-	section := cfg.Section(collector.Spec.Name).(collector.Config)
 	section.Each(func(kind string, src any) {
 		var c upstream.Config
 		switch src := src.(type) {
@@ -86,42 +89,32 @@ func (x *outside) find(ctx context.Context) {
 			first[kind] = c
 		}
 	})
-	open := func(kind, address string) *upstream.Client {
+	open := func(kind string) *upstream.Client {
 		c, ok := first[kind]
-		if address != "" {
-			c, ok = flagged(kind, address), true
-		}
 		if !ok {
 			return nil
 		}
-		up, err := upstream.New(c, upstream.Settings{Service: "cli", Source: kind})
+		up, err := x.o.sourceClient(kind, c)
 		if err != nil {
 			note(kind, firstLine(err))
 			return nil
 		}
 		return up
 	}
-	if up := open("prometheus", x.f.prometheus); up != nil {
+	if up := open("prometheus"); up != nil {
 		x.prometheus = promql.New(up)
 	} else {
 		note("metrics", "not asked: no Prometheus is configured or found; name it with --prometheus URL")
 	}
-	if x.loki = open("loki", x.f.loki); x.loki == nil {
+	if x.loki = open("loki"); x.loki == nil {
 		note("logs of pods that are gone", "not asked: no Loki is configured or found; name it with --loki URL")
 	}
-	x.alertmanager = open("alertmanager", x.f.alertmanager)
-}
-
-// flagged is the configuration of a source that a flag names.
-func flagged(kind, address string) upstream.Config {
-	c := upstream.Config{URL: address}
-	c.Fill(kind)
-	return c
+	x.alertmanager = open("alertmanager")
 }
 
 func (x *outside) close() {
-	if x.stop != nil {
-		x.stop()
+	if x.finder != nil {
+		x.finder.stop()
 	}
 }
 

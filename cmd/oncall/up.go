@@ -18,9 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
-	"github.com/oncall-copilot/oncall/services/collector/alertmanager"
 	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
-	"github.com/oncall-copilot/oncall/services/collector/loki"
 	"github.com/oncall-copilot/oncall/services/collector/prometheus"
 	"github.com/oncall-copilot/oncall/services/notifier"
 	"github.com/oncall-copilot/oncall/services/reasoner"
@@ -28,8 +26,10 @@ import (
 
 // upFlags are the flags of `oncall up`.
 type upFlags struct {
-	prometheus, loki, alertmanager string
-	kubeconfig, context            string
+	clusterFlags
+	sourceFlags
+	// beside has Loki and Alertmanager searched for though a URL names Prometheus.
+	beside                         bool
 	listen, metrics, mode, cluster string
 	step                           time.Duration
 	verbose                        bool
@@ -61,11 +61,8 @@ to the channels of the configuration file.`,
 
 // register adds the flags that say where to look.
 func (f *upFlags) register(c *cobra.Command) {
-	c.Flags().StringVar(&f.prometheus, "prometheus", "", "`URL` of Prometheus, Thanos or Mimir")
-	c.Flags().StringVar(&f.loki, "loki", "", "`URL` of Loki")
-	c.Flags().StringVar(&f.alertmanager, "alertmanager", "", "`URL` of Alertmanager, whose alerts are read")
-	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: as kubectl")
-	c.Flags().StringVar(&f.context, "context", "", "kubeconfig `context`; default: the current one")
+	f.sourceFlags.register(c, sourceKinds...)
+	f.clusterFlags.register(c)
 	c.Flags().StringVar(&f.cluster, "cluster", "", "`name` of the cluster in reports; default: the context's")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the services do")
 }
@@ -85,7 +82,7 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	stop, err := f.sources(ctx, cfg, say)
+	stop, err := f.sources(ctx, o, cfg, say)
 	defer stop()
 	if err != nil {
 		return err
@@ -103,7 +100,7 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 		return &service.UsageError{Err: err}
 	}
 	cfg.SetSection(notifier.Spec.Name, n)
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Data: o.data, Listen: f.listen, Log: obs.NewLogger(notes, cfg.Obs)})
+	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Data: o.data, Listen: f.listen, Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside})
 	if err != nil {
 		if errors.Is(err, embedded.ErrInUse) {
 			return hint(err, service.ExitUsage, "one oncall up at a time has a data directory")
@@ -120,6 +117,7 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { welcome(ctx, h, say) })
+	wg.Go(func() { o.audits.follow(ctx, h.Bus.Publish) })
 	return h.Run(ctx, pipeline.Services...)
 }
 
@@ -137,52 +135,30 @@ func (f *upFlags) check() error {
 
 // sources adds the sources that the flags and the cluster name to those of the
 // configuration file, and says what was chosen. stop ends port forwards.
-func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(string, ...any)) (stop func(), err error) {
-	var stops []func()
-	stop = func() {
-		for _, s := range stops {
-			s()
-		}
-	}
+func (f *upFlags) sources(ctx context.Context, o *options, cfg *service.Config, say func(string, ...any)) (stop func(), err error) {
 	c := cfg.Section(collector.Spec.Name).(collector.Config)
 	defer func() { cfg.SetSection(collector.Spec.Name, c) }()
-	configured := c.Sources() > 0
-	if f.prometheus != "" {
-		p := prometheus.Config{Step: f.step}
-		p.URL = f.prometheus
-		if err := addSource(&c, "prometheus", &p); err != nil {
-			return stop, err
+	x := &finder{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: sourceKinds, beside: f.beside, say: say, missed: say, prometheus: func(p *prometheus.Config) { p.Step = f.step }}
+	given := c.Sources() > 0
+	if err := x.named(ctx, &c); err != nil {
+		return x.stop, err
+	}
+	if given && f.kubeconfig == "" && f.context == "" && len(f.via) == 0 {
+		return x.stop, nil
+	}
+	if err := x.connect(); err != nil {
+		if usage := (*service.UsageError)(nil); errors.As(err, &usage) {
+			return x.stop, err
 		}
-		say("prometheus: %s", f.prometheus)
-	}
-	if f.loki != "" {
-		l := loki.Config{}
-		l.URL = f.loki
-		if err := addSource(&c, "loki", &l); err != nil {
-			return stop, err
-		}
-		say("loki: %s", f.loki)
-	}
-	if f.alertmanager != "" {
-		a := alertmanager.Config{}
-		a.URL = f.alertmanager
-		if err := addSource(&c, "alertmanager", &a); err != nil {
-			return stop, err
-		}
-		say("alertmanager: %s", f.alertmanager)
-	}
-	kc := kube.DefaultConfig()
-	kc.Kubeconfig, kc.Context = f.kubeconfig, f.context
-	if configured && f.kubeconfig == "" && f.context == "" {
-		return stop, nil
-	}
-	client, err := kube.New(kc, kube.Settings{Service: "cli"})
-	if err != nil {
-		if f.prometheus != "" && f.kubeconfig == "" && f.context == "" {
+		if f.named("prometheus") && f.kubeconfig == "" && f.context == "" {
 			say("kubernetes: none (%v); metrics only", firstLine(err))
-			return stop, nil
+			return x.stop, nil
 		}
-		return stop, hint(err, service.ExitUnreachable, "oncall up --kubeconfig FILE, or --prometheus URL for metrics alone")
+		return x.stop, hint(err, service.ExitUnreachable, "oncall up --kubeconfig FILE, or --prometheus URL for metrics alone")
+	}
+	kc, err := f.config()
+	if err != nil {
+		return x.stop, err
 	}
 	name := f.cluster
 	if name == "" {
@@ -197,89 +173,14 @@ func (f *upFlags) sources(ctx context.Context, cfg *service.Config, say func(str
 		}
 		cfg.SetSection(reasoner.Spec.Name, r)
 	}
-	k := kubernetes.Config{Cluster: kc}
-	if err := addSource(&c, "kubernetes", &k); err != nil {
-		return stop, err
-	}
-	say("kubernetes: %s", cfg.Cluster)
-	return stop, f.discover(ctx, &c, client, kc, &stops, say)
-}
-
-// discover finds the sources that no flag names, by the labels of their
-// Services. Inside the cluster their names are enough; from outside it forwards
-// a local port to each.
-func (f *upFlags) discover(ctx context.Context, c *collector.Config, client *kube.Client, kc kube.Config, stops *[]func(), say func(string, ...any)) error {
-	wanted := map[string]bool{"prometheus": f.prometheus == "", "loki": f.loki == "" && f.prometheus == "", "alertmanager": f.alertmanager == "" && f.prometheus == ""}
-	if !wanted["prometheus"] && !wanted["loki"] && !wanted["alertmanager"] {
-		return nil
-	}
-	found, err := kube.Discover(ctx, client)
-	if err != nil {
-		return hint(fmt.Errorf("look for Prometheus: %w", err), service.ExitUnreachable, "name it: oncall up --prometheus URL")
-	}
-	inside := kube.InCluster(kc)
-	for _, s := range found {
-		if !wanted[s.Source] {
-			continue
+	if configured(&c, "kubernetes") == 0 {
+		k := kubernetes.Config{Cluster: kc}
+		if err := addSource(&c, "kubernetes", &k); err != nil {
+			return x.stop, err
 		}
-		wanted[s.Source] = false
-		reach, how := s.Host(), "by its name"
-		if !inside {
-			fw, err := kube.NewForwarder(kc, kube.Settings{Service: "cli"})
-			if err != nil {
-				return err
-			}
-			local, end, err := fw.PortForward(ctx, s.Namespace, s.Service, s.Port)
-			if err != nil {
-				return hint(err, service.ExitUnreachable, "name it: oncall up --%s URL", s.Source)
-			}
-			*stops = append(*stops, end)
-			reach, how = local, "forwarded to "+local
-		}
-		address := s.Scheme + "://" + reach + s.Path
-		switch s.Source {
-		case "prometheus":
-			p := prometheus.Config{Step: f.step}
-			p.URL = address
-			err = addSource(c, s.Source, &p)
-		case "loki":
-			l := loki.Config{}
-			l.URL = address
-			err = addSource(c, s.Source, &l)
-		case "alertmanager":
-			a := alertmanager.Config{}
-			a.URL = address
-			err = addSource(c, s.Source, &a)
-		}
-		if err != nil {
-			return err
-		}
-		say("%s: %s/%s (%s), %s", s.Source, s.Namespace, s.Service, s.Why, how)
+		say("kubernetes: %s", cfg.Cluster)
 	}
-	for _, source := range []string{"prometheus", "loki", "alertmanager"} {
-		if wanted[source] {
-			say("%s: none found by its labels; name it with --%s URL", source, source)
-		}
-	}
-	return nil
-}
-
-// filled is implemented by every source's configuration.
-type filled interface {
-	Fill()
-	Validate(path string) error
-}
-
-// addSource fills, checks and adds one source.
-func addSource[C any, P interface {
-	*C
-	filled
-}](c *collector.Config, kind string, p P) error {
-	p.Fill()
-	if err := p.Validate("--" + kind + " "); err != nil {
-		return &service.UsageError{Err: err}
-	}
-	return c.Add(kind, *p)
+	return x.stop, x.discover(ctx, &c)
 }
 
 func firstLine(err error) string {

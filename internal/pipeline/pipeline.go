@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
 	_ "github.com/oncall-copilot/oncall/services/collector/sources" // every source that we ship
@@ -31,6 +32,7 @@ type Options struct {
 	Listen   string // loopback address of the embedded bus, for other programs; "" for none
 	MaxBytes int64  // of the embedded bus; 0 means 2 GiB
 	Log      *slog.Logger
+	Audit    func(event.Audit) // told of every call to a source too; nil for nobody
 }
 
 // Host is a process that can run services.
@@ -45,7 +47,7 @@ type Host struct {
 // opens the process on it.
 func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
 	h := &Host{log: o.Log}
-	so := service.Options{Name: "oncall", Log: o.Log}
+	so := service.Options{Name: "oncall", Log: o.Log, Audit: o.Audit}
 	if cfg.Bus.URL == "" {
 		if o.Data == "" {
 			dir, err := os.MkdirTemp("", "oncall-")

@@ -138,16 +138,24 @@ func NotificationID(incident string, revision int, channel string) string {
 // Audit records one call to a source: who asked, what, how much came back,
 // and how long it took.
 type Audit struct {
-	Service    string    `json:"service"`
+	Service string `json:"service"`
+	// Command, User and Context are of a person at the command line: what was
+	// typed, as whom the system knows them, and the kubeconfig's context.
+	Command string `json:"command,omitempty"`
+	User    string `json:"user,omitempty"`
+	Context string `json:"context,omitempty"`
+
 	Source     string    `json:"source"`
 	Instance   string    `json:"instance,omitempty"`
-	Operation  string    `json:"operation"` // query, query_range, get, list, watch, post
-	Query      string    `json:"query"`     // redacted
+	Target     string    `json:"target,omitempty"` // host and port that were asked
+	Operation  string    `json:"operation"`        // query, query_range, get, list, watch, create
+	Query      string    `json:"query"`            // redacted: PromQL, LogQL, or a path of the API
 	Incident   string    `json:"incident,omitempty"`
 	Time       time.Time `json:"time"` // wall clock: an audit is about when it happened
 	DurationMS int64     `json:"duration_ms"`
 	Bytes      int64     `json:"bytes"`
 	Items      int       `json:"items"`
+	Status     int       `json:"status,omitempty"` // of HTTP; 0 without an answer
 	Error      string    `json:"error,omitempty"`
 }
 

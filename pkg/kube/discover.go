@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -42,9 +43,32 @@ type service struct {
 }
 
 type servicePort struct {
-	Name       string `json:"name"`
-	Port       int    `json:"port"`
-	TargetPort any    `json:"targetPort"` // a number or a name
+	Name        string `json:"name"`
+	Port        int    `json:"port"`
+	Protocol    string `json:"protocol"`
+	AppProtocol string `json:"appProtocol"`
+	TargetPort  any    `json:"targetPort"` // a number or a name
+}
+
+// scheme is what is spoken on the port, as far as it says.
+func (p servicePort) scheme() string {
+	if p.Name == "https" || strings.HasPrefix(p.Name, "https-") || strings.HasSuffix(p.Name, "-https") || strings.EqualFold(p.AppProtocol, "https") || p.Port == 443 {
+		return "https"
+	}
+	return "http"
+}
+
+// ports lists the ports, for messages.
+func (s *service) ports() string {
+	var out []string
+	for _, p := range s.Spec.Ports {
+		if p.Name != "" {
+			out = append(out, fmt.Sprintf("%d (%s)", p.Port, p.Name))
+			continue
+		}
+		out = append(out, itoa(p.Port))
+	}
+	return strings.Join(out, ", ")
 }
 
 // sign is how one kind of Service is recognised. A label's value may be any of
@@ -129,10 +153,7 @@ func recognise(s *service) (Found, bool) {
 				if p.Name != want && itoa(p.Port) != want {
 					continue
 				}
-				f := Found{Source: g.source, Flavour: g.flavour, Namespace: s.Metadata.Namespace, Service: s.Metadata.Name, Port: p.Port, Scheme: "http", Path: g.path, Why: why, rank: g.rank * 2}
-				if p.Name == "https" || p.Port == 443 {
-					f.Scheme = "https"
-				}
+				f := Found{Source: g.source, Flavour: g.flavour, Namespace: s.Metadata.Namespace, Service: s.Metadata.Name, Port: p.Port, Scheme: p.scheme(), Path: g.path, Why: why, rank: g.rank * 2}
 				if s.Spec.ClusterIP == "None" {
 					f.rank++ // a headless Service is the lesser name of the same pods
 				}

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -45,7 +46,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &RefusedError{Method: req.Method, Path: path, Why: why}
 	}
 	a := event.Audit{
-		Service: g.set.Service, Source: "kubernetes", Instance: g.set.Name, Operation: operation(req), Query: describe(path, req),
+		Service: g.set.Service, Source: "kubernetes", Instance: g.set.Name, Target: req.URL.Host, Operation: operation(req, path), Query: describe(path, req),
 		Time: g.set.Now().UTC(),
 	}
 	res, err := g.next.RoundTrip(req)
@@ -54,11 +55,46 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		g.record(a)
 		return nil, err
 	}
+	a.Status = res.StatusCode
 	if res.StatusCode/100 != 2 && res.StatusCode != http.StatusSwitchingProtocols {
 		a.Error = res.Status
 	}
-	res.Body = &countedBody{ReadCloser: res.Body, done: func(n int64) { a.Bytes = n; g.record(a) }}
+	if askAgain(req.Method, res) {
+		res.Header.Set("Retry-After", "1")
+	}
+	body := &countedBody{ReadCloser: res.Body, done: func(n int64) { a.Bytes = n; g.record(a) }}
+	if limit, ok := req.Context().Value(limitKey{}).(int64); ok {
+		body.limit = limit
+	}
+	res.Body = body
 	return res, nil
+}
+
+// askAgain says whether an answer is one that a moment later may be another,
+// but does not say when: what stands between us and the API server sends such.
+// client-go asks again when it is told how long to wait.
+func askAgain(method string, res *http.Response) bool {
+	switch res.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return method == http.MethodGet && res.Header.Get("Retry-After") == ""
+	}
+	return false
+}
+
+// limitKey is the key of how many bytes the answer to a request may have.
+type limitKey struct{}
+
+// limited bounds the answers to requests that are sent with the context.
+// Watches and a reflector's lists are not bounded: they are read as they come.
+func limited(ctx context.Context, most int64) context.Context {
+	return context.WithValue(ctx, limitKey{}, most)
+}
+
+// TooLargeError is an answer of the API server that is longer than we read.
+type TooLargeError struct{ Limit int64 }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("answer is larger than %d bytes", e.Limit)
 }
 
 func (g *guard) record(a event.Audit) {
@@ -66,14 +102,19 @@ func (g *guard) record(a event.Audit) {
 	g.set.Audit(a)
 }
 
-func operation(req *http.Request) string {
-	if req.Method != http.MethodGet {
+// operation is the verb of a request, as RBAC calls it.
+func operation(req *http.Request, path string) string {
+	switch req.Method {
+	case http.MethodGet:
+	case http.MethodPost:
+		return "create"
+	default:
 		return strings.ToLower(req.Method)
 	}
 	if req.URL.Query().Get("watch") == "true" {
 		return "watch"
 	}
-	if r, ok := parsePath(req.URL.Path); ok && r.name == "" {
+	if r, ok := parsePath(path); ok && r.name == "" {
 		return "list"
 	}
 	return "get"
@@ -93,14 +134,17 @@ func describe(path string, req *http.Request) string {
 // countedBody reports how much was read when it is closed.
 type countedBody struct {
 	io.ReadCloser
-	n    atomic.Int64 // a watch is closed while it is read
-	once sync.Once
-	done func(int64)
+	limit int64        // 0 for none
+	n     atomic.Int64 // a watch is closed while it is read
+	once  sync.Once
+	done  func(int64)
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
+	if total := b.n.Add(int64(n)); b.limit > 0 && total > b.limit {
+		return 0, &TooLargeError{Limit: b.limit}
+	}
 	return n, err
 }
 

@@ -139,7 +139,7 @@ func TestAReviewerAsksForRightsAndNothingElse(t *testing.T) {
 		}
 	}
 	srv := newRecorder(t, `{"status":{"allowed":true,"reason":"RBAC"}}`)
-	c, err := newClient(&rest.Config{Host: srv.URL}, 0, Settings{}, reviewOnly)
+	c, err := newClient(&rest.Config{Host: srv.URL}, Config{}, Settings{}, reviewOnly)
 	if err != nil {
 		t.Fatal(err)
 	}

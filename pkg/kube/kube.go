@@ -8,6 +8,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,13 +56,18 @@ type Config struct {
 	QPS float64 `yaml:"max_query_qps"`
 	// Burst is how many requests may be sent at once. Default: 40.
 	Burst int `yaml:"burst"`
-	// Timeout bounds one get or list; a watch lasts as long as the server
-	// allows. Default: 30s.
+	// Timeout bounds one get or list, with what is asked again of a server that
+	// was busy; a watch lasts as long as the server allows. Default: 30s.
 	Timeout time.Duration `yaml:"timeout"`
+	// MaxResponseBytes is the largest answer read to a get, to one page of a list,
+	// or of a log. Default: 64 MiB.
+	MaxResponseBytes int64 `yaml:"max_response_bytes"`
 }
 
 // DefaultConfig is the configuration of a user who writes nothing.
-func DefaultConfig() Config { return Config{QPS: 20, Burst: 40, Timeout: 30 * time.Second} }
+func DefaultConfig() Config {
+	return Config{QPS: 20, Burst: 40, Timeout: 30 * time.Second, MaxResponseBytes: 64 << 20}
+}
 
 // Validate checks the fields.
 func (c *Config) Validate() error {
@@ -74,6 +80,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Timeout < time.Second || c.Timeout > 5*time.Minute {
 		errs = append(errs, &policy.FieldError{Path: "timeout", Value: c.Timeout, Problem: "is not between 1s and 5m", Fix: "write 30s"})
+	}
+	if c.MaxResponseBytes < 0 {
+		errs = append(errs, &policy.FieldError{Path: "max_response_bytes", Value: c.MaxResponseBytes, Problem: "is negative", Fix: "write 67108864"})
 	}
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -107,6 +116,7 @@ func (s *Settings) defaults() {
 type Client struct {
 	name    string
 	timeout time.Duration
+	most    int64 // bytes of an answer
 	config  *rest.Config
 	http    *http.Client
 	raw     rest.Interface // decoded JSON
@@ -120,19 +130,17 @@ func New(cfg Config, set Settings) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(rc, cfg.Timeout, set, readOnly)
+	return newClient(rc, cfg, set, readOnly)
 }
 
 // NewForConfig makes a client that can only read of a client-go configuration.
 func NewForConfig(rc *rest.Config, set Settings) (*Client, error) {
-	return newClient(rest.CopyConfig(rc), DefaultConfig().Timeout, set, readOnly)
+	return newClient(rest.CopyConfig(rc), DefaultConfig(), set, readOnly)
 }
 
-func newClient(rc *rest.Config, timeout time.Duration, set Settings, permit permission) (*Client, error) {
+func newClient(rc *rest.Config, cfg Config, set Settings, permit permission) (*Client, error) {
 	set.defaults()
-	if timeout == 0 {
-		timeout = DefaultConfig().Timeout
-	}
+	timeout := cmp.Or(cfg.Timeout, DefaultConfig().Timeout)
 	base, _, err := rest.DefaultServerUrlFor(rc)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: host %s: %w", rc.Host, err)
@@ -155,7 +163,7 @@ func newClient(rc *rest.Config, timeout time.Duration, set Settings, permit perm
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	c := &Client{name: set.Name, timeout: timeout, config: rc, http: h}
+	c := &Client{name: set.Name, timeout: timeout, most: cmp.Or(cfg.MaxResponseBytes, DefaultConfig().MaxResponseBytes), config: rc, http: h}
 	raw := rest.CopyConfig(rc)
 	raw.ContentType, raw.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	raw.NegotiatedSerializer = codecs.WithoutConversion()
@@ -269,7 +277,7 @@ func (c *Client) REST(gv schema.GroupVersion) (rest.Interface, error) {
 
 // Get reads a path of the API as JSON into into.
 func (c *Client) Get(ctx context.Context, path string, params url.Values, into any) error {
-	res := c.request(path, params).Do(ctx)
+	res := c.request(path, params).Do(limited(ctx, c.most))
 	if err := res.Error(); err != nil { // with the API's own message, which Raw leaves out
 		return err
 	}
@@ -285,7 +293,7 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values, into a
 
 // Log reads the end of a container's log, at most limit bytes of it.
 func (c *Client) Log(ctx context.Context, namespace, pod string, params url.Values, limit int64) ([]byte, error) {
-	r, err := c.request("/api/v1/namespaces/"+namespace+"/pods/"+pod+"/log", params).SetHeader("Accept", "*/*").Stream(ctx)
+	r, err := c.request("/api/v1/namespaces/"+namespace+"/pods/"+pod+"/log", params).SetHeader("Accept", "*/*").Stream(limited(ctx, c.most))
 	if err != nil {
 		return nil, err
 	}
@@ -293,8 +301,13 @@ func (c *Client) Log(ctx context.Context, namespace, pod string, params url.Valu
 	return io.ReadAll(io.LimitReader(r, limit))
 }
 
+// retries is how often a get is sent again to a server that was busy, and to
+// one that closed the connection. A Retry-After of the server is waited for,
+// within the time of the whole call.
+const retries = 3
+
 func (c *Client) request(path string, params url.Values) *rest.Request {
-	r := c.raw.Get().AbsPath(path).Timeout(c.timeout)
+	r := c.raw.Get().AbsPath(path).Timeout(c.timeout).MaxRetries(retries)
 	for k, vs := range params {
 		for _, v := range vs {
 			r = r.Param(k, v)
@@ -329,14 +342,17 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 }
 
 // Reason says in a few words why a request gave no answer: "forbidden: …",
-// "not found", "timeout: …", "busy: …" or "unreachable: …".
+// "not found", "timeout: …", "busy: …", "too large: …" or "unreachable: …".
 func Reason(err error) string {
 	refused, isRefused := errors.AsType[*RefusedError](err)
+	large, tooLarge := errors.AsType[*TooLargeError](err)
 	switch {
 	case err == nil:
 		return ""
 	case isRefused:
 		return "forbidden: " + refused.Error()
+	case tooLarge:
+		return "too large: " + large.Error()
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return "forbidden: " + short(err.Error())
 	case apierrors.IsNotFound(err):

@@ -29,7 +29,7 @@ type list[L any] interface {
 func List[L any, P list[L]](ctx context.Context, c *Client, path string, params url.Values, page func(P)) error {
 	after := ""
 	for {
-		req := c.typed.Get().AbsPath(path).Timeout(c.timeout).Param("limit", pageSize)
+		req := c.typed.Get().AbsPath(path).Timeout(c.timeout).MaxRetries(retries).Param("limit", pageSize)
 		for k, vs := range params {
 			for _, v := range vs {
 				req = req.Param(k, v)
@@ -42,7 +42,7 @@ func List[L any, P list[L]](ctx context.Context, c *Client, path string, params 
 		if _, ok := any(got).(*metav1.PartialObjectMetadataList); ok {
 			req = req.SetHeader("Accept", onlyMetadata)
 		}
-		if err := req.Do(ctx).Into(got); err != nil {
+		if err := req.Do(limited(ctx, c.most)).Into(got); err != nil {
 			return fmt.Errorf("list %s: %w", path, err)
 		}
 		page(got)

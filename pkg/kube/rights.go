@@ -87,7 +87,7 @@ func NewReviewer(cfg Config, set Settings) (*Reviewer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newClient(rc, cfg.Timeout, set, reviewOnly)
+	c, err := newClient(rc, cfg, set, reviewOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +107,9 @@ func reviewOnly(method, path string, upgrade bool) string {
 func (r *Reviewer) Allowed(ctx context.Context, right Right) (ok bool, reason string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.c.timeout)
 	defer cancel()
+	if err := r.c.config.RateLimiter.Wait(ctx); err != nil {
+		return false, "", fmt.Errorf("kubernetes: may I %s: %w", right, err)
+	}
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
 		"spec": map[string]any{"resourceAttributes": map[string]any{

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/policies"
@@ -49,6 +50,8 @@ type Process struct {
 	Bus      *bus.Bus
 	Policies *policy.Store
 	Config   *Config
+
+	audit func(event.Audit)
 }
 
 // Options are what a program decides before its services start.
@@ -57,11 +60,12 @@ type Options struct {
 	InProcess nats.InProcessConnProvider // the server in this process, or nil
 	Log       *slog.Logger               // nil: JSON to standard error
 	Layers    []fs.FS                    // further policy folders; later ones win
+	Audit     func(event.Audit)          // what [Env] hands to the services; nil for nothing
 }
 
 // Open connects to the bus and reads the policies. Close ends what it began.
 func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
-	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(time.Now)}
+	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(time.Now), audit: o.Audit}
 	if p.Log == nil {
 		p.Log = obs.NewLogger(os.Stderr, cfg.Obs)
 	}
@@ -266,5 +270,6 @@ func (p *Process) Env(name string) Env {
 	return Env{
 		Bus: p.Bus.WithSource("//" + p.Config.Cluster + "/" + name), Log: p.Log, Metrics: p.Metrics,
 		Tracer: p.Tracing.Tracer(), Health: p.Health, Policies: p.Policies, Cluster: p.Config.Cluster,
+		Audit: p.audit,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
@@ -24,6 +25,9 @@ type Env struct {
 	Health   *obs.Health
 	Policies *policy.Store // the policies in force, reloaded live
 	Cluster  string        // the cluster's name as people know it
+	// Audit is told of every call to a source too, before it is redacted; nil for
+	// the AUDIT stream alone.
+	Audit func(event.Audit)
 }
 
 // Runner runs until ctx is done. It returns nil after a clean stop, within the

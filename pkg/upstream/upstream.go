@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -120,6 +121,10 @@ type Settings struct {
 	Source  string // prometheus, loki, alertmanager
 	Audit   func(event.Audit)
 	Now     func() time.Time
+	// Retries is how often a call is sent again that a busy or restarting server
+	// refused: for who asks once. A service that reads at every step has its next
+	// step, and leaves it 0.
+	Retries int
 }
 
 // Client sends read-only requests to one source.
@@ -197,15 +202,48 @@ func (c *Client) Post(ctx context.Context, path string, params url.Values, q Que
 	return c.do(ctx, http.MethodPost, c.URL(path).String(), []byte(params.Encode()), q)
 }
 
-func (c *Client) do(ctx context.Context, method, address string, form []byte, q Query) (body []byte, err error) {
+// do sends a call, and sends it again as often as it may: every call only reads.
+func (c *Client) do(ctx context.Context, method, address string, form []byte, q Query) ([]byte, error) {
+	for attempt := 0; ; attempt++ {
+		body, err := c.send(ctx, method, address, form, q)
+		if err == nil || attempt == c.set.Retries {
+			return body, err
+		}
+		wait, ok := pause(err, attempt)
+		if !ok || !Wait(ctx, wait) {
+			return body, err
+		}
+	}
+}
+
+const (
+	// firstPause is how long a call waits before it is sent again; it doubles.
+	firstPause = 250 * time.Millisecond
+	// longestPause is how long a server's Retry-After is waited for at most. One
+	// that asks for more is busy, which is an answer.
+	longestPause = 10 * time.Second
+)
+
+// pause is how long to wait before a call that ended with err is sent again;
+// false when that would not help.
+func pause(err error, attempt int) (time.Duration, bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || !e.again || e.RetryAfter > longestPause {
+		return 0, false
+	}
+	return max(e.RetryAfter, firstPause<<attempt), true
+}
+
+func (c *Client) send(ctx context.Context, method, address string, form []byte, q Query) (body []byte, err error) {
 	if err := c.limit.Wait(ctx); err != nil {
 		return nil, &Error{Source: c.cfg.Name, Kind: Busy, Err: err}
 	}
 	started := c.set.Now()
+	status := 0
 	defer func() {
 		a := event.Audit{
-			Service: c.set.Service, Source: c.set.Source, Instance: c.cfg.Name, Operation: q.Operation, Query: q.Text, Incident: q.Incident,
-			Time: started.UTC(), DurationMS: c.set.Now().Sub(started).Milliseconds(), Bytes: int64(len(body)),
+			Service: c.set.Service, Source: c.set.Source, Instance: c.cfg.Name, Target: c.base.Host, Operation: q.Operation, Query: q.Text, Incident: q.Incident,
+			Time: started.UTC(), DurationMS: c.set.Now().Sub(started).Milliseconds(), Bytes: int64(len(body)), Status: status,
 		}
 		if err != nil {
 			a.Error = err.Error()
@@ -227,6 +265,7 @@ func (c *Client) do(ctx context.Context, method, address string, form []byte, q 
 		return nil, c.unreachable(ctx, err)
 	}
 	defer func() { _ = res.Body.Close() }()
+	status = res.StatusCode
 	body, err = io.ReadAll(io.LimitReader(res.Body, c.cfg.MaxResponseBytes+1))
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
@@ -246,7 +285,8 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	} else if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the address, which repeats the query
 	}
-	return &Error{Source: c.cfg.Name, Kind: Unreachable, Err: err}
+	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	return &Error{Source: c.cfg.Name, Kind: Unreachable, Err: err, again: cut && ctx.Err() == nil}
 }
 
 func (c *Client) refused(res *http.Response, body []byte) error {
@@ -254,6 +294,7 @@ func (c *Client) refused(res *http.Response, body []byte) error {
 	// Prometheus' and Loki's errors: {"errorType": ..., "error": ...} or text.
 	var said struct {
 		Error string `json:"error"`
+		Type  string `json:"errorType"`
 	}
 	text := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &said) == nil && said.Error != "" {
@@ -272,6 +313,8 @@ func (c *Client) refused(res *http.Response, body []byte) error {
 		e.Kind = BadQuery
 	}
 	e.RetryAfter = RetryAfter(res.Header, c.set.Now())
+	// A query that took too long would take as long again.
+	e.again = (res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500 && res.StatusCode != http.StatusNotImplemented) && said.Type != "timeout" && said.Type != "canceled"
 	return e
 }
 
@@ -311,6 +354,8 @@ type Error struct {
 	Status     int // HTTP status; 0 without an answer
 	RetryAfter time.Duration
 	Err        error
+
+	again bool // a moment later the answer may be another
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Source, e.Kind, e.Err) }

@@ -75,6 +75,11 @@ func (c *Config) Edit(f func(kind string, cfg any) any) {
 	}
 }
 
+// Keep takes away the sources that f says no to, for commands that do without.
+func (c *Config) Keep(f func(kind string, cfg any) bool) {
+	c.configured = slices.DeleteFunc(slices.Clone(c.configured), func(s configured) bool { return !f(s.info.Name, s.cfg) })
+}
+
 // Sources is how many sources are configured.
 func (c *Config) Sources() int { return len(c.configured) }
 
@@ -289,6 +294,9 @@ func newAuditor(env service.Env, red Redactor) *auditor {
 }
 
 func (a *auditor) record(e event.Audit) {
+	if a.env.Audit != nil {
+		a.env.Audit(e)
+	}
 	select {
 	case a.queue <- e:
 	default:

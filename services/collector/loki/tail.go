@@ -173,7 +173,7 @@ func (s *Source) audit(query string, started time.Time, err error) {
 		return
 	}
 	a := event.Audit{
-		Service: "collector", Source: "loki", Instance: s.name, Operation: "tail", Query: query,
+		Service: "collector", Source: "loki", Instance: s.name, Target: s.up.URL("/").Host, Operation: "tail", Query: query,
 		Time: started.UTC(), DurationMS: s.env.Now().Sub(started).Milliseconds(),
 	}
 	if err != nil {
