@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help demo up e2e test race compat bench lint fmt generate dist fuzz
+.PHONY: help demo up e2e test race compat bench lint fmt generate dist image fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -45,9 +45,30 @@ fuzz: ## every fuzz target for a few seconds
 		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 5s $$p || exit 1; done; done
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+# Equal sources give equal files, whatever folder they are built in: no path, no
+# time, no workspace and no flags of whoever builds, and of git the version alone.
+RELEASE = CGO_ENABLED=0 GOWORK=off GOFLAGS= $(GO) build -trimpath -buildvcs=false \
+	-ldflags "-s -w -X github.com/oncall-copilot/oncall/pkg/service.version=$(VERSION)"
+SHA256 = $(shell command -v sha256sum || echo shasum -a 256)
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+DIST ?= dist
 dist: ## static binaries with checksums
-	@mkdir -p dist
-	@for t in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
-		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags "-s -w -X github.com/oncall-copilot/oncall/pkg/service.version=$(VERSION)" \
-			-o dist/oncall-$${t%/*}-$${t#*/} ./cmd/oncall || exit 1; done
-	@cd dist && sha256sum oncall-* > SHA256SUMS && cat SHA256SUMS
+	@rm -rf $(DIST) && mkdir -p $(DIST)
+	@for t in $(PLATFORMS); do \
+		GOOS=$${t%/*} GOARCH=$${t#*/} $(RELEASE) -o $(DIST)/oncall-$${t%/*}-$${t#*/} ./cmd/oncall || exit 1; done
+	@cd $(DIST) && $(SHA256) oncall-* > SHA256SUMS && cat SHA256SUMS
+
+IMAGE ?= oncall:dev
+IMAGES ?= image
+ARCH ?= $(shell $(GO) env GOARCH)
+BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker)))
+SERVICES = collector detector correlator reasoner notifier
+image: ## the container image and its archive, by buildah or docker, without a network
+	@test -n "$(BUILDER)" || { echo "make image needs buildah or docker; on Debian: apt-get install buildah" >&2; exit 2; }
+	@rm -rf $(IMAGES)/linux-$(ARCH) $(IMAGES)/oncall-linux-$(ARCH).tar && mkdir -p $(IMAGES)/linux-$(ARCH)
+	GOOS=linux GOARCH=$(ARCH) $(RELEASE) -o $(IMAGES)/linux-$(ARCH)/ ./cmd/oncall $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s))
+	@chmod 755 $(IMAGES)/linux-$(ARCH)/* # whatever the umask: another user runs them
+	$(BUILDER) build --platform linux/$(ARCH) --build-arg VERSION=$(VERSION) -f deploy/Dockerfile -t $(IMAGE) $(IMAGES)/linux-$(ARCH)
+	@if [ $(BUILDER) = buildah ]; then buildah push -q $(IMAGE) docker-archive:$(IMAGES)/oncall-linux-$(ARCH).tar:$(IMAGE); \
+		else $(BUILDER) save -o $(IMAGES)/oncall-linux-$(ARCH).tar $(IMAGE); fi
+	@echo "$(IMAGE) is built, and its archive is $(IMAGES)/oncall-linux-$(ARCH).tar"

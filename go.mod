@@ -68,11 +68,12 @@ require (
 	golang.org/x/time v0.16.0
 )
 
-// Tests: scripts and archives, an OTLP receiver, the Tiltfile, Kubernetes' YAML.
+// Tests: scripts and archives, an OTLP receiver, the Tiltfile, DNS messages, Kubernetes' YAML.
 require (
 	github.com/rogpeppe/go-internal v1.16.0
 	go.opentelemetry.io/proto/otlp v1.11.1
 	go.starlark.net v0.0.0-20260908191801-89a6a09411d5
+	golang.org/x/net v0.61.0
 	google.golang.org/grpc v1.84.0
 	sigs.k8s.io/yaml v1.6.0
 )
@@ -142,7 +143,6 @@ require (
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba // indirect
-	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect

@@ -23,13 +23,15 @@ func NodeMissing() string {
 	if os.Geteuid() != 0 {
 		return "a real node needs root"
 	}
-	for _, p := range []string{"containerd", "ctr", "runc", "unshare"} {
+	for _, p := range []string{"containerd", "ctr", "runc", "unshare", "nsenter", "ip"} {
 		if _, err := exec.LookPath(p); err != nil {
-			return p + " is not installed; on Debian: apt-get install containerd runc containernetworking-plugins"
+			return p + " is not installed; on Debian: apt-get install containerd runc containernetworking-plugins iproute2"
 		}
 	}
-	if _, err := os.Stat(cniPlugins + "/loopback"); err != nil {
-		return "the CNI plugin loopback is not in " + cniPlugins + "; on Debian: apt-get install containernetworking-plugins"
+	for _, p := range []string{"loopback", "bridge", "host-local"} {
+		if _, err := os.Stat(filepath.Join(cniPlugins, p)); err != nil {
+			return "the CNI plugin " + p + " is not in " + cniPlugins + "; on Debian: apt-get install containernetworking-plugins"
+		}
 	}
 	return ""
 }
@@ -37,7 +39,6 @@ func NodeMissing() string {
 const cniPlugins = "/usr/lib/cni"
 
 // Node is a real kubelet with containerd: pods on it run, and really fail.
-// Its pods use the machine's own network, and have no service account token.
 type Node struct {
 	Name string
 	// Discovery is an address that tells Prometheus where the pods' metrics are.
@@ -47,6 +48,8 @@ type Node struct {
 
 	socket  string
 	pods    string // folder of the pods' logs
+	root    string // the kubelet's folder
+	net     *podNetwork
 	shipper *shipper
 }
 
@@ -55,6 +58,10 @@ type NodeConfig struct {
 	Name   string
 	Loki   *Server // nil: the logs stay on the node
 	Tenant string  // X-Scope-OrgID of the logs
+	// Network gives pods addresses of their own, services and their names, by which
+	// they reach what Node.Serve names and nothing else. Without it pods use the
+	// machine's network, and have to ask for it: hostNetwork.
+	Network bool
 }
 
 // StartNode starts containerd and a kubelet, and waits until the node is ready.
@@ -70,7 +77,15 @@ func (b *Bed) StartNode(ctx context.Context, c *Cluster, cfg NodeConfig) (*Node,
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Name: cfg.Name, pods: filepath.Join(dir, "pod-logs")}
+	n := &Node{Name: cfg.Name, pods: filepath.Join(dir, "pod-logs"), root: filepath.Join(dir, "kubelet")}
+	if cfg.Network {
+		if n.net, err = newPodNetwork(ctx, b, c); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.share(ctx, b); err != nil {
+		return nil, err
+	}
 	if err := n.containerd(ctx, b, dir); err != nil {
 		return nil, err
 	}
@@ -126,6 +141,34 @@ func (n *Node) Scrapes() []Scrape {
 	}
 }
 
+// share makes the kubelet's folder one whose mounts the runtime sees, as those of
+// a token: it has a table of mounts of its own.
+func (n *Node) share(ctx context.Context, b *Bed) error {
+	if err := os.MkdirAll(n.root, 0o755); err != nil {
+		return err
+	}
+	// Tokens of pods stay mounted in it, and the kubelet mounts it onto itself once
+	// more; it could not be removed.
+	b.OnClose(func() {
+		for exec.Command("umount", "-l", n.root).Run() == nil {
+		}
+	})
+	for _, args := range [][]string{{"--bind", n.root, n.root}, {"--make-rshared", n.root}} {
+		if out, err := exec.CommandContext(ctx, "mount", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("mount %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// enter is a command line that runs in the node's network.
+func (n *Node) enter(argv ...string) []string {
+	if n.net == nil {
+		return argv
+	}
+	return n.net.enter(argv...)
+}
+
 // containerd starts the runtime in a process namespace of its own: when it
 // ends, however it does, the kernel ends every container with it.
 func (n *Node) containerd(ctx context.Context, b *Bed, dir string) error {
@@ -140,8 +183,12 @@ func (n *Node) containerd(ctx context.Context, b *Bed, dir string) error {
 	if err := os.MkdirAll(cni, 0o755); err != nil {
 		return err
 	}
+	network := `{"cniVersion":"0.4.0","name":"lo","plugins":[{"type":"loopback"}]}`
+	if n.net != nil {
+		network = bridge(filepath.Join(dir, "addresses"))
+	}
 	for name, text := range map[string]string{
-		filepath.Join(cni, "10-lo.conflist"): `{"cniVersion":"0.4.0","name":"lo","plugins":[{"type":"loopback"}]}`,
+		filepath.Join(cni, "10-pods.conflist"): network,
 		filepath.Join(dir, "containerd.toml"): fmt.Sprintf(`version = 2
 root = %q
 state = %q
@@ -150,6 +197,7 @@ address = %q
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "localhost/pause:1"
 restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 conf_dir = %q
 bin_dir = %q
@@ -161,8 +209,8 @@ snapshotter = "overlayfs"
 			return err
 		}
 	}
-	p, err := b.Launch("containerd", nil, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "--propagation", "slave",
-		"containerd", "-c", filepath.Join(dir, "containerd.toml"))
+	p, err := b.Launch("containerd", nil, n.enter("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "--propagation", "slave",
+		"containerd", "-c", filepath.Join(dir, "containerd.toml"))...)
 	if err != nil {
 		return err
 	}
@@ -189,13 +237,9 @@ func (n *Node) ctr(ctx context.Context, args ...string) error {
 
 func (n *Node) kubelet(ctx context.Context, b *Bed, c *Cluster, bin, dir string) error {
 	insecure := insecureClient()
-	root := filepath.Join(dir, "kubelet")
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return err
+	if n.net != nil {
+		insecure.Transport.(*http.Transport).DialContext = n.net.space.dial
 	}
-	// The kubelet mounts its folder onto itself and leaves it so; it could not be
-	// removed. Where it did not, there is nothing to unmount.
-	b.OnClose(func() { _ = exec.Command("umount", "-l", root).Run() })
 	file := filepath.Join(dir, "kubelet.json")
 	_, ports, err := b.start(ctx, command{
 		name: "kubelet", ports: 2,
@@ -203,7 +247,7 @@ func (n *Node) kubelet(ctx context.Context, b *Bed, c *Cluster, bin, dir string)
 			// What a machine that is no node by itself needs is known from trying:
 			// cgroups of either version, no cgroup for each class of service, no
 			// swap check.
-			cfg, err := json.Marshal(map[string]any{
+			settings := map[string]any{
 				"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
 				"address": "127.0.0.1", "port": ports[0], "healthzBindAddress": "127.0.0.1", "healthzPort": ports[1], "readOnlyPort": 0,
 				"failCgroupV1": false, "failSwapOn": false, "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false,
@@ -211,17 +255,23 @@ func (n *Node) kubelet(ctx context.Context, b *Bed, c *Cluster, bin, dir string)
 				"containerRuntimeEndpoint": "unix://" + n.socket,
 				"authentication":           map[string]any{"anonymous": map[string]any{"enabled": true}, "webhook": map[string]any{"enabled": false}, "x509": map[string]any{}},
 				"authorization":            map[string]any{"mode": "AlwaysAllow"},
-				"volumePluginDir":          filepath.Join(root, "plugins"), "podLogsDir": n.pods,
+				"volumePluginDir":          filepath.Join(n.root, "plugins"), "podLogsDir": n.pods,
 				"evictionHard":              map[string]string{"memory.available": "100Mi"},
 				"nodeStatusUpdateFrequency": "5s", "imageGCHighThresholdPercent": 100,
-			})
+			}
+			argv := n.enter(
+				bin, "--kubeconfig="+c.Kubeconfig, "--config="+file, "--root-dir="+n.root, "--cert-dir="+filepath.Join(dir, "certs"),
+				"--hostname-override="+n.Name, "--node-labels=type=real",
+			)
+			if n.net != nil {
+				settings["clusterDNS"], settings["clusterDomain"] = []string{dnsIP}, "cluster.local"
+				argv = append(argv, "--node-ip="+nodeIP)
+			}
+			cfg, err := json.Marshal(settings)
 			if err != nil {
 				return nil, nil, err
 			}
-			return []string{
-				bin, "--kubeconfig=" + c.Kubeconfig, "--config=" + file, "--root-dir=" + root, "--cert-dir=" + filepath.Join(dir, "certs"),
-				"--hostname-override=" + n.Name, "--node-labels=type=real",
-			}, nil, os.WriteFile(file, cfg, 0o644)
+			return argv, nil, os.WriteFile(file, cfg, 0o644)
 		},
 		ready: func(ctx context.Context, ports []int) error {
 			return answers(ctx, insecure, "http://"+local(ports[1])+"/healthz")
@@ -231,5 +281,8 @@ func (n *Node) kubelet(ctx context.Context, b *Bed, c *Cluster, bin, dir string)
 		return err
 	}
 	n.CAdvisor = local(ports[0])
-	return nil
+	if n.net != nil {
+		n.CAdvisor, err = n.net.publish(n.CAdvisor)
+	}
+	return err
 }
