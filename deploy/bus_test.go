@@ -451,7 +451,7 @@ func TestWhatNoIdentityMayDo(t *testing.T) {
 		{"notifier", []string{"telemetry.metrics.00.shop", "incidents.x.resolved", "reports.x.drafted", "control.collector.query", "anomalies.info.shop.spike", "$KV.incident.x", "$JS.API.STREAM.PURGE.INCIDENTS"}, []string{"reports.>", "control.>"}},
 		{"streams", []string{"$JS.API.STREAM.DELETE.INCIDENTS", "$JS.API.STREAM.PURGE.INCIDENTS", "$JS.API.STREAM.MSG.GET.INCIDENTS", "$JS.API.CONSUMER.CREATE.INCIDENTS.x", "telemetry.metrics.00.shop"}, []string{"telemetry.>", ">"}},
 		{"plugin", []string{"incidents.x.opened", "telemetry.metrics.00.shop", "$KV.ckpt.metrics.x.00", "$JS.API.CONSUMER.CREATE.INCIDENTS.x"}, []string{"incidents.>"}},
-		{"reader", []string{"telemetry.metrics.00.shop", "anomalies.info.shop.spike", "$KV.incident.x", "$JS.API.STREAM.DELETE.INCIDENTS", "$JS.API.STREAM.MSG.DELETE.DLQ", "control.collector.query"}, []string{"_INBOX_collector.>"}},
+		{"reader", []string{"audit.collector", "telemetry.metrics.00.shop", "anomalies.info.shop.spike", "$KV.incident.x", "$JS.API.STREAM.DELETE.INCIDENTS", "$JS.API.STREAM.MSG.DELETE.DLQ", "control.collector.query"}, []string{"_INBOX_collector.>"}},
 		{"operator", []string{"$JS.API.STREAM.DELETE.INCIDENTS", "$JS.API.STREAM.UPDATE.INCIDENTS", "$KV.incident.x", "control.collector.query", "$JS.EVENT.ADVISORY.API.LIMIT_REACHED"}, []string{">"}},
 	} {
 		t.Run(test.identity, func(t *testing.T) {

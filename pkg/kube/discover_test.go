@@ -1,19 +1,10 @@
 package kube
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"k8s.io/apimachinery/pkg/util/httpstream"      //nolint:staticcheck // what client-go itself still speaks and returns
-	"k8s.io/apimachinery/pkg/util/httpstream/spdy" //nolint:staticcheck // what client-go itself still speaks and returns
 	"k8s.io/client-go/rest"
 )
 
@@ -57,135 +48,5 @@ func TestDiscoverKnowsTheLabelsOfTheCharts(t *testing.T) {
 	}
 	if got, want := found[0].Host(), "kps-prometheus.monitoring.svc:9090"; got != want {
 		t.Errorf("pods reach it as %s, want %s", got, want)
-	}
-}
-
-// forwardServer is an API server that forwards to one address by SPDY, as one
-// from before websockets does.
-type forwardServer struct {
-	mu    sync.Mutex
-	conns []httpstream.Connection
-}
-
-func (s *forwardServer) serve(t *testing.T, target string) *httptest.Server {
-	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		switch {
-		case strings.HasSuffix(r.URL.Path, "/services/prom"):
-			_, _ = io.WriteString(w, `{"spec":{"selector":{"app":"prom"},"ports":[{"port":9090,"targetPort":"web"}]}}`)
-		case strings.HasSuffix(r.URL.Path, "/pods"):
-			_, _ = io.WriteString(w, `{"items":[{"metadata":{"name":"prom-0"},"status":{"conditions":[{"type":"Ready","status":"False"}]}},
-				{"metadata":{"name":"prom-1"},"spec":{"containers":[{"ports":[{"name":"web","containerPort":9095}]}]},"status":{"conditions":[{"type":"Ready","status":"True"}]}}]}`)
-		case strings.HasSuffix(r.URL.Path, "/pods/prom-1/portforward") && strings.EqualFold(r.Header.Get("Upgrade"), "SPDY/3.1"):
-			s.forward(w, r, target)
-		default:
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, `{}`)
-		}
-	}))
-	t.Cleanup(srv.Close)
-	return srv
-}
-
-func (s *forwardServer) forward(w http.ResponseWriter, r *http.Request, target string) {
-	if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
-		return
-	}
-	streams := make(chan httpstream.Stream, 16)
-	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(st httpstream.Stream, replied <-chan struct{}) error {
-		streams <- st
-		return nil
-	})
-	if conn == nil {
-		return
-	}
-	s.mu.Lock()
-	s.conns = append(s.conns, conn)
-	s.mu.Unlock()
-	for {
-		select {
-		case <-conn.CloseChan():
-			return
-		case st := <-streams:
-			if st.Headers().Get("streamType") == "error" {
-				_ = st.Close()
-				continue
-			}
-			if st.Headers().Get("port") != "9095" {
-				_ = st.Reset()
-				continue
-			}
-			go func() {
-				up, err := net.Dial("tcp", target)
-				if err != nil {
-					_ = st.Reset()
-					return
-				}
-				go func() { _, _ = io.Copy(up, st); _ = up.(*net.TCPConn).CloseWrite() }()
-				_, _ = io.Copy(st, up)
-				_ = st.Close()
-			}()
-		}
-	}
-}
-
-func (s *forwardServer) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.conns {
-		_ = c.Close()
-	}
-	s.conns = nil
-}
-
-func TestPortForwardReachesAReadyPodAndComesBack(t *testing.T) {
-	prom := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode("ready") }))
-	t.Cleanup(prom.Close)
-	s := &forwardServer{}
-	api := s.serve(t, prom.Listener.Addr().String())
-	rc := &rest.Config{Host: api.URL}
-	c, err := NewForConfig(rc, Settings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var set Settings
-	set.defaults()
-	f := &Forwarder{c, rc, set}
-	fw, err := f.Forward(t.Context(), Target{Namespace: "monitoring", Service: "prom", Port: "9090"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	local := fw.Local
-	if host, _, _ := net.SplitHostPort(local); host != "127.0.0.1" {
-		t.Errorf("listens on %s, want loopback alone", local)
-	}
-	get := func() error {
-		h := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-		res, err := h.Get("http://" + local)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = res.Body.Close() }()
-		body, err := io.ReadAll(res.Body)
-		if err == nil && !strings.Contains(string(body), "ready") {
-			err = fmt.Errorf("body %q", body)
-		}
-		return err
-	}
-	if err := get(); err != nil {
-		t.Fatalf("through the forwarding: %v", err)
-	}
-	s.cut()
-	for deadline := time.Now().Add(15 * time.Second); ; {
-		if err := get(); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("after the connection was cut: %v", err)
-		}
-	}
-	fw.Stop()
-	if err := get(); err == nil {
-		t.Error("still forwards after stop")
 	}
 }

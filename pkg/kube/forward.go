@@ -129,7 +129,7 @@ func (f *Forwarder) forward(ctx, life context.Context, namespace string, e endpo
 	}
 	u := base.JoinPath("/api/v1/namespaces/" + namespace + "/pods/" + e.pod + "/portforward")
 	a := event.Audit{
-		Service: f.set.Service, Source: "kubernetes", Instance: f.set.Name, Target: u.Host, Operation: "create", Query: strings.TrimPrefix(u.Path, strings.TrimRight(base.Path, "/")),
+		Service: f.set.Service, Source: "kubernetes", Instance: f.set.Name, Target: u.Host, Operation: "create", Query: "/" + strings.TrimLeft(strings.TrimPrefix(u.Path, strings.TrimRight(base.Path, "/")), "/"),
 		Status: http.StatusSwitchingProtocols, Time: f.set.Now().UTC(),
 	}
 	defer func() {

@@ -139,10 +139,11 @@ func roles() []role {
 			buckets:   []bucket{{"ckpt", []string{"foreign.>"}}},
 		},
 		{
-			name: "reader", connection: cli, doc: "People and programs that look on: every stream, nothing written.",
-			reads:   everything,
-			buckets: []bucket{{bus.BucketIncident, nil}, {"ckpt", nil}},
-			states:  []string{"snapshots", "kept"},
+			name: "reader", connection: cli, doc: "People and programs that look on: every stream, nothing written but the record of what they asked the sources themselves.",
+			publishes: kinds(event.Audited.Type),
+			reads:     everything,
+			buckets:   []bucket{{bus.BucketIncident, nil}, {"ckpt", nil}},
+			states:    []string{"snapshots", "kept"},
 		},
 		{
 			name: "operator", connection: cli, doc: "People who repair: dead letters are redriven or removed, a leaked secret is purged.",
@@ -249,7 +250,11 @@ func (r role) subjects(k event.Registered) []string {
 		}
 		return out
 	case event.Audited.Type:
-		return []string{fill(k.Address, map[string]string{"service": r.name})}
+		name := r.name
+		if r.connection == cli {
+			name = "cli" // what a command calls itself in its records
+		}
+		return []string{fill(k.Address, map[string]string{"service": name})}
 	}
 	return []string{k.Filter()}
 }
