@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/cost"
@@ -174,7 +175,8 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 		return err
 	}
 	began := time.Now()
-	if err := namespaceExists(ctx, client, f.namespace); err != nil {
+	space, err := f.space(ctx, client)
+	if err != nil {
 		return err
 	}
 	// The cluster, Prometheus and OpenCost are asked at the same time.
@@ -203,6 +205,7 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 	if usageErr := (*service.UsageError)(nil); errors.As(noUsage, &usageErr) {
 		return noUsage
 	}
+	cluster.Namespaces = append(cluster.Namespaces, space...)
 	x := &costed{Report: cost.Examine(cluster, cost.Options{Prices: prices, Usage: usage, Days: f.days, Owners: owners, Redact: redact.New(redact.Options{}), Context: f.context})}
 	x.Cluster = name
 	for _, not := range []struct {
@@ -226,6 +229,22 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 		return hint(noUsage, service.ExitUnreachable, "is the address right, and reachable from here? oncall doctor says more")
 	}
 	return nil
+}
+
+// space is the one namespace, for its labels name a team; it finds a name that was
+// mistyped. Whoever may not read it may well read what is in it.
+func (f *costFlags) space(ctx context.Context, client *kube.Client) ([]*corev1.Namespace, error) {
+	if f.namespace == "" {
+		return nil, nil // all are listed
+	}
+	var ns corev1.Namespace
+	switch err := client.Get(ctx, "/api/v1/namespaces/"+f.namespace, nil, &ns); {
+	case kube.NotFound(err):
+		return nil, hint(&service.UsageError{Err: fmt.Errorf("--namespace %s: the cluster has no such namespace", f.namespace)}, service.ExitUsage, "kubectl get namespaces")
+	case err != nil || ns.Name == "":
+		return nil, nil
+	}
+	return []*corev1.Namespace{&ns}, nil
 }
 
 // usage asks Prometheus.

@@ -26,7 +26,7 @@ func (x *examiner) declared(w *workload, seen []string) {
 	if n := x.noRequests(w, seen); n.title != "" && !x.told(w.entity, ruleNoRequests) {
 		i := x.add(x.short, w.team, n)
 		if i.Risk.Level == "" {
-			i.Amount, i.Risk = w.held, Risk{"medium", "the scheduler takes it to need nothing"}
+			i.Risk = Risk{"medium", "the scheduler takes it to need nothing"}
 		}
 	}
 	var unlimited, skewed []string
@@ -41,7 +41,7 @@ func (x *examiner) declared(w *workload, seen []string) {
 			name corev1.ResourceName
 			most float64
 		}{{corev1.ResourceCPU, skewedCPU}, {corev1.ResourceMemory, skewedMemory}} {
-			if req, lim := k.request(r.name), k.limit(r.name); req > 0 && lim/req >= r.most {
+			if req, lim := k.request(r.name), k.limit(r.name); req > 0 && lim/req >= r.most && !k.fits(r.name) {
 				skewed = append(skewed, fmt.Sprintf("container %s: %s limit %s is %.0f times its request", k.name, r.name, written(r.name, lim), lim/req))
 			}
 		}
@@ -49,7 +49,7 @@ func (x *examiner) declared(w *workload, seen []string) {
 	untidy := func(rule, title, why string) {
 		i := x.add(x.short, w.team, noted{rule: rule, entity: w.entity, urgency: event.Hygiene, seen: seen, title: title, next: []event.Check{{Why: "what it asks for", Command: kubectl(w.entity.Namespace, "get %s %s -o yaml", strings.ToLower(w.entity.Kind), w.entity.Name)}}})
 		if i.Risk.Level == "" {
-			i.Amount, i.Risk = w.held, Risk{"medium", why}
+			i.Risk = Risk{"medium", why}
 		}
 	}
 	if len(unlimited) > 0 {
@@ -58,6 +58,18 @@ func (x *examiner) declared(w *workload, seen []string) {
 	if len(skewed) > 0 {
 		untidy(ruleSkewed, strings.Join(skewed, "; "), "nodes may be filled by requests and run out by use")
 	}
+}
+
+// fits says whether a container is known to do with what it requests, however high
+// its limit is.
+func (k *container) fits(r corev1.ResourceName) bool {
+	if k.use == nil || k.shared || k.use.History < MinHistory {
+		return false
+	}
+	if r == corev1.ResourceCPU {
+		return k.use.MaxCPU <= k.request(r)
+	}
+	return k.use.MaxMemory <= k.request(r)
 }
 
 // told says whether a thing's line has a finding of a rule already.

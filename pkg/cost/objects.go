@@ -163,13 +163,17 @@ func (x *examiner) waiting(w *workload) {
 	var large []string
 	for _, p := range w.waiting {
 		for _, k := range p.Status.Conditions {
-			if k.Type != corev1.PodScheduled || k.Status != corev1.ConditionFalse || k.Reason != corev1.PodReasonUnschedulable || x.c.Now.Sub(p.CreationTimestamp.Time) < pending {
+			if k.Type != corev1.PodScheduled || k.Status != corev1.ConditionFalse || k.Reason != corev1.PodReasonUnschedulable {
 				continue
 			}
 			cpu, memory := ofPod(p)
+			over := x.tooLarge(cpu, memory)
+			if len(over) == 0 && x.c.Now.Sub(p.CreationTimestamp.Time) < pending {
+				continue // the autoscaler may be at it
+			}
 			held = held.Plus(Amount{Cores: cpu, GiB: memory / gib})
 			if n++; message == "" {
-				message, since, large = k.Message, p.CreationTimestamp.Time, x.tooLarge(cpu, memory)
+				message, since, large = k.Message, p.CreationTimestamp.Time, over
 			}
 		}
 	}

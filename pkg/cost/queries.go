@@ -173,6 +173,7 @@ func (r *reader) step() time.Duration { return r.u.RateWindow }
 // probe finds out how many series there are, and how often they are read.
 func (r *reader) probe(ctx context.Context) error {
 	recent := `last_over_time(` + strings.ReplaceAll(usageMemory, "$sel", r.selector()) + `[1h])`
+	r.u.asked.Add(2) // this, and how often it is read
 	clusters, err := r.c.Instant(ctx, `count by (cluster) (`+recent+`)`, r.q.Now)
 	if err != nil {
 		return err
@@ -242,6 +243,7 @@ func (r *reader) ask(ctx context.Context, m measure) {
 func (r *reader) part(ctx context.Context, name, expr string, from, to int) {
 	at := func(day int) time.Time { return r.u.Start.Add(time.Duration(day+1) * Day) }
 	r.slots <- struct{}{}
+	r.u.asked.Add(1)
 	m, err := r.c.Range(ctx, expr, at(from), at(to-1), Day)
 	<-r.slots
 	if err != nil && ctx.Err() == nil && to-from > 1 && tooMuch(err) {
@@ -291,6 +293,9 @@ func tooMuch(err error) bool {
 
 // seconds is a duration as PromQL has it.
 func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int(d.Seconds())) }
+
+// Asked is how many queries it took.
+func (u *Usage) Asked() int64 { return u.asked.Load() }
 
 // Measures are the names of all measures, sorted.
 func (u *Usage) Measures() []string { return slices.Sorted(maps.Keys(u.Queries)) }

@@ -82,7 +82,7 @@ type Changes struct {
 type Item struct {
 	Entity   event.Entity    `json:"entity"`
 	Team     string          `json:"team,omitempty"`
-	Amount   Amount          `json:"amount"` // what it wastes, or holds
+	Amount   Amount          `json:"amount"` // what it wastes; of a shortage, what enough of it takes
 	Title    string          `json:"title"`
 	Risk     Risk            `json:"risk"`
 	Findings []event.Finding `json:"findings"`
@@ -92,9 +92,12 @@ type Item struct {
 
 // Risk is what may go wrong when the advice is followed.
 type Risk struct {
-	Level string `json:"level"` // low, medium or high
+	Level string `json:"level"` // low, medium, high, or unknown where it is left alone
 	Why   string `json:"why"`
 }
+
+// Unknown is the risk of changing what is left alone.
+const Unknown = "unknown"
 
 // Team is what a team's workloads hold and waste.
 type Team struct {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,6 +82,8 @@ type Usage struct {
 	Queries map[string]string
 	// Missing are the measures that gave no answer, with why.
 	Missing map[string]string
+
+	asked atomic.Int64
 }
 
 // EnoughAt is when there will be [MinHistory], as long as nothing is lost.

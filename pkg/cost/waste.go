@@ -161,8 +161,8 @@ func (x *examiner) workload(w *workload) {
 	}
 	if x.o.Usage != nil {
 		x.rightSize(w, all, whole, seen)
-		x.usages(w)
 	}
+	x.usages(w)
 	if i := x.waste[e]; i != nil && x.weight(whole) > x.weight(i.Amount) {
 		i.Amount = whole
 	}
@@ -195,8 +195,7 @@ func (x *examiner) rightSize(w *workload, all judged, whole Amount, seen []strin
 		x.out.Unused = sum(x.out.Unused, all.over)
 		title, risk := "requests "+held2(w.held)+", "+held2(all.over)+" of it above the highest use", x.risk(w)
 		if len(down) == 0 {
-			title += "; left alone: " + why(all.left)
-			risk = Risk{"high", "left alone: " + why(all.left)}
+			risk = Risk{Unknown, why(all.left)}
 		}
 		i := x.add(x.waste, w.team, noted{rule: ruleOverRequested, entity: e, urgency: event.Hygiene, seen: seen, evidence: x.measured(w), title: title, next: []event.Check{{Why: "what its pods use now", Command: kubectl(e.Namespace, "top pods --containers")}}})
 		if counted || len(i.Findings) == 1 {
@@ -206,7 +205,7 @@ func (x *examiner) rightSize(w *workload, all judged, whole Amount, seen []strin
 	}
 	for _, l := range all.lacks {
 		i := x.add(x.short, w.team, noted{rule: l.rule, entity: e, urgency: event.Soon, seen: seen, evidence: x.measured(w), title: l.title, next: []event.Check{{Why: "how its containers end and what they use", Command: "oncall triage --workload " + rule.Quote(e.Namespace+"/"+e.Name)}}})
-		i.Amount, i.Advice, i.Left = w.held, up, all.left
+		i.Amount, i.Advice, i.Left = takes, up, all.left
 		i.Risk = Risk{"high", map[string]string{
 			ruleOOM: "it is killed again at the same use", ruleThrottled: "it waits for CPU while there is some", ruleUnderRequested: "nodes are filled by its requests, and it is the first to go or to wait when they are full",
 		}[l.rule]}
@@ -214,7 +213,7 @@ func (x *examiner) rightSize(w *workload, all judged, whole Amount, seen []strin
 	if len(all.lacks) == 0 && len(up) > 0 {
 		// No request at all: told with what is declared.
 		i := x.add(x.short, w.team, x.noRequests(w, seen))
-		i.Amount, i.Advice, i.Left = w.held, up, all.left
+		i.Amount, i.Advice, i.Left = takes, up, all.left
 		i.Risk = Risk{"medium", "the scheduler takes it to need nothing"}
 	}
 	if len(down)+len(up) > 0 {

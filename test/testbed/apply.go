@@ -126,6 +126,12 @@ func (c *Cluster) Patch(ctx context.Context, path, patch string) error {
 	return c.do(ctx, http.MethodPatch, path, "application/merge-patch+json", []byte(patch), nil)
 }
 
+// TryPatch has the API server judge a strategic merge patch, which is what kubectl
+// patch sends, without keeping it.
+func (c *Cluster) TryPatch(ctx context.Context, path, patch string) error {
+	return c.do(ctx, http.MethodPatch, path+"?dryRun=All", "application/strategic-merge-patch+json", []byte(patch), nil)
+}
+
 // Create posts JSON to a collection.
 func (c *Cluster) Create(ctx context.Context, path string, body any) error {
 	b, err := json.Marshal(body)

@@ -57,6 +57,9 @@ type PrometheusConfig struct {
 	// History is what was there before it started, by namespace, as [Shop.History]
 	// gives it.
 	History []map[string][]string
+	// Backfill are files of OpenMetrics text of what was there before, too. Each is
+	// read once for every two hours that it spans.
+	Backfill []string
 	// RemoteWrite are sections of remote_write, as in Prometheus' own file.
 	RemoteWrite []map[string]any
 	// External are the labels added towards Alertmanager and remotes.
@@ -100,6 +103,11 @@ func (b *Bed) StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Serve
 	if err := remember(ctx, dir, cfg.History); err != nil {
 		return nil, err
 	}
+	for _, file := range cfg.Backfill {
+		if err := backfill(ctx, dir, file); err != nil {
+			return nil, err
+		}
+	}
 	web, scheme, err := webConfig(dir, "prometheus", cfg.Door)
 	if err != nil {
 		return nil, err
@@ -131,10 +139,6 @@ func remember(ctx context.Context, dir string, history []map[string][]string) er
 	if len(history) == 0 {
 		return nil
 	}
-	promtool, err := Program(ctx, "promtool", os.Stderr)
-	if err != nil {
-		return err
-	}
 	all := map[string][]string{}
 	for _, h := range history {
 		for family, lines := range h {
@@ -146,6 +150,15 @@ func remember(ctx context.Context, dir string, history []map[string][]string) er
 	text.WriteString("# EOF\n")
 	file := filepath.Join(dir, "history.om")
 	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return backfill(ctx, dir, file)
+}
+
+// backfill makes blocks of a file of OpenMetrics text.
+func backfill(ctx context.Context, dir, file string) error {
+	promtool, err := Program(ctx, "promtool", os.Stderr)
+	if err != nil {
 		return err
 	}
 	out, err := exec.CommandContext(ctx, promtool, "tsdb", "create-blocks-from", "openmetrics", file, filepath.Join(dir, "data")).CombinedOutput()
