@@ -96,15 +96,19 @@ func (w *witness) refusals() []string {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{dir: t.TempDir(), seen: &witness{used: map[string]map[string]bool{}}}
-	conf := shipped(t, "nats.conf")
-	before, rest, _ := strings.Cut(conf, `include "../nats-keys/routes.conf"`)
-	_, rest, _ = strings.Cut(rest, "\n}\n")
-	conf = adapt(before+rest, r.dir, 0)
 	writeKeys(t, r)
-	s := start(t, r, conf)
+	s := start(t, r, alone(t, r.dir))
 	s.SetLoggerV2(r.seen, false, true, false)
 	r.url, r.server = s.ClientURL(), s
 	return r
+}
+
+// alone is the shipped configuration without what belongs to a cluster.
+func alone(t *testing.T, dir string) string {
+	t.Helper()
+	before, rest, _ := strings.Cut(shipped(t, "nats.conf"), `include "../nats-keys/routes.conf"`)
+	_, rest, _ = strings.Cut(rest, "\n}\n")
+	return adapt(before+rest, dir, 0)
 }
 
 // shipped is a file of production's NATS configuration.
