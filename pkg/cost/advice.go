@@ -22,6 +22,11 @@ type Advice struct {
 	Why   string `json:"why"`
 }
 
+// lowers says whether less is requested than before.
+func (a Advice) lowers() bool {
+	return a.Request.From != "" && amountOf(a.Request.To) < amountOf(a.Request.From)
+}
+
 // Change is a quantity before and after. From is empty where there was none.
 type Change struct {
 	From string `json:"from,omitempty"`
@@ -115,7 +120,10 @@ func (s *survey) judgeResource(w *workload, k *container, r corev1.ResourceName,
 	}
 	u := k.use
 	if u == nil {
-		if !k.init { // one that ended before the window is none to tell of
+		if r == corev1.ResourceMemory && !k.oom.last.IsZero() && k.limit(r) > 0 && k.limit(r) <= k.oom.limit {
+			j.lacks = append(j.lacks, k.killed())
+		}
+		if !k.init && s.o.Usage != nil { // an init container may have ended before the window
 			leave("Prometheus knows nothing of its use")
 		}
 		return
@@ -124,7 +132,10 @@ func (s *survey) judgeResource(w *workload, k *container, r corev1.ResourceName,
 	if v.lack.rule != "" {
 		j.lacks = append(j.lacks, v.lack)
 	}
-	if v.why == "" && v.leave == "" {
+	if v.why == "" {
+		if v.leave != "" {
+			leave("%s", v.leave)
+		}
 		return // it is right as it is
 	}
 	pods := float64(len(w.pods))
@@ -134,8 +145,8 @@ func (s *survey) judgeResource(w *workload, k *container, r corev1.ResourceName,
 	}
 	a.Request.To = written(r, v.request)
 	freed := (k.request(r) - amountOf(a.Request.To)) * pods
-	if k.init && !s.holdsMost(w, k) {
-		freed = 0 // the containers hold more
+	if k.init && !w.sidecar(k) {
+		freed = 0 // it ends, and what runs after it is judged
 	}
 	if r == corev1.ResourceCPU {
 		a.Saves = s.o.Prices.priced(freed, 0, w.rate)
@@ -161,9 +172,8 @@ func (s *survey) judgeResource(w *workload, k *container, r corev1.ResourceName,
 	j.advice = append(j.advice, a)
 }
 
-// holdsMost says whether an init container counts for what its pod holds: those
-// that end count only where they are larger than what runs after them.
-func (s *survey) holdsMost(w *workload, k *container) bool {
+// sidecar says whether an init container runs as long as its pod.
+func (w *workload) sidecar(k *container) bool {
 	return slices.ContainsFunc(w.pods, func(p *corev1.Pod) bool {
 		return slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == k.name && restarts(&c) })
 	})
@@ -288,11 +298,16 @@ func (s *survey) needMemory(k *container, v *verdict) (need float64, reason stri
 	}
 	switch {
 	case !k.oom.last.IsZero() && now > 0 && need > now:
-		v.lack = shortage{ruleOOM, fmt.Sprintf("container %s: killed for lack of memory at a limit of %s, last on %s", k.name, Memory(k.oom.limit), date(k.oom.last))}
+		v.lack = k.killed()
 	case req > 0 && u.MaxMemory > req:
 		v.lack = shortage{ruleUnderRequested, fmt.Sprintf("container %s: used up to %s and requests %s", k.name, size(u.MaxMemory), Memory(req))}
 	}
 	return need, reason
+}
+
+// killed says that a container was killed, and at what limit.
+func (k *container) killed() shortage {
+	return shortage{ruleOOM, fmt.Sprintf("container %s: killed for lack of memory at a limit of %s, last on %s", k.name, Memory(k.oom.limit), date(k.oom.last))}
 }
 
 func date(t time.Time) string { return t.UTC().Format("2 January") }

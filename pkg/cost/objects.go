@@ -171,7 +171,7 @@ func (x *examiner) waiting(w *workload) {
 			if len(over) == 0 && x.c.Now.Sub(p.CreationTimestamp.Time) < pending {
 				continue // the autoscaler may be at it
 			}
-			held = held.Plus(Amount{Cores: cpu, GiB: memory / gib})
+			held = held.Plus(x.o.Prices.priced(cpu, memory/gib, w.rate))
 			if n++; message == "" {
 				message, since, large = k.Message, p.CreationTimestamp.Time, over
 			}
@@ -180,9 +180,9 @@ func (x *examiner) waiting(w *workload) {
 	if n == 0 {
 		return
 	}
-	title, name := fmt.Sprintf("%d pods wait for a node with %s free, since %s", n, held2(held.times(1/float64(n))), check.Age(x.c.Now.Sub(since))), ruleUnschedulable
+	title, name := fmt.Sprintf("no node has %s free for %s, since %s", held2(held.times(1/float64(n))), plural(n, "pod"), check.Age(x.c.Now.Sub(since))), ruleUnschedulable
 	if len(large) > 0 {
-		title, name = fmt.Sprintf("%d pods fit no node, however empty: %s", n, large[0]), ruleTooLarge
+		title, name = fmt.Sprintf("no node is large enough for %s: %s", plural(n, "pod"), large[0]), ruleTooLarge
 	}
 	i := x.add(x.short, w.team, noted{
 		rule: name, entity: w.entity, urgency: event.Broken, title: title, detail: message, since: since, seen: append(w.lines(), append([]string{message}, large...)...),
@@ -192,6 +192,13 @@ func (x *examiner) waiting(w *workload) {
 	// What is broken stands first.
 	last := len(i.Findings) - 1
 	i.Findings = slices.Insert(i.Findings[:last:last], 0, i.Findings[last])
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func ofPod(p *corev1.Pod) (cpu, bytes float64) {

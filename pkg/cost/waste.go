@@ -31,6 +31,7 @@ const (
 	ruleUnschedulable  = "cost_unschedulable"
 	ruleTooLarge       = "cost_too_large"
 	ruleSpread         = "cost_spread"
+	ruleInit           = "cost_init_container"
 )
 
 // noted is what is found about one thing.
@@ -138,7 +139,7 @@ func (x *examiner) workload(w *workload) {
 	if held, why, since, n := x.crashing(w); n > 0 {
 		whole = held
 		i := x.add(x.waste, w.team, noted{
-			rule: ruleCrash, entity: e, urgency: event.Hygiene, since: since, seen: seen, title: fmt.Sprintf("%d of %d pods hold their requests in %s since %s", n, len(w.pods), why, check.Age(x.c.Now.Sub(since))),
+			rule: ruleCrash, entity: e, urgency: event.Hygiene, since: since, seen: seen, title: fmt.Sprintf("%d of %s in %s since %s, holding what they request", n, plural(len(w.pods), "pod"), why, check.Age(x.c.Now.Sub(since))),
 			next: []event.Check{{Why: "why it does not run", Command: "oncall triage --workload " + rule.Quote(e.Namespace+"/"+e.Name)}},
 		})
 		i.Risk = Risk{"low", "nothing runs in them"}
@@ -159,9 +160,8 @@ func (x *examiner) workload(w *workload) {
 		}
 		all.advice, all.left, all.lacks, all.over = append(all.advice, j.advice...), append(all.left, j.left...), append(all.lacks, j.lacks...), all.over.Plus(j.over)
 	}
-	if x.o.Usage != nil {
-		x.rightSize(w, all, whole, seen)
-	}
+	x.lifelong(w, seen, &all)
+	x.rightSize(w, all, whole, seen)
 	x.usages(w)
 	if i := x.waste[e]; i != nil && x.weight(whole) > x.weight(i.Amount) {
 		i.Amount = whole
@@ -185,20 +185,23 @@ func (x *examiner) rightSize(w *workload, all judged, whole Amount, seen []strin
 	var frees, takes Amount
 	var down, up []Advice
 	for _, a := range all.advice {
-		if x.weight(a.Saves) > 0 {
+		if a.lowers() {
 			down, frees = append(down, a), frees.Plus(a.Saves)
 		} else {
 			up, takes = append(up, a), takes.Plus(a.Saves.times(-1))
 		}
 	}
-	if x.weight(all.over) > 0 {
+	if x.weight(all.over) > 0 && e.Kind != "Job" { // what it does, it does once
 		x.out.Unused = sum(x.out.Unused, all.over)
 		title, risk := "requests "+held2(w.held)+", "+held2(all.over)+" of it above the highest use", x.risk(w)
 		if len(down) == 0 {
 			risk = Risk{Unknown, why(all.left)}
 		}
 		i := x.add(x.waste, w.team, noted{rule: ruleOverRequested, entity: e, urgency: event.Hygiene, seen: seen, evidence: x.measured(w), title: title, next: []event.Check{{Why: "what its pods use now", Command: kubectl(e.Namespace, "top pods --containers")}}})
-		if counted || len(i.Findings) == 1 {
+		switch {
+		case counted && len(i.Findings) > 1 && whole.Cores+whole.GiB == 0:
+			i.Amount = i.Amount.Plus(all.over)
+		case counted || len(i.Findings) == 1:
 			i.Amount, i.Risk = all.over, risk
 		}
 		i.Advice, i.Left = append(i.Advice, down...), all.left
