@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help demo up e2e test race compat bench lint fmt generate dist image fuzz
+.PHONY: help demo up e2e test race compat bench bench-metrics lint fmt generate dist image fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,9 @@ compat: ## our codecs against the reference ones, in modules that do not ship
 
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./services/...
+
+bench-metrics: ## the detector of one series on labelled data, where that is there
+	$(GO) run ./test/benchmark/metrics -starts
 
 lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -31,8 +31,29 @@ const (
 	calBins     = 2*calSide + 1
 	calHalfLife = 4000 // values
 	calRefit    = 16   // values
-	tailShare   = 0.01
+	tailShare   = 0.005
 )
+
+// Seed gives a calibration that has seen nothing an opinion: that scores fall
+// off as those of a Laplace distribution of standard deviation one, with the
+// weight of so many values. What is seen outweighs it with time; until then an
+// empty histogram does not take the first wild score for an ordinary one.
+func (c *Calibration) Seed(weight float64) {
+	c.bins, c.grow, c.weight = make([]float32, calBins), 1, weight
+	left := 0.5
+	for k := 0; k <= calSide; k++ {
+		beyond := 0.5 * math.Exp(-math.Sqrt2*outer(k))
+		if k == calSide {
+			beyond = 0
+		}
+		m := float32(weight * (left - beyond))
+		if left = beyond; k == 0 {
+			m *= 2
+		}
+		c.bins[calSide+k], c.bins[calSide-k] = m, m
+	}
+	c.tail[0], c.tail[1] = c.fit(-1), c.fit(1)
+}
 
 // binOf maps a score to its bin; calSide is zero's.
 func binOf(z float64) int {

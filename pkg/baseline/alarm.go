@@ -1,0 +1,85 @@
+package baseline
+
+import (
+	"math"
+
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+)
+
+// alarm is the state of being in an anomaly, with a beginning and an end. It
+// begins in one of two ways, both of which want an effect and not only a small
+// probability:
+//
+//   - far from the usual level, and no more probable than the step allows. A
+//     series of hours has too few samples to measure its own tail, so that
+//     distance alone must do; one of minutes has enough of them, and is one of
+//     many. A series that alarms more than once a day is not given this one:
+//     for it, far is usual.
+//   - odd for the level or the hour, and so improbable that it would come
+//     rarely times a day.
+//
+// It goes on while samples are farther than near or less probable than
+// likely, and ends with the first that is neither.
+type alarm struct {
+	on     bool
+	onset  int64   // milliseconds
+	lasted float64 // milliseconds since the onset
+	recent float64 // alarms begun, decayed over memory
+}
+
+const (
+	far    = 4.7 // robust standard deviations: one in a million of a Gaussian
+	odd    = 4.0
+	near   = 2.5
+	rarely = 0.05 // samples a day
+	// Far samples may come trust/n times a day, n being the samples of a day:
+	// eight times in a series of hours, once a week in one of minutes.
+	trust  = 192.0
+	likely = 1e-2
+	memory = 5 * day
+	settle = day
+	day    = 86_400_000.0 // milliseconds
+)
+
+// Bounds of the probability that rarely means: one sample in a series of
+// seconds or of days is neither taken for impossible nor for nothing.
+const (
+	leastRare = 1e-6
+	mostRare  = 2e-3
+)
+
+// fold takes a verdict on the sample at t and says whether the series is in an
+// anomaly, and since when.
+func (a *alarm) fold(t int64, gap float64, v Verdict) (bool, int64) {
+	a.recent *= math.Exp(-gap / memory)
+	if a.on {
+		a.lasted = float64(t - a.onset)
+		a.on = v.Distance >= near || v.TailProb <= likely
+	} else if v.Ready && a.begins(gap, v) {
+		a.on, a.onset, a.lasted = true, t, 0
+		a.recent++
+	}
+	if !a.on {
+		a.onset, a.lasted = 0, 0
+	}
+	return a.on, a.onset
+}
+
+func (a *alarm) begins(gap float64, v Verdict) bool {
+	samples := day / max(gap, 1) // a day
+	if v.Distance >= far && v.TailProb <= trust/(samples*samples) && a.recent*day/memory <= 1 {
+		return true
+	}
+	return max(v.Distance, v.HourDistance) >= odd && v.TailProb <= max(leastRare, min(mostRare, rarely/samples))
+}
+
+func (a *alarm) write(w *snapshot.Writer) {
+	w.Bool(a.on)
+	w.Int(a.onset)
+	w.Float(a.lasted)
+	w.Float(a.recent)
+}
+
+func (a *alarm) read(r *snapshot.Reader) {
+	*a = alarm{on: r.Bool(), onset: r.Int(), lasted: r.Float(), recent: r.Float()}
+}

@@ -1,0 +1,330 @@
+// Package baseline learns what is usual for one series and says of each new
+// sample how odd it is: a deterministic fold with constant work and about
+// three kilobytes of state a series, fed one sample at a time. It takes no
+// clock, no labels and does no I/O.
+//
+// A sample is looked at in four ways, each calibrated against the series' own
+// past (package stat), so that a way of looking that is often surprised is
+// believed less: its distance from the last few samples, from what is usual at
+// this hour, from the usual level and the last few at once, and how long the
+// others have been surprised. The smallest of the four probabilities counts,
+// corrected for the choice.
+package baseline
+
+import (
+	"math"
+
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+	"github.com/oncall-copilot/oncall/pkg/stat"
+)
+
+// Horizons in samples: how many the last few, a scale and the usual level
+// look back. The season looks back seven days instead.
+const (
+	nearHorizon  = 6
+	scaleHorizon = 2000
+	habitHorizon = 4000
+	longRun      = 30 // of being surprised
+)
+
+// What makes a series ready to be judged, and a calibration's first opinion,
+// in samples.
+const (
+	warmUp = 60
+	prior  = 100
+)
+
+// Offsets are what a way of looking must be better by to be believed before
+// the others, in orders of magnitude of the probability: how seldom each was
+// the right one.
+const (
+	seasonOffset  = 0.15
+	habitOffset   = 0.5
+	persistOffset = 0.25
+)
+
+// Series is what is known of one series. The zero value is one that has not
+// been seen.
+type Series struct {
+	seen   uint64
+	last   int64   // time of the last sample, milliseconds
+	gap    float64 // running distance between samples, milliseconds
+	near   stat.Mean
+	level  stat.Scale
+	habit  stat.Scale
+	season [2][24]slot // weekday, weekend; by hour, UTC
+	ways   [3]way
+	run    stat.Mean // of surprise lately
+	runs   stat.Mean // of that, in the long run
+	spread stat.Mean // of it
+	quiet  int       // samples until the score speaks again
+	alarm  alarm
+}
+
+// slot is the mean distance from the level at one hour.
+type slot struct{ n, m float32 }
+
+// way is one way of looking: a residual, its scale and its calibration.
+type way struct {
+	scale stat.Scale
+	cal   stat.Calibration
+}
+
+// Indices of Series.ways.
+const (
+	innovation = iota
+	seasonal
+	habitual
+)
+
+// View says which way of looking decided.
+type View string
+
+// The ways of looking.
+const (
+	Recent  View = "far from the last few samples"
+	Hourly  View = "not what is usual at this hour"
+	Usual   View = "far from the usual level and from the last few samples"
+	Lasting View = "surprising for longer than surprises last"
+)
+
+// Verdict is what a sample looks like against the series before it.
+type Verdict struct {
+	// TailProb is the probability of a sample at least as odd, were the series
+	// as it was: in (0, 1]; 1 while too little is known.
+	TailProb float64
+	// View is the way of looking that gave it.
+	View View
+	// Low and High are the interval that was expected: three robust standard
+	// deviations around what is usual at this hour.
+	Low, High float64
+	// Distance is how many robust standard deviations the sample lies from the
+	// usual level, HourDistance from what is usual at this hour.
+	Distance, HourDistance float64
+	// Score in [0, 1) grows with the surprise of something that begins here. It
+	// is zero for a while after it has spoken: what goes on is no news.
+	Score float64
+	// Anomaly says that the series is in an anomaly, which began at Onset
+	// (milliseconds).
+	Anomaly bool
+	Onset   int64
+	// Ready is false while the series is only learnt from.
+	Ready bool
+}
+
+// Observe folds a sample at t (milliseconds, later than the one before; others
+// are ignored) and returns what it looks like. A value that is not finite is
+// not learnt from and looks like nothing.
+func (s *Series) Observe(t int64, x float64) Verdict {
+	if math.IsNaN(x) || math.Abs(x) > 1e100 || s.seen > 0 && t <= s.last {
+		return Verdict{TailProb: 1, Low: math.NaN(), High: math.NaN(), Anomaly: s.alarm.on, Onset: s.alarm.onset, Ready: s.seen >= warmUp}
+	}
+	s.step(t)
+	at, other := s.slots(t)
+	usual := s.level.M + at.mean(other.mean(0))
+	e, r := x-s.near.M, x-usual
+	if s.seen == 0 {
+		e, r = 0, 0
+	}
+	q := e
+	if h := x - s.habit.M; math.Abs(h) < math.Abs(e) {
+		q = h
+	}
+	distance, hourDistance := math.Abs(s.level.Z(x)), 0.0
+	if s.seen >= 10 {
+		hourDistance = math.Abs(s.ways[seasonal].scale.Z(r))
+	}
+	sigma := s.ways[seasonal].scale.Sigma()
+	v := Verdict{Low: usual - 3*sigma, High: usual + 3*sigma, Distance: distance, HourDistance: hourDistance, Ready: s.seen >= warmUp}
+	if s.level.M-3*s.level.Sigma() < 0 && s.habit.M >= 0 && v.Low < 0 && x >= 0 {
+		v.Low = 0
+	}
+	surprise := s.surprise(e, r, q, &v)
+	v.Score = s.score(surprise, v)
+	v.Anomaly, v.Onset = s.alarm.fold(t, s.gap, v)
+	s.learn(at, x)
+	return v
+}
+
+// surprise looks in all ways, learns from each, and keeps the strongest: as
+// -log10 of the probability, which goes into the verdict.
+func (s *Series) surprise(e, r, q float64, v *Verdict) float64 {
+	most, strongest := 0.0, 0.0
+	for _, w := range []struct {
+		way    int
+		x      float64
+		offset float64
+		view   View
+	}{{innovation, e, 0, Recent}, {seasonal, r, seasonOffset, Hourly}, {habitual, q, habitOffset, Usual}} {
+		one := s.ways[w.way].look(w.x)
+		strongest = max(strongest, one)
+		if one -= w.offset; one > most {
+			most, v.View = one, w.view
+		}
+	}
+	if one := s.lasting(strongest) - persistOffset; one > most {
+		most, v.View = one, Lasting
+	}
+	// Of several looks the best is taken; they depend on each other so much that
+	// they count as two.
+	v.TailProb = stat.Prob(-math.Expm1(2 * math.Log1p(-min(math.Pow(10, -most), 1-1e-12))))
+	return stat.Surprise(v.TailProb)
+}
+
+// look is the surprise of a residual, which is then learnt from.
+func (w *way) look(e float64) float64 {
+	z := w.scale.Z(e)
+	if w.scale.N == 0 {
+		w.cal.Seed(prior)
+	}
+	surprise := stat.Surprise(w.cal.Prob(z))
+	if w.scale.N >= 10 {
+		w.cal.Add(z)
+	}
+	w.scale.Add(e, scaleHorizon)
+	return surprise
+}
+
+// lasting is the surprise of having been surprised for so long: the tail of a
+// gamma distribution with the long-run mean and variance of the running mean
+// of surprise (Wilson and Hilferty 1931).
+func (s *Series) lasting(surprise float64) (one float64) {
+	s.run.Add(min(2, surprise), longRun)
+	if s.seen > warmUp && s.run.M > s.runs.M+0.05 {
+		shape := s.runs.M * s.runs.M / max(s.spread.M, 4e-4)
+		z := (math.Cbrt(s.run.M/s.runs.M) - 1 + 1/(9*shape)) * math.Sqrt(9*shape)
+		one = stat.Surprise(stat.NormalTail(z))
+	}
+	d := s.run.M - s.runs.M
+	s.runs.Add(s.run.M, habitHorizon)
+	s.spread.Add(d*d, habitHorizon)
+	return one
+}
+
+// After the score has spoken it is silent for so many samples.
+const silence = 120
+
+// spoken is the probability at which the score has said something, and the
+// usual level is learnt afresh: what has come may stay.
+const spoken = 2e-3
+
+func (s *Series) score(surprise float64, v Verdict) float64 {
+	if s.quiet > 0 {
+		s.quiet--
+		return 0
+	}
+	if v.Ready && v.TailProb <= spoken {
+		s.quiet = silence - 1
+		s.habit.N = min(s.habit.N, 50)
+	}
+	return surprise / (surprise + 3)
+}
+
+// learn folds a sample after it was judged.
+func (s *Series) learn(at *slot, x float64) {
+	s.near.Add(x, nearHorizon)
+	d := x - s.level.M
+	if sigma := s.level.Sigma(); sigma > 0 {
+		d = max(-6*sigma, min(6*sigma, d))
+	}
+	week := 7 * 3_600_000 / max(s.gap, 1)
+	at.n = float32(min(float64(at.n)+1, max(3, week)))
+	at.m += (float32(d) - at.m) / at.n
+	s.level.Add(x, scaleHorizon)
+	s.habit.Add(x, habitHorizon)
+	if s.alarm.lasted >= settle {
+		// What has stayed for so long is the new usual.
+		s.level.N = min(s.level.N, 50)
+	}
+	s.seen++
+}
+
+// mean is the mean of a slot, drawn towards what is believed without it by the
+// weight of three samples.
+func (a *slot) mean(without float64) float64 {
+	n := float64(a.n)
+	return (float64(n*float64(a.m)) + 3*without) / (n + 3)
+}
+
+// slots are the slot of a time, and that of the same hour on the other kind of
+// day: the first Saturday is expected to be like the days before.
+func (s *Series) slots(t int64) (at, other *slot) {
+	hour := floor(t, 3_600_000)
+	kind := 0
+	if day := mod(floor(hour, 24)+4, 7); day == 0 || day == 6 { // 1970-01-01 was a Thursday
+		kind = 1
+	}
+	return &s.season[kind][mod(hour, 24)], &s.season[1-kind][mod(hour, 24)]
+}
+
+func floor(a, n int64) int64 { return (a - mod(a, n)) / n }
+
+func mod(a, n int64) int64 { return (a%n + n) % n }
+
+// step folds a time into the running distance between samples. A pause is not
+// a new step: growth is bounded.
+func (s *Series) step(t int64) {
+	if s.seen > 0 {
+		d := float64(t - s.last)
+		if s.gap == 0 {
+			s.gap = d
+		} else {
+			s.gap += 0.1 * (min(d, 4*s.gap) - s.gap)
+		}
+	}
+	s.last = t
+}
+
+// Step is the running distance between samples in milliseconds; 0 before two
+// were seen.
+func (s *Series) Step() float64 { return s.gap }
+
+// Seen is how many samples were folded.
+func (s *Series) Seen() uint64 { return s.seen }
+
+// Write writes the state.
+func (s *Series) Write(w *snapshot.Writer) {
+	w.Uint(s.seen)
+	w.Int(s.last)
+	w.Float(s.gap)
+	s.near.Write(w)
+	s.level.Write(w)
+	s.habit.Write(w)
+	for i := range s.season {
+		for _, a := range s.season[i] {
+			w.Float32(a.n)
+			w.Float32(a.m)
+		}
+	}
+	for i := range s.ways {
+		s.ways[i].scale.Write(w)
+		s.ways[i].cal.Write(w)
+	}
+	s.run.Write(w)
+	s.runs.Write(w)
+	s.spread.Write(w)
+	w.Uint(uint64(s.quiet))
+	s.alarm.write(w)
+}
+
+// Read reads the state.
+func (s *Series) Read(r *snapshot.Reader) {
+	*s = Series{seen: r.Uint(), last: r.Int(), gap: r.Float()}
+	s.near.Read(r)
+	s.level.Read(r)
+	s.habit.Read(r)
+	for i := range s.season {
+		for j := range s.season[i] {
+			s.season[i][j] = slot{n: r.Float32(), m: r.Float32()}
+		}
+	}
+	for i := range s.ways {
+		s.ways[i].scale.Read(r)
+		s.ways[i].cal.Read(r)
+	}
+	s.run.Read(r)
+	s.runs.Read(r)
+	s.spread.Read(r)
+	s.quiet = int(min(r.Uint(), silence))
+	s.alarm.read(r)
+}
