@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -184,4 +185,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		_, _ = k.Decode(Attributes{ID: id, Type: typ}, payload) // must not panic
 	})
+}
+
+func TestAPartitionHasTwoDigits(t *testing.T) {
+	for p := range Partitions {
+		if got, want := PartitionToken(p), fmt.Sprintf("%02d", p); got != want {
+			t.Errorf("PartitionToken(%d) = %q, want %q", p, got, want)
+		}
+	}
 }

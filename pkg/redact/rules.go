@@ -50,12 +50,12 @@ var builtin = []rule{
 	{name: "secret", words: []string{"@tcp(", "@unix("}, re: regexp.MustCompile(`\b[\w.-]+:([^\s@:/"']+)@(?:tcp|unix)\(`), group: 1},
 	// A sensitive key and its value, in logfmt, JSON, YAML, queries and prose.
 	{
-		name: "secret", words: sensitiveWords,
+		name: "secret", words: sensitiveWords, may: assigns,
 		re:    regexp.MustCompile(`(?i)["'\\]*\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*\\?["']([^"'\\]{3,})\\?["']`),
 		group: 1, keep: harmless,
 	},
 	{
-		name: "secret", words: sensitiveWords,
+		name: "secret", words: sensitiveWords, may: assigns,
 		re:    regexp.MustCompile(`(?i)\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*([^\s"'\\,;&|<>(){}\[\]]{3,})`),
 		group: 1, keep: harmless,
 	},
@@ -68,13 +68,51 @@ var builtin = []rule{
 	// Personal data.
 	{name: "email", words: []string{"@"}, re: regexp.MustCompile(`\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+(?:com|org|net|edu|gov|mil|info|biz|io|dev|app|ai|co|me|eu|[a-z]{2})\b`), keep: systemAddress},
 	{name: "phone", words: []string{"+"}, re: regexp.MustCompile(`(?:^|[\s"'=:(,])(\+[1-9]\d{0,2}[ .-]?\(?\d{1,4}\)?(?:[ .-]?\d{2,4}){2,4})\b`), group: 1, keep: func(s string) bool { n := digits(s); return n < 9 || n > 15 }},
-	{name: "card", re: regexp.MustCompile(`\b(?:\d{4}[ -]){3}\d{1,7}\b|\b3[47]\d{2}[ -]\d{6}[ -]\d{5}\b|\b(?:4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|6(?:011|5\d{2})\d{12})\b`), keep: func(s string) bool { return !luhn(s) }},
+	{name: "card", may: countsToCard, re: regexp.MustCompile(`\b(?:\d{4}[ -]){3}\d{1,7}\b|\b3[47]\d{2}[ -]\d{6}[ -]\d{5}\b|\b(?:4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|6(?:011|5\d{2})\d{12})\b`), keep: func(s string) bool { return !luhn(s) }},
 }
 
 // sensitiveNames are the endings of keys whose values are secrets.
 const sensitiveNames = `passw(?:or)?d|passwd|passphrase|pwd|secret|secret[_-]?key|secretaccesskey|access[_-]?key|api[_-]?key|apikey|auth[_-]?token|access[_-]?token|refresh[_-]?token|id[_-]?token|bearer[_-]?token|session[_-]?token|security[_-]?token|token|client[_-]?secret|private[_-]?key|encryption[_-]?key|signing[_-]?key|credentials?|connection[_-]?string|session[_-]?id|sessionid|sid|otp|pin[_-]?code`
 
 var sensitiveWords = []string{"passw", "pwd", "passphrase", "secret", "key", "token", "credential", "connection", "session", "sid", "otp", "pin"}
+
+// sensitiveEnds are how the sensitive names end.
+var sensitiveEnds = []string{"passwd", "password", "passphrase", "pwd", "secret", "key", "token", "credential", "credentials", "string", "id", "otp", "code"}
+
+// assigns says whether something could be given to a sensitive name: the search
+// for names is dear, and most lines that hold such a word only speak of it, as
+// "connection refused" does.
+func assigns(lower string) bool {
+	for i := range len(lower) {
+		if c := lower[i]; c != '=' && c != ':' {
+			continue
+		}
+		name := strings.TrimRight(strings.TrimRight(lower[:i], " \t\n\f\r"), `"'\`)
+		for _, end := range sensitiveEnds {
+			if strings.HasSuffix(name, end) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// countsToCard says whether as many digits stand together, spaces and hyphens
+// aside, as the shortest number of a card has.
+func countsToCard(s string) bool {
+	n := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			if n++; n >= 13 {
+				return true
+			}
+		case c != ' ' && c != '-':
+			n = 0
+		}
+	}
+	return false
+}
 
 var sensitiveKey = regexp.MustCompile(`(?i)(?:^|[_.-])(?:passw(?:or)?d|secret|token|api[_-]?key|credentials?|private[_-]?key)$`)
 

@@ -12,6 +12,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/interpreter"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -200,7 +201,9 @@ func compile(env *cel.Env, expr string, want *cel.Type) (cel.Program, error) {
 	if want != nil && !ast.OutputType().IsExactType(want) && !ast.OutputType().IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("gives a %s, not a %s", ast.OutputType(), want)
 	}
-	return env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(100))
+	// Without the last, an expression would be compiled again for every line it is
+	// tried on.
+	return env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(100), cel.OptimizeRegex(interpreter.MatchesRegexOptimization))
 }
 
 // Engine holds compiled rules.

@@ -161,7 +161,7 @@ func (f *fold) repeats(a event.Anomaly) bool {
 	return true
 }
 
-func key(group string, partition int) string { return fmt.Sprintf("%s/%02d", group, partition) }
+func key(group string, partition int) string { return group + "/" + event.PartitionToken(partition) }
 
 // watermark takes in a watermark and judges every grid time that it completes.
 func (f *fold) watermark(w event.Watermark) []event.Outgoing {
