@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -25,13 +26,16 @@ import (
 type audits struct {
 	command, user, context string
 
-	mu      sync.Mutex
-	file    io.WriteCloser // nil without --audit
-	name    string         // of the file
-	mask    *redact.Redactor
-	kept    []event.Audit // what no bus has yet
-	dropped int           // of kept, for there were too many
-	err     error         // of the file, the first
+	mu   sync.Mutex
+	file io.WriteCloser // nil without --audit
+	name string         // of the file
+	mask *redact.Redactor
+	// services are what local ports are forwarded to, which says more than their
+	// addresses.
+	services map[string]string
+	kept     []event.Audit // what no bus has yet
+	dropped  int           // of kept, for there were too many
+	err      error         // of the file, the first
 }
 
 // keptAudits bounds what is kept for a bus: a command that asks more has one, or
@@ -40,8 +44,8 @@ const keptAudits = 4096
 
 // openAudits begins the record of a command. A file that cannot be written is
 // said before the first call.
-func openAudits(file, command string) (*audits, error) {
-	a := &audits{command: command, name: file, mask: redact.New(redact.Options{})}
+func openAudits(file, command, context string) (*audits, error) {
+	a := &audits{command: command, context: context, name: file, mask: redact.New(redact.Options{}), services: map[string]string{}}
 	if u, err := user.Current(); err == nil {
 		a.user = u.Username
 	} else {
@@ -75,6 +79,13 @@ func (a *audits) record(e event.Audit) {
 	a.kept = append(a.kept, e)
 }
 
+// forwarded says what a local address leads to.
+func (a *audits) forwarded(fw *kube.Forwarding) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.services[fw.Local] = "svc/" + fw.Namespace + "/" + fw.Service + ":" + fw.Port
+}
+
 // beside keeps a call of a service in this process, which has put it on the bus
 // already.
 func (a *audits) beside(e event.Audit) {
@@ -88,6 +99,9 @@ func (a *audits) beside(e event.Audit) {
 // complete says who asked, and masks what a question or an error may quote.
 func (a *audits) complete(e event.Audit) event.Audit {
 	e.Command, e.User, e.Context = a.command, a.user, a.context
+	if service, ok := a.services[e.Target]; ok {
+		e.Target = service
+	}
 	e.Query, e.Error = a.mask.Line(e.Query), a.mask.Line(e.Error)
 	return e
 }
@@ -98,9 +112,12 @@ func (a *audits) write(e event.Audit) {
 	if a.file == nil {
 		return
 	}
-	line, err := json.Marshal(e)
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false) // it is read with grep
+	err := enc.Encode(e)
 	if err == nil {
-		_, err = a.file.Write(append(line, '\n'))
+		_, err = a.file.Write(line.Bytes())
 	}
 	a.err = cmp.Or(a.err, err)
 }

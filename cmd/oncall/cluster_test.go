@@ -53,7 +53,7 @@ func fakeCluster(w http.ResponseWriter, r *http.Request) {
 		reply(object{"gitVersion": "v1.36.0"})
 	case !ok:
 		w.WriteHeader(http.StatusNotFound)
-		reply(object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound"})
+		reply(object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": r.URL.Path + " not found"})
 	case q.Get("sendInitialEvents") != "":
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		reply(object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid"})
@@ -63,6 +63,9 @@ func fakeCluster(w http.ResponseWriter, r *http.Request) {
 	default:
 		if list.items == nil {
 			list.items = []any{}
+		}
+		if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
+			list.version, list.kind = "meta.k8s.io/v1", "PartialObjectMetadata"
 		}
 		reply(object{"apiVersion": list.version, "kind": list.kind + "List", "metadata": object{"resourceVersion": "7"}, "items": list.items})
 	}

@@ -11,9 +11,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"k8s.io/klog/v2"
 
 	_ "github.com/oncall-copilot/oncall/pkg/carried"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -25,6 +28,8 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
+	// What client-go logs is in its errors too, which are told in one line.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	o := &options{}
 	root := newRoot(o)
 	root.SetArgs(args)

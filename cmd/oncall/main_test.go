@@ -40,8 +40,13 @@ func TestMain(m *testing.M) {
 //	objects FILE [RESOURCE…]  an API server that holds them and forbids the resources
 //	canaries       a Prometheus in which a canary fares as it is called, at $PROM
 //	budgets        a Prometheus in which a service burns its budget as it is called, at $PROM
+//	usage DAYS [WHAT]  a Prometheus that knows the use of containers for so many days, at $PROM
 //	answers …      a server at $ADDR answers so: status, method, path, text, body
 //	loki           a Loki with a line of shop/web, at $LOKI
+//	audited WHERE SERVICE OPERATION TEXT  the bus at an address or in a directory has such a record
+//	wrote FILE TEXT  waits until somebody has written it there
+//	private FILE   nobody else may read it
+//	monitored      an API server by which the Prometheus at $PROM is reached
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -142,12 +147,23 @@ func TestScripts(t *testing.T) {
 					answer(w, map[string]any{"resultType": "vector", "result": result})
 				}))
 			},
-			"objects": serveObjects,
+			"objects":   serveObjects,
+			"monitored": serveMonitored,
+			"audited":   scriptAudited,
+			"wrote":     scriptWrote,
+			"private": func(ts *testscript.TestScript, _ bool, args []string) {
+				st, err := os.Stat(ts.MkAbs(args[0]))
+				ts.Check(err)
+				if st.Mode().Perm() != 0o600 {
+					ts.Fatalf("%s has mode %o", args[0], st.Mode().Perm())
+				}
+			},
 			"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
 			},
 			"canaries": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeCanaries())) },
 			"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
+			"usage":    usagePrometheus,
 			"answers":  scriptAnswers,
 			"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
 		},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -45,7 +46,7 @@ func newRoot(o *options) *cobra.Command {
 				return hint(&service.UsageError{Err: fmt.Errorf("--output %s: is not %s", o.output, known)}, service.ExitUsage, "-o json")
 			}
 			var err error
-			o.audits, err = openAudits(o.audit, cmd.CommandPath())
+			o.audits, err = openAudits(o.audit, cmd.CommandPath(), contextOf(cmd))
 			return err
 		},
 	}
@@ -59,7 +60,7 @@ func newRoot(o *options) *cobra.Command {
 	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
 	f.StringVar(&o.audit, "audit", os.Getenv("ONCALL_AUDIT"), "`file` to append a line of JSON to for every call to a source or the cluster; also ONCALL_AUDIT")
 	root.AddCommand(
-		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newCost(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newCost(o), newAgentRun(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDetect(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
 	for _, c := range append(root.Commands(), root) {
@@ -75,6 +76,17 @@ func newRoot(o *options) *cobra.Command {
 		return formats, cobra.ShellCompDirectiveNoFileComp
 	})
 	return root
+}
+
+// contextOf is the kubeconfig's context that the flags of a command mean; ""
+// for a command without, and where there is none.
+func contextOf(cmd *cobra.Command) string {
+	file, name := cmd.Flags().Lookup("kubeconfig"), cmd.Flags().Lookup("context")
+	if file == nil || name == nil {
+		return ""
+	}
+	context, _ := kube.ContextName(kube.Config{Kubeconfig: file.Value.String(), Context: name.Value.String()})
+	return context
 }
 
 // formats are the values of -o.

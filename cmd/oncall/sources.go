@@ -168,8 +168,9 @@ type finder struct {
 	say        func(format string, args ...any) // about a source that was chosen
 	missed     func(format string, args ...any) // about one that was not found; nil to say nothing
 
-	client *kube.Client
-	stops  []func()
+	client  *kube.Client
+	stops   []func()
+	reached int // by a --via-kube
 }
 
 func (x *finder) stop() {
@@ -273,12 +274,14 @@ func (x *finder) through(ctx context.Context, c *collector.Config, t through, ta
 		return wrong("--"+kind+" says something else", "leave out one of them")
 	}
 	taken[kind] = t.text
+	x.reached++
 	x.say("%s: %s/%s (--via-kube), forwarded to %s", kind, fw.Namespace, fw.Service, fw.Local)
 	return x.lead(c, kind, fw)
 }
 
 // lead has a source asked through a forwarding.
 func (x *finder) lead(c *collector.Config, kind string, fw *kube.Forwarding) error {
+	x.o.audits.forwarded(fw)
 	at := func(u *upstream.Config) {
 		if u.ExternalURL == u.URL {
 			u.ExternalURL = ""

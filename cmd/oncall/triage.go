@@ -141,6 +141,9 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 	wg.Go(func() { out.find(ctx) })
 	things, err := triage.Things(ctx, client, want.Namespace)
 	wg.Wait()
+	if out.err != nil {
+		return out.err
+	}
 	if err != nil {
 		return hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get pods -A", rule.Quote(name))
 	}

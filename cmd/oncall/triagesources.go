@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -19,6 +20,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/redact"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/triage"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -41,6 +43,7 @@ type outside struct {
 	families     []prometheus.Family
 	missing      []check.Unchecked
 	finder       *finder
+	err          error // of a flag
 }
 
 // searchTime bounds the search for sources in the cluster: triage goes on without.
@@ -66,10 +69,15 @@ func (x *outside) find(ctx context.Context) {
 	x.finder = &finder{o: x.o, cluster: x.f.clusterFlags, flags: x.f.sourceFlags, kinds: sourceKinds, instead: true, beside: true, say: func(format string, args ...any) {
 		fmt.Fprintf(x.notes, "oncall: "+format+"\n", args...)
 	}}
-	if err = x.finder.named(search, &section); err == nil && x.f.find {
-		err = x.finder.find(search, &section)
+	find := x.finder.named
+	if x.f.find {
+		find = x.finder.find
 	}
-	if err != nil {
+	if err = find(search, &section); err != nil {
+		if usage := (*service.UsageError)(nil); errors.As(err, &usage) || len(x.f.via) > 0 && x.finder.reached == 0 {
+			x.err = err // what somebody asked for is not done without
+			return
+		}
 		note("the search for Prometheus, Loki and Alertmanager", firstLine(err))
 	}
 	first := map[string]upstream.Config{}
