@@ -24,6 +24,7 @@ import (
 // TestAReplayTellsWhatAModelSaidWithoutAskingIt records a run with a model, and
 // replays it when the model is gone.
 func TestAReplayTellsWhatAModelSaidWithoutAskingIt(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	entity := regexp.MustCompile(`\\"entity\\":\\"([^"\\]+)\\"`)
 	model := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -124,6 +124,7 @@ func catchUp(t *testing.T, h *pipeline.Host, url string, from time.Time) {
 }
 
 func TestARunEndsWhenItsDataDirectoryIsTakenAway(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	h := open(t, dir)
 	defer func() { _ = h.Close() }()
@@ -151,6 +152,7 @@ func TestARunEndsWhenItsDataDirectoryIsTakenAway(t *testing.T) {
 // Prometheus whose history holds a jump in errors, checks every message on the
 // bus against its schema, then records the run and replays it twice.
 func TestErrorsBecomeAReportAndTheRecordingReplaysExactly(t *testing.T) {
+	t.Parallel()
 	start := time.Now().Add(-30 * time.Minute)
 	prom := shop(t, start.Add(22*time.Minute))
 	h := open(t, t.TempDir())
@@ -184,24 +186,34 @@ func TestErrorsBecomeAReportAndTheRecordingReplaysExactly(t *testing.T) {
 	if _, err := pipeline.Record(t.Context(), h.Bus, dir, pipeline.Recording{Manifest: bundle.Manifest{Name: "errors"}}); err != nil {
 		t.Fatal(err)
 	}
-	exact := map[string]string{}
-	for name, r := range map[string]pipeline.Replay{
-		"once":              {},
-		"again":             {},
-		"by two workers":    {Workers: 2},
-		"by seven workers":  {Workers: 7},
-		"from the sources":  {From: pipeline.FromSources},
-		"from anomalies":    {From: pipeline.FromAnomalies},
-		"sources, by three": {From: pipeline.FromSources, Workers: 3},
-	} {
-		d, c := replay(t, dir, r)
-		exact[d] += " " + name
-		if got := c.String(); got != fmt.Sprintf("replayed %d incidents: equal to the recording", c.Incidents) && got != "replayed 1 incident: equal to the recording" {
-			t.Errorf("%s: %s", name, got)
+	digests := make(chan string, 7) // one a replay
+	t.Run("a replay", func(t *testing.T) {
+		for name, r := range map[string]pipeline.Replay{
+			"once":              {},
+			"again":             {},
+			"by two workers":    {Workers: 2},
+			"by seven workers":  {Workers: 7},
+			"from the sources":  {From: pipeline.FromSources},
+			"from anomalies":    {From: pipeline.FromAnomalies},
+			"sources, by three": {From: pipeline.FromSources, Workers: 3},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				d, c := replay(t, dir, r)
+				digests <- d
+				if got := c.String(); got != fmt.Sprintf("replayed %d incidents: equal to the recording", c.Incidents) && got != "replayed 1 incident: equal to the recording" {
+					t.Error(got)
+				}
+				if strings.HasPrefix(d, "0 ") {
+					t.Error("found nothing")
+				}
+			})
 		}
-		if strings.HasPrefix(d, "0 ") {
-			t.Errorf("%s: found nothing", name)
-		}
+	})
+	close(digests)
+	exact := map[string]bool{}
+	for d := range digests {
+		exact[d] = true
 	}
 	if len(exact) != 1 {
 		t.Errorf("replays of one bundle differ: %v", exact)

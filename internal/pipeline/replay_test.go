@@ -61,6 +61,7 @@ func host(t *testing.T) *Host {
 }
 
 func TestAWorkerThatDiesInTheMiddleChangesNothing(t *testing.T) {
+	t.Parallel()
 	b := outage(t)
 	digest := func(r *Replay) string {
 		t.Helper()
@@ -95,6 +96,7 @@ func TestAWorkerThatDiesInTheMiddleChangesNothing(t *testing.T) {
 }
 
 func TestTheStoryIsToldInTheOrderOfItsTimeHoweverFastItIs(t *testing.T) {
+	t.Parallel()
 	b := outage(t)
 	var stories []string
 	for range 2 {
@@ -143,6 +145,7 @@ func TestTheStoryIsToldInTheOrderOfItsTimeHoweverFastItIs(t *testing.T) {
 }
 
 func TestABundleThatCannotBeReplayedSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		from From
 		want string

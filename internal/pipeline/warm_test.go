@@ -35,10 +35,12 @@ func aged(t *testing.T) (h *pipeline.Host, incident event.Incident) {
 	eventually(t, "a report that pages about shop/web", func() bool {
 		return slices.ContainsFunc(reports(t, h.Bus), func(r event.Report) bool { return r.Priority.Pages() && r.Entity.Name == "web" })
 	})
+	var at time.Time
+	read := uint64(0)
 	eventually(t, "the present", func() bool {
-		var at time.Time
-		_ = h.Bus.Read(t.Context(), event.Anomalies, bus.ReadOptions{Filters: []string{event.WatermarkPassed.Filter()}}, func(m bus.Message) error {
-			at = m.Time
+		o := bus.ReadOptions{Filters: []string{event.WatermarkPassed.Filter()}, StartSeq: read + 1}
+		_ = h.Bus.Read(t.Context(), event.Anomalies, o, func(m bus.Message) error {
+			at, read = m.Time, m.Sequence
 			return nil
 		})
 		return time.Since(at) < 2*time.Minute
@@ -107,6 +109,7 @@ func record(t *testing.T, h *pipeline.Host, r pipeline.Recording) (string, bundl
 }
 
 func TestAnIncidentThatBeganInTheMiddleOfARunReplaysExactly(t *testing.T) {
+	t.Parallel()
 	h, inc := aged(t)
 	forget(t, h.Bus, event.Metrics, from(t, h.Bus, inc.Onset))
 	dir, m := record(t, h, pipeline.Recording{Incident: inc.ID, Manifest: bundle.Manifest{Name: "warm", Cluster: "of who records"}})

@@ -51,7 +51,7 @@ const (
 
 // atOnce is how many tests run side by side: they wait for leases and paced
 // sources more than they compute.
-const atOnce = 4
+const atOnce = 6
 
 func TestMain(m *testing.M) {
 	if spec, ok := specs[os.Getenv(envService)]; ok {

@@ -36,6 +36,7 @@ type rig struct {
 	logs     map[string]*syncBuffer
 	running  map[string]*process
 	metrics  map[string]string // listen address by process name
+	marks    map[string]*marks // by group
 	patience time.Duration
 	ttl      time.Duration // of a member
 	step     time.Duration // of metrics, and window of logs
@@ -67,7 +68,7 @@ func rigOn(t *testing.T, url string, replicas int, ttl time.Duration) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, dir: t.TempDir(), url: url, sources: newSources(t), receiver: newReceiver(t),
-		logs: map[string]*syncBuffer{}, running: map[string]*process{}, metrics: map[string]string{}, patience: time.Hour, ttl: ttl, step: step, delay: 10 * time.Second,
+		logs: map[string]*syncBuffer{}, running: map[string]*process{}, metrics: map[string]string{}, marks: map[string]*marks{}, patience: time.Hour, ttl: ttl, step: step, delay: 10 * time.Second,
 	}
 	cfg := bus.DefaultConfig()
 	cfg.URL, cfg.MaxBytes, cfg.MemberTTL, cfg.Replicas = r.url, 1<<30, ttl, replicas
@@ -191,15 +192,27 @@ func (r *rig) metric(name, sample string) float64 {
 	return 0
 }
 
+// marks are the last watermarks of a group's partitions, and how far they were
+// read: tests ask many times a second, and there are thousands.
+type marks struct {
+	last map[int]time.Time
+	seq  uint64
+}
+
 // watermark is the oldest of the last watermarks of a group's partitions; zero
 // while a partition has none.
 func (r *rig) watermark(group string) time.Time {
 	r.t.Helper()
-	last := map[int]time.Time{}
-	o := bus.ReadOptions{Filters: []string{"watermarks." + group + ".*"}}
+	k := r.marks[group]
+	if k == nil {
+		k = &marks{last: map[int]time.Time{}}
+		r.marks[group] = k
+	}
+	o := bus.ReadOptions{Filters: []string{"watermarks." + group + ".*"}, StartSeq: k.seq + 1}
 	err := r.bus.Read(r.t.Context(), event.Anomalies, o, func(m bus.Message) error {
-		if w, ok := m.Data.(event.Watermark); ok && w.Time.After(last[w.Partition]) {
-			last[w.Partition] = w.Time
+		k.seq = m.Sequence
+		if w, ok := m.Data.(event.Watermark); ok && w.Time.After(k.last[w.Partition]) {
+			k.last[w.Partition] = w.Time
 		}
 		return nil
 	})
@@ -207,12 +220,12 @@ func (r *rig) watermark(group string) time.Time {
 		r.t.Fatal(err)
 	}
 	var oldest time.Time
-	for _, t := range last {
+	for _, t := range k.last {
 		if oldest.IsZero() || t.Before(oldest) {
 			oldest = t
 		}
 	}
-	if len(last) < event.Partitions {
+	if len(k.last) < event.Partitions {
 		return time.Time{}
 	}
 	return oldest
