@@ -347,7 +347,7 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 	})
 	for _, m := range matches {
 		f := m.Finding
-		if slices.Contains(restated, f.Rule) {
+		if Restates(f.Rule) {
 			continue
 		}
 		cited := m.Evidence
@@ -375,6 +375,10 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 
 // restated are rules that say of an incident what a check has said already.
 var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck", "node_not_ready", "node_pressure", "node_network", "node_flapped", "job_failed", "cronjob_missed", "hpa_at_max", "pvc_pending", "pvc_lost", "quota_near"}
+
+// Restates says whether a rule says of an incident what a check says of an
+// object: how it is, and not why.
+func Restates(rule string) bool { return slices.Contains(restated, rule) }
 
 // certainty ranks what explains before what accompanies.
 func certainty(f event.Finding) int {
