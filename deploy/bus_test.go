@@ -406,10 +406,6 @@ var seldom = map[string]string{
 	"$JS.API.CONSUMER.CREATE.DECISIONS.>":   "once a day",
 	"$JS.API.CONSUMER.MSG.NEXT.DECISIONS.*": "once a day",
 	"$JS.API.CONSUMER.DELETE.DECISIONS.*":   "once a day",
-	"$JS.API.STREAM.INFO.DECISIONS":         "once a day",
-	"$JS.API.STREAM.INFO.INCIDENTS":         "deliveries that the server gave up",
-	"$JS.API.STREAM.INFO.REPORTS":           "deliveries that the server gave up",
-	"$JS.API.STREAM.INFO.NOTIFY":            "deliveries that the server gave up",
 }
 
 // unused are the rights of the services that were not used.

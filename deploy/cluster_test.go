@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	prom "github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -109,4 +111,43 @@ func TestThreeServersOfTheShippedConfigurationBecomeOneCluster(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a server that goes is missed by its replicas", func(t *testing.T) {
+		reg := prom.NewRegistry()
+		cfg.NKey, cfg.ManageStreams = r.seed("notifier"), false
+		b, err := bus.Connect(t.Context(), cfg, bus.Settings{Name: "notifier", Metrics: reg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		seen := func(state string) float64 {
+			ctx, stop := context.WithCancel(t.Context())
+			var run sync.WaitGroup
+			run.Go(func() { b.WatchStreams(ctx) })
+			defer run.Wait()
+			defer stop()
+			var value float64
+			within(time.Minute, func() bool {
+				all, err := reg.Gather()
+				if err != nil {
+					t.Fatal(err)
+				}
+				found := false
+				for _, f := range all {
+					for _, m := range f.GetMetric() {
+						l := m.GetLabel()
+						if f.GetName() == "oncall_bus_stream_replicas" && l[0].GetValue() == state && l[1].GetValue() == bus.LastMade {
+							value, found = m.GetGauge().GetValue(), true
+						}
+					}
+				}
+				return found
+			})
+			return value
+		}
+		eventually(t, "three replicas", func() bool { return seen("current") == 3 })
+		servers[2].Shutdown()
+		servers[2].WaitForShutdown()
+		eventually(t, "that one is silent", func() bool { return seen("silent") == 1 })
+	})
 }

@@ -24,6 +24,8 @@ type metrics struct {
 	owner          *prometheus.GaugeVec
 	pending        *prometheus.GaugeVec
 	late           *prometheus.CounterVec
+	slow           prometheus.Counter
+	streams        *streamMetrics
 }
 
 func newMetrics(reg prometheus.Registerer, now func() time.Time) *metrics {
@@ -41,11 +43,13 @@ func newMetrics(reg prometheus.Registerer, now func() time.Time) *metrics {
 		owned:          gauges("oncall_partitions_owned", "Partitions held here, by group.", "group"),
 		pending:        gauges("oncall_bus_pending_messages", "Messages of the stream not read yet, by consumer.", "consumer"),
 		late:           counters("oncall_late_total", "Observations that came after their time was over and were not folded, by group.", "group"),
+		slow:           prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_bus_slow_consumer_total", Help: "Times that the client dropped messages, which come again, because this process did not take them in time."}),
+		streams:        newStreamMetrics(),
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(m.streams.collectors(),
 		m.published, m.publishSeconds, m.duplicates, m.blocked, m.blockedSeconds, m.handled, m.deadLetters,
-		m.checkpoints, m.standing, m.owner, m.owned, m.pending, m.late,
-	} {
+		m.checkpoints, m.standing, m.owner, m.owned, m.pending, m.late, m.slow,
+	) {
 		// Several connections of one process share a registry only in tests and
 		// in `oncall up`; the first one's metrics then count for all.
 		if err := reg.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {

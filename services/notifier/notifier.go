@@ -108,6 +108,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// One service of the five moves what the server has given up, so that only
 	// one needs the right to read single messages of the streams it is about.
 	g.Go(func() error { s.env.Bus.RunDeadLetters(ctx); return nil })
+	g.Go(func() error { s.env.Bus.WatchStreams(ctx); return nil })
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil

@@ -62,6 +62,7 @@ type role struct {
 	moves   []*event.Stream
 	states  []string // stores of folds' states that are read
 	streams bool     // makes and changes streams; never deletes
+	watches bool     // asks how every stream stands
 	further []string
 }
 
@@ -120,13 +121,14 @@ func roles() []role {
 			requests:  []string{event.QuerySubject},
 		},
 		{
-			name: "notifier", doc: "Reads reports, tells people, writes what it decided and delivered.",
+			name: "notifier", doc: "Reads reports, tells people, writes what it decided and delivered; sees how full every stream is, and nothing of what is in it.",
 			publishes: kinds(event.NotificationQueued.Type, event.ReportDelivered.Type, event.ReportFailed.Type, event.Decided.Type, event.DeadLettered.Type),
 			consumes:  []durable{{event.Reports, "notifier"}, {event.Notify, "*"}, {event.Advisories, "dead-letters"}},
 			reads:     []*event.Stream{event.Decisions},
 			buckets:   []bucket{{bus.BucketNotifier, []string{">"}}},
 			lists:     []string{bus.BucketNotifier},
 			moves:     []*event.Stream{event.Incidents, event.Reports, event.Notify},
+			watches:   true,
 		},
 		{
 			name: "streams", doc: "Makes and changes streams and buckets, before the collector starts; can neither read nor delete one.",
@@ -222,6 +224,9 @@ func (r role) identity() Identity {
 	} else {
 		// What waits for the streams to be made looks at the last one.
 		g.stream(bus.LastMade)
+	}
+	if r.watches {
+		g.pub("$JS.API.STREAM.INFO.*")
 	}
 	g.pub(r.requests...)
 	g.pub(r.further...)
