@@ -30,7 +30,8 @@ func (x *costed) rows(f *costFlags) (head []string, rows [][]string) {
 		return head, rows
 	}
 	head = []string{
-		"namespace", "kind", "name", "team", "container", "pods", "cpu_request", "cpu_limit", "cpu_p95", "cpu_p99", "cpu_max", "memory_request", "memory_limit", "memory_max", "throttled", "oom_killed_days", "history_hours",
+		"namespace", "kind", "name", "team", "container", "pods", "cpu_request_cores", "cpu_limit_cores", "cpu_p95_cores", "cpu_p99_cores", "cpu_max_cores",
+		"memory_request_bytes", "memory_limit_bytes", "memory_max_bytes", "throttled_share", "oom_killed_days", "history_hours",
 		"cpu_request_to", "cpu_limit_to", "memory_request_to", "memory_limit_to", "saves_cores", "saves_gib", "saves_money_month", "finding", "waste_money_month", "risk", "why",
 	}
 	found := map[event.Entity][]cost.Item{}
@@ -80,13 +81,19 @@ func (x *costed) rows(f *costFlags) (head []string, rows [][]string) {
 		}
 		return decimal(*v)
 	}
+	given := func(v float64) string {
+		if v == 0 {
+			return "" // there is none
+		}
+		return decimal(v)
+	}
 	told := map[event.Entity]bool{}
 	for _, u := range x.Measured {
 		told[u.Entity] = true
 		for i, m := range u.Containers {
 			rows = append(rows, of(u.Entity, []string{
-				u.Entity.Namespace, u.Entity.Kind, u.Entity.Name, u.Team, m.Container, strconv.Itoa(u.Pods), decimal(m.CPURequest), decimal(m.CPULimit), number(m.CPUP95), number(m.CPUP99), number(m.CPUMax),
-				decimal(m.MemoryRequest), decimal(m.MemoryLimit), number(m.MemoryMax), number(m.Throttled), strconv.Itoa(m.OOMKilledDays), decimal(m.HistoryHours),
+				u.Entity.Namespace, u.Entity.Kind, u.Entity.Name, u.Team, m.Container, strconv.Itoa(u.Pods), given(m.CPURequest), given(m.CPULimit), number(m.CPUP95), number(m.CPUP99), number(m.CPUMax),
+				given(m.MemoryRequest), given(m.MemoryLimit), number(m.MemoryMax), number(m.Throttled), strconv.Itoa(m.OOMKilledDays), decimal(m.HistoryHours),
 			}, m.Container, i == 0))
 		}
 	}

@@ -123,9 +123,7 @@ func (p *costPage) line(text string) {
 		fmt.Fprintf(&p.b, "%s\n\n", p.show(text))
 		return
 	}
-	for _, l := range render.Wrap(p.show(text), p.o.Columns(), "", "  ") {
-		fmt.Fprintln(&p.b, l)
-	}
+	fmt.Fprintln(&p.b, p.show(text))
 }
 
 // sum is an amount for people: 12.0 cores, 48 GiB, EUR 310.
@@ -152,7 +150,7 @@ func number(v float64) string {
 	case v >= 10 || v <= -10 || v == 0:
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0")
 	}
-	return fmt.Sprintf("%.2f", v)
+	return strings.TrimSuffix(fmt.Sprintf("%.2f", v), ".00")
 }
 
 func (p *costPage) page() {
@@ -392,7 +390,7 @@ func (p *costPage) next() {
 		fmt.Fprintf(&p.b, "Next: %s\n\n", render.Code(command))
 		return
 	}
-	fmt.Fprintf(&p.b, "Next checks:\n  %s   # the changes as patches, to read and to apply by hand\n", render.Plain(command))
+	fmt.Fprintf(&p.b, "\nNext checks:\n  %s   # the changes as patches, to read and to apply by hand\n", render.Plain(command))
 }
 
 func (p *costPage) teams() {

@@ -25,6 +25,7 @@ var outputs = []struct {
 	examples    func() []any
 }{
 	{"canary", "What oncall canary-gate, canary-prom and serve canary write: a verdict on a canary.", canary.Result{}, canaryExamples},
+	{"cost", "What oncall cost writes: what a cluster has, pays for and does not use, and what would be enough.", costed{}, costExamples},
 	{"slo-prom", "What oncall slo-prom writes: the state of an error budget.", budgets{}, budgetExamples},
 	{"triage", "What oncall triage writes: what is known of one workload, and what to do next.", triaged{}, func() []any { return nil }},
 }
