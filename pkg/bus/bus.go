@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,6 +34,9 @@ type Settings struct {
 	Source    string                       // ce-source: //<cluster>/<service>
 	InProcess nats.InProcessConnProvider   // the server in this process; nil: Config.URL
 	OnState   func(ready bool, why string) // told when the connection comes and goes; may be nil
+	// Patient makes Connect wait while the servers refuse the credentials, which
+	// may be replaced on disk; else it returns that as an error.
+	Patient bool
 }
 
 // Bus is a connection to one JetStream. Its methods are safe for concurrent use.
@@ -45,6 +49,9 @@ type Bus struct {
 	folded  *sync.Map // group/partition to the last sequence folded here
 	// restored is, by group/partition, whether it began with a checkpoint.
 	restored *sync.Map
+	// refused is what was told of the servers' refusal of our credentials; nil
+	// when they do not.
+	refused *atomic.Pointer[string]
 	// unwatch ends the goroutine that watches the quorum, and waits for it.
 	unwatch func()
 }
@@ -55,19 +62,26 @@ type Bus struct {
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
-	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}, restored: &sync.Map{}}
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}, restored: &sync.Map{}, refused: &atomic.Pointer[string]{}}
 	opts, adopt := b.options()
 	var err error
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		b.nc, err = nats.Connect(cfg.URL, opts...)
 		if err == nil {
 			adopt(b.nc)
+			b.refused.Store(nil)
 			break
 		}
-		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+		switch {
+		case set.Patient && refusal(err):
+			b.tellRefused(err)
+		case refusal(err):
+			return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, b.explain(err))
+		case !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout):
 			return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+		default:
+			set.Log.Warn("nats unreachable, trying again", "url", cfg.URL, "err", err)
 		}
-		set.Log.Warn("nats unreachable, trying again", "url", cfg.URL, "err", err)
 		if !sleep(ctx, wait) {
 			return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
 		}
@@ -195,16 +209,28 @@ func (b *Bus) options() (opts []nats.Option, adopt func(*nats.Conn)) {
 			if err != nil {
 				b.set.Log.Warn("nats connection lost, reconnecting", "err", err)
 			}
-			b.set.OnState(false, "NATS connection lost")
+			why := "NATS connection lost"
+			if refused := b.refused.Load(); refused != nil {
+				why = *refused // thrown out: told of first, and the better reason
+			}
+			b.set.OnState(false, why)
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
+			b.refused.Store(nil)
 			b.set.Log.Info("nats connection regained")
 			b.set.OnState(true, "")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if refusal(err) {
+				b.tellRefused(err)
+				return
+			}
 			subject := ""
 			if sub != nil {
 				subject = sub.Subject
+			}
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				b.metrics.slow.Inc()
 			}
 			b.set.Log.Warn("nats reported an error", "subject", subject, "err", err)
 		}),
@@ -217,7 +243,8 @@ func (b *Bus) options() (opts []nats.Option, adopt func(*nats.Conn)) {
 	}
 	switch {
 	case b.cfg.Credentials != "":
-		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
+		c := &credsFile{path: b.cfg.Credentials}
+		opts = append(opts, c.option)
 	case b.cfg.NKey != "":
 		k := newNKeyFile(b.cfg.NKey)
 		opts, adopt = append(opts, k.option), k.conn.Store

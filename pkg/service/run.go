@@ -52,6 +52,9 @@ type Process struct {
 	Config   *Config
 
 	audit func(event.Audit)
+	// serving is the end of the health endpoints, when Open has begun them.
+	serving     chan error
+	stopServing context.CancelFunc
 }
 
 // Options are what a program decides before its services start.
@@ -61,6 +64,9 @@ type Options struct {
 	Log       *slog.Logger               // nil: JSON to standard error
 	Layers    []fs.FS                    // further policy folders; later ones win
 	Audit     func(event.Audit)          // what [Env] hands to the services; nil for nothing
+	// Patient makes Open wait, with its health endpoints served, for a bus that
+	// refuses the credentials, which may be replaced; else it is an error.
+	Patient bool
 }
 
 // Open connects to the bus and reads the policies. Close ends what it began.
@@ -84,9 +90,16 @@ func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
 		return nil, err
 	}
 	p.Health.NotReady("bus", "not connected yet")
-	p.Bus, err = bus.Connect(ctx, cfg.Bus, bus.Settings{
+	connecting := ctx
+	if o.Patient {
+		var cancel context.CancelCauseFunc
+		connecting, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		p.serve(ctx, cancel)
+	}
+	p.Bus, err = bus.Connect(connecting, cfg.Bus, bus.Settings{
 		Log: p.Log, Metrics: p.Metrics, Tracer: p.Tracing.Tracer(), Name: o.Name, InProcess: o.InProcess,
-		Source: "//" + cfg.Cluster + "/" + o.Name,
+		Source: "//" + cfg.Cluster + "/" + o.Name, Patient: o.Patient,
 		OnState: func(ready bool, why string) {
 			if ready {
 				p.Health.Ready("bus")
@@ -96,13 +109,53 @@ func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
 		},
 	})
 	if err != nil {
+		if cause := context.Cause(connecting); cause != nil && ctx.Err() == nil {
+			err = cause // the endpoints cannot be served
+		}
+		if p.stopServing != nil {
+			p.stopServing()
+			_ = <-p.serving // the cause, which is told already
+		}
 		return nil, errors.Join(err, p.Tracing.Close())
 	}
 	return p, nil
 }
 
+// serve begins the health endpoints; failed is told when they cannot be served.
+func (p *Process) serve(ctx context.Context, failed context.CancelCauseFunc) {
+	ctx, p.stopServing = context.WithCancel(ctx)
+	p.serving = make(chan error, 1) // Run may never ask
+	go func() {
+		err := obs.Serve(ctx, p.Config.Obs, p.Metrics, p.Health)
+		if err != nil {
+			failed(err)
+		}
+		p.serving <- err
+		close(p.serving)
+	}()
+}
+
+// served serves the health endpoints until ctx is done.
+func (p *Process) served(ctx context.Context) error {
+	if p.serving == nil {
+		return obs.Serve(ctx, p.Config.Obs, p.Metrics, p.Health)
+	}
+	select {
+	case err := <-p.serving:
+		return err
+	case <-ctx.Done():
+		p.stopServing()
+		return <-p.serving
+	}
+}
+
 // Close ends connections, in the reverse order of Open.
-func (p *Process) Close() error { return errors.Join(p.Bus.Close(), p.Tracing.Close()) }
+func (p *Process) Close() error {
+	if p.stopServing != nil {
+		p.stopServing()
+	}
+	return errors.Join(p.Bus.Close(), p.Tracing.Close())
+}
 
 // Run makes the services, all before any runs so that configuration errors
 // come first, and runs them until ctx is done or one fails, which stops the
@@ -124,7 +177,7 @@ func (p *Process) Run(ctx context.Context, specs ...Spec) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := obs.Serve(ctx, p.Config.Obs, p.Metrics, p.Health); err != nil {
+		if err := p.served(ctx); err != nil {
 			cancel(err)
 		}
 	})
@@ -215,7 +268,7 @@ func run(ctx context.Context, args []string, out io.Writer, specs ...Spec) error
 	if cfg.Bus.URL == "" {
 		return &UsageError{fmt.Errorf("%s: bus.url: is missing; a service alone needs a NATS server, for example bus: {url: nats://nats:4222}", *file)}
 	}
-	p, err := Open(ctx, cfg, Options{Name: name})
+	p, err := Open(ctx, cfg, Options{Name: name, Patient: true})
 	if err != nil {
 		return err
 	}
