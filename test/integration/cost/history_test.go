@@ -31,6 +31,8 @@ type life struct {
 	throttled      float64                         // share of periods; below 0: it has no CPU limit
 	killed         bool                            // for lack of memory, halfway
 	limit          float64                         // of memory, in bytes
+	// lean has only what cAdvisor says of the container itself.
+	lean bool
 }
 
 func steady(v float64) func(time.Duration) float64 {
@@ -97,12 +99,11 @@ func uses(pods map[string][]string, now time.Time) []life {
 // interval is the time between two readings.
 const interval = time.Minute
 
-// blocks writes the lives as OpenMetrics, a file for every few hours, since each
-// is read as often as it has blocks of two hours.
-func blocks(t *testing.T, lives []life, since, now time.Time, each time.Duration) []string {
+// blocks writes the lives as OpenMetrics, a file for every span: each is read as
+// often as it has blocks of two hours.
+func blocks(t *testing.T, lives []life, since, now time.Time, each, span time.Duration) []string {
 	t.Helper()
 	dir := t.TempDir()
-	const span = 6 * time.Hour
 	var files []string
 	for from := since.Truncate(span); from.Before(now); from = from.Add(span) {
 		name := filepath.Join(dir, fmt.Sprintf("%d.om", from.Unix()))
@@ -139,6 +140,9 @@ func write(w *bufio.Writer, lives []life, from, to time.Time, each time.Duration
 		{"container_cpu_usage_seconds", "counter", func(l life, at time.Time, line func(string, string, float64)) {
 			used := total(l.cpu, at.Sub(l.from))
 			line("container_cpu_usage_seconds_total", `container="app",image="i",id="/kubepods/`+l.pod+`/c",cpu="total"`, used)
+			if l.lean {
+				return
+			}
 			// The cgroup of the pod, its sandbox, and what a second Prometheus says.
 			line("container_cpu_usage_seconds_total", `container="",image="",id="/kubepods/`+l.pod+`",cpu="total"`, 10*used)
 			line("container_cpu_usage_seconds_total", `container="POD",image="pause",id="/kubepods/`+l.pod+`/p",cpu="total"`, 20*used)
@@ -147,10 +151,16 @@ func write(w *bufio.Writer, lives []life, from, to time.Time, each time.Duration
 		{"container_memory_working_set_bytes", "gauge", func(l life, at time.Time, line func(string, string, float64)) {
 			v := l.memory(at.Sub(l.from))
 			line("container_memory_working_set_bytes", `container="app",image="i",id="/kubepods/`+l.pod+`/c"`, v)
+			if l.lean {
+				return
+			}
 			line("container_memory_working_set_bytes", `container="",image="",id="/kubepods/`+l.pod+`"`, 10*v)
 			line("container_memory_working_set_bytes", `container="app",image="i",id="/kubepods/`+l.pod+`/c",prometheus_replica="b"`, v)
 		}},
 		{"container_spec_memory_limit_bytes", "gauge", func(l life, _ time.Time, line func(string, string, float64)) {
+			if l.lean {
+				return
+			}
 			line("container_spec_memory_limit_bytes", `container="app",image="i",id="/kubepods/`+l.pod+`/c"`, l.limit)
 		}},
 		{"container_cpu_cfs_periods", "counter", func(l life, at time.Time, line func(string, string, float64)) {

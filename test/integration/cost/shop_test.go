@@ -79,7 +79,7 @@ func open(ctx context.Context, t *testing.T) *shop {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	files := blocks(t, uses(pods, now), now.Add(-history), now, interval)
+	files := blocks(t, uses(pods, now), now.Add(-history), now, interval, 6*time.Hour)
 	if s.prom, err = bed.StartPrometheus(ctx, testbed.PrometheusConfig{Backfill: files}); err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +98,13 @@ func (s *shop) run(ctx context.Context, t *testing.T, args ...string) string {
 		t.Fatalf("oncall cost %v: %v\n%s", args, err, errs.String())
 	}
 	return string(out)
+}
+
+// costed is what oncall cost -o json writes.
+type costed struct {
+	cost.Report
+	Requests, Queries int
+	Seconds           float64
 }
 
 // verdict is what is to be said of one workload: the findings' rules, and the
@@ -129,11 +136,7 @@ func TestEveryWorkloadIsToldWhatItNeeds(t *testing.T) {
 	defer cancel()
 	s := open(ctx, t)
 	t.Logf("\n%s", s.run(ctx, t, "-A"))
-	var r struct {
-		cost.Report
-		Requests, Queries int
-		Seconds           float64
-	}
+	var r costed
 	if err := json.Unmarshal([]byte(s.run(ctx, t, "-A", "-o", "json")), &r); err != nil {
 		t.Fatal(err)
 	}
