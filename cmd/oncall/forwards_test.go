@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,17 +98,25 @@ func scriptAudited(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("the bus has %d records, and none of %q", len(all), args[1:])
 }
 
-// scriptWrote is the script command `wrote`.
-func scriptWrote(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// scriptWrote is the script command `wrote`, and scriptAgain the command `again`.
+func scriptWrote(ts *testscript.TestScript, _ bool, args []string) { await(ts, args[0], args[1], 1) }
+
+func scriptAgain(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	await(ts, args[0], args[1], n)
+}
+
+func await(ts *testscript.TestScript, file, text string, n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
-		got, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err == nil && strings.Contains(string(got), args[1]) {
+		got, err := os.ReadFile(ts.MkAbs(file))
+		if err == nil && strings.Count(string(got), text) >= n {
 			return
 		}
 		if !upstream.Wait(ctx, 20*time.Millisecond) {
-			ts.Fatalf("%s has no %q within a minute: %v: %s", args[0], args[1], err, got)
+			ts.Fatalf("%s has not %d times %q: %v: %s", file, n, text, err, got)
 		}
 	}
 }

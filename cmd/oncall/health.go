@@ -25,6 +25,7 @@ import (
 // healthFlags are the flags of `oncall health`.
 type healthFlags struct {
 	kubeFlags
+	watchFlags
 	all, hygiene, verbose bool
 	since                 time.Duration
 	failOn                string
@@ -76,8 +77,10 @@ not broken is only counted, unless --hygiene asks for it; declared exemptions ar
 in policies/exemptions.yaml. docs/health-checks.md lists what is checked.
 
 Exit code 0 when it could look, whatever it found; 1 with --fail-on, when there
-is something of that urgency; 3 when the cluster could not be reached.`,
-		Example: "  oncall health -A\n  oncall health -n shop -o json\n  oncall health --since 24h --fail-on broken",
+is something of that urgency; 3 when the cluster could not be reached. With
+--watch it looks once in every interval until Ctrl-C (130), or until there is
+something of --fail-on (1); what a pipe gets is what has changed, with the time.`,
+		Example: "  oncall health -A\n  oncall health -n shop -o json\n  oncall health --since 24h --fail-on broken\n  oncall health --watch --every 1m",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.all && f.namespace != "" {
@@ -89,10 +92,14 @@ is something of that urgency; 3 when the cluster could not be reached.`,
 			if f.since < 0 {
 				return hint(&service.UsageError{Err: fmt.Errorf("--since %s: is not a time back from now", f.since)}, service.ExitUsage, "--since 24h")
 			}
+			if err := f.watchFlags.check(); err != nil {
+				return err
+			}
 			return health(cmd.Context(), o, &f, cmd.ErrOrStderr())
 		},
 	}
-	f.register(c)
+	f.kubeFlags.register(c)
+	f.watchFlags.register(c)
 	c.Flags().BoolVarP(&f.all, "all-namespaces", "A", false, "all namespaces, which is the default")
 	c.Flags().BoolVar(&f.hygiene, "hygiene", false, "show what is untidy, too")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show every finding with its evidence and next checks")
@@ -110,7 +117,7 @@ type examination struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-func health(ctx context.Context, o *options, f *healthFlags, _ io.Writer) error {
+func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) error {
 	store, _, err := o.store()
 	if err != nil {
 		return err
@@ -123,35 +130,73 @@ func health(ctx context.Context, o *options, f *healthFlags, _ io.Writer) error 
 	if err != nil {
 		return &service.UsageError{Err: err}
 	}
-	x := examination{}
 	var requests atomic.Int64
 	client, name, err := f.client(o, &requests)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	if err := namespaceExists(ctx, client, f.namespace); err != nil {
-		return err
-	}
-	cluster, err := check.Read(ctx, client, f.namespace, began)
-	if err != nil {
-		return hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get nodes", rule.Quote(name))
-	}
 	mask := redact.New(redact.Options{})
-	x.Result, err = check.Examine(ctx, cluster, check.Options{Rules: rules, Redact: mask, Ask: evidence.NewKubernetes(client, mask), Context: f.context, Exempt: exempt})
-	if err != nil {
-		return err
+	look := func(ctx context.Context) (*examination, event.Urgency, error) {
+		requests.Store(0)
+		x, began := &examination{}, time.Now()
+		if err := namespaceExists(ctx, client, f.namespace); err != nil {
+			return nil, "", err
+		}
+		cluster, err := check.Read(ctx, client, f.namespace, began)
+		if err != nil {
+			return nil, "", hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get nodes", rule.Quote(name))
+		}
+		x.Result, err = check.Examine(ctx, cluster, check.Options{Rules: rules, Redact: mask, Ask: evidence.NewKubernetes(client, mask), Context: f.context, Exempt: exempt})
+		if err != nil {
+			return nil, "", err
+		}
+		x.Cluster = name
+		x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
+		return x, x.choose(f, began), nil
 	}
-	x.Cluster = name
-	x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
-	worst := x.choose(f, began)
-	if err := x.print(o, f); err != nil {
-		return err
+	if !f.watch {
+		x, worst, err := look(ctx)
+		if err != nil {
+			return err
+		}
+		if err := x.print(o, f); err != nil {
+			return err
+		}
+		return f.gate(worst)
 	}
+	return o.newWatcher(notes).run(ctx, f.every, func(ctx context.Context) (*watched, error) {
+		x, worst, err := look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{value: x, print: func() error { return x.print(o, f) }, lines: x.lines(), end: f.gate(worst)}, nil
+	})
+}
+
+// gate is the error of --fail-on.
+func (f *healthFlags) gate(worst event.Urgency) error {
 	if f.failOn != "" && worst != "" && rank(worst) <= rank(event.Urgency(f.failOn)) {
 		return hint(fmt.Errorf("something is %s", worst), service.ExitGate, "oncall health -v shows the evidence")
 	}
 	return nil
+}
+
+// lines are the roots, and what could not be checked, for --watch.
+func (x *examination) lines() []watchedLine {
+	var out []watchedLine
+	for _, r := range x.Roots {
+		name := check.Name(r.Entity)
+		text := fmt.Sprintf("%-7s  %s  %s", strings.ToUpper(string(r.Urgency)), name, r.Line(x.Time))
+		// How it is without its age, which grows with every look.
+		out = append(out, watchedLine{name, string(r.Urgency) + " " + r.Line(r.Since), text})
+	}
+	for _, u := range x.NotChecked {
+		out = append(out, watchedLine{"not checked " + u.What, u.Why, "not checked: " + u.What + ": " + u.Why})
+	}
+	if len(x.Roots) == 0 {
+		out = append(out, watchedLine{"", "well", "nothing is broken"})
+	}
+	return out
 }
 
 // namespaceExists finds a name that was mistyped before an empty namespace is

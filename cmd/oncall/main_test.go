@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 //	loki           a Loki with a line of shop/web, at $LOKI
 //	audited WHERE SERVICE OPERATION TEXT  the bus at an address or in a directory has such a record
 //	wrote FILE TEXT  waits until somebody has written it there
+//	again FILE TEXT N  waits until it is written there N times
 //	private FILE   nobody else may read it
 //	monitored      an API server by which the Prometheus at $PROM is reached
 func TestScripts(t *testing.T) {
@@ -151,6 +152,7 @@ func TestScripts(t *testing.T) {
 			"monitored": serveMonitored,
 			"audited":   scriptAudited,
 			"wrote":     scriptWrote,
+			"again":     scriptAgain,
 			"private": func(ts *testscript.TestScript, _ bool, args []string) {
 				st, err := os.Stat(ts.MkAbs(args[0]))
 				ts.Check(err)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +31,7 @@ import (
 type triageFlags struct {
 	kubeFlags
 	sourceFlags
+	watchFlags
 	pod, workload, alert string
 	lines                int
 	since, timeout       time.Duration
@@ -57,7 +60,8 @@ file, else those that oncall up would find in the cluster. Incidents of before a
 those in --data or on --nats.
 
 Exit code 0 when it could look, whatever it found; 2 when the name or the matchers
-mean nothing here; 3 when the cluster could not be reached.`,
+mean nothing here; 3 when the cluster could not be reached. With --watch it looks
+once in every interval until Ctrl-C (130); what a pipe gets is what has changed.`,
 		Example: "  oncall triage --workload shop/checkout\n  oncall triage --pod web-7d4b9c6f5-x2x8q -n shop --since 3h\n  oncall triage --alert 'alertname=\"KubePodCrashLooping\",namespace=\"shop\"' --alertmanager http://localhost:9093",
 		Args:    exactArgs(0, "no arguments; name the workload with --workload"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,6 +79,7 @@ mean nothing here; 3 when the cluster could not be reached.`,
 	c.Flags().DurationVar(&f.since, "since", time.Hour, "how far `back` to read events, logs and metrics")
 	c.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to take at `most`")
 	f.sourceFlags.register(c, sourceKinds...)
+	f.watchFlags.register(c)
 	c.Flags().BoolVar(&f.find, "find", true, "find those of Prometheus, Loki and Alertmanager that are neither named nor configured in the cluster, and forward a port to them")
 	return c
 }
@@ -98,6 +103,9 @@ func (f *triageFlags) check() error {
 		return hint(&service.UsageError{Err: fmt.Errorf("--since %s: is not between 1m and 168h", f.since)}, service.ExitUsage, "--since 1h")
 	case f.timeout < time.Second:
 		return hint(&service.UsageError{Err: fmt.Errorf("--timeout %s: is not at least 1s", f.timeout)}, service.ExitUsage, "--timeout 30s")
+	}
+	if err := f.watchFlags.check(); err != nil {
+		return err
 	}
 	_, err := f.sourceFlags.check(sourceKinds)
 	return err
@@ -131,42 +139,78 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not everything was read in %s; give it a longer --timeout", f.timeout))
-	defer cancel()
 	// The outside sources are looked for while the names are read.
 	out := outside{o: o, f: f, notes: notes}
 	defer out.close()
-	var wg sync.WaitGroup
-	wg.Go(func() { out.find(ctx) })
-	things, err := triage.Things(ctx, client, want.Namespace)
-	wg.Wait()
-	if out.err != nil {
-		return out.err
-	}
-	if err != nil {
-		return hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get pods -A", rule.Quote(name))
-	}
-	entity, alert, err := f.subject(ctx, &out, want, matchers, things)
-	if err != nil {
-		return f.nameHint(ctx, client, err)
-	}
-	s.Kube, s.Ask, s.Context = client, evidence.NewKubernetes(client, s.Redact), f.context
-	out.into(&s)
-	x := triaged{}
-	x.Result, err = triage.Run(ctx, s, entity, alert, triage.Options{Lines: f.lines, Since: f.since, Now: began})
-	if err != nil {
-		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
-			err = context.Cause(ctx)
+	look := func(ctx context.Context) (*triaged, error) {
+		requests.Store(0)
+		began := time.Now()
+		ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not everything was read in %s; give it a longer --timeout", f.timeout))
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() { out.once(ctx) })
+		things, err := triage.Things(ctx, client, want.Namespace)
+		wg.Wait()
+		if out.err != nil {
+			return nil, out.err
 		}
-		if errors.Is(err, context.Canceled) {
+		if err != nil {
+			return nil, hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get pods -A", rule.Quote(name))
+		}
+		entity, alert, err := f.subject(ctx, &out, want, matchers, things)
+		if err != nil {
+			return nil, f.nameHint(ctx, client, err)
+		}
+		s := s
+		s.Kube, s.Ask, s.Context = client, evidence.NewKubernetes(client, s.Redact), f.context
+		out.into(&s)
+		x := &triaged{}
+		x.Result, err = triage.Run(ctx, s, entity, alert, triage.Options{Lines: f.lines, Since: f.since, Now: began})
+		if err != nil {
+			if ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
+				err = context.Cause(ctx)
+			}
+			if errors.Is(err, context.Canceled) {
+				return nil, err
+			}
+			return nil, hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s -n %s get pods", rule.Quote(name), rule.Quote(entity.Namespace))
+		}
+		x.Cluster = name
+		x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
+		return x, nil
+	}
+	if !f.watch {
+		x, err := look(ctx)
+		if err != nil {
 			return err
 		}
-		return hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s -n %s get pods", rule.Quote(name), rule.Quote(entity.Namespace))
+		return x.print(o)
 	}
-	x.Cluster = name
-	x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
-	return x.print(o)
+	return o.newWatcher(notes).run(ctx, f.every, func(ctx context.Context) (*watched, error) {
+		x, err := look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{value: x, print: func() error { return x.print(o) }, lines: x.lines()}, nil
+	})
+}
+
+// lines are how it is, why, and how its pods are, for --watch.
+func (x *triaged) lines() []watchedLine {
+	name := check.Name(x.Entity)
+	word := cmp.Or(strings.ToUpper(string(x.Urgency)), "OK")
+	status := x.Status
+	if !x.Began.IsZero() {
+		status = strings.Replace(status, " "+span(x.Time.Sub(x.Began)), "", 1) // without its age, which grows with every look
+	}
+	out := []watchedLine{
+		{"status", word + " " + status, fmt.Sprintf("%s  %s  %s", word, name, x.Status)},
+		{"verdict", string(x.Verdict.Confidence) + x.Verdict.Text, "verdict: " + x.Verdict.Text},
+	}
+	for _, p := range x.Pods {
+		out = append(out, watchedLine{"pod " + p.Name, p.State, "pod " + p.Name + "  " + p.State})
+	}
+	return out
 }
 
 // want is what --workload or --pod names.

@@ -42,12 +42,23 @@ type outside struct {
 	bus          bool
 	families     []prometheus.Family
 	missing      []check.Unchecked
+	noted        int // of missing, when the sources were found
 	finder       *finder
 	err          error // of a flag
 }
 
 // searchTime bounds the search for sources in the cluster: triage goes on without.
 const searchTime = 8 * time.Second
+
+// once finds the sources at the first look; each look notes for itself what an
+// Alertmanager did not say.
+func (x *outside) once(ctx context.Context) {
+	if x.finder == nil && x.err == nil {
+		x.find(ctx)
+		x.noted = len(x.missing)
+	}
+	x.missing = x.missing[:x.noted]
+}
 
 // find opens what there is, and notes why the rest is not asked.
 func (x *outside) find(ctx context.Context) {
