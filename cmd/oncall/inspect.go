@@ -15,6 +15,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/pkg/tabular"
 	"github.com/oncall-copilot/oncall/policies"
 	"github.com/oncall-copilot/oncall/services/detector/foreign"
 )
@@ -53,7 +54,7 @@ func (o *options) store() (*policy.Store, *service.Config, error) {
 func newDetector(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "detector", Short: "Detectors that are written in any language."}
 	cfg := foreign.Config{}
-	var command, sel, table string
+	var command, sel, csv string
 	r := &cobra.Command{
 		Use: "run", Short: "Run a program as a detector: JSON lines in, anomalies out.",
 		Example: `  oncall detector run --name highest --exec examples/detector-python/highest.py --select '{namespace="shop"}'
@@ -72,8 +73,8 @@ func newDetector(o *options) *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return &service.UsageError{Err: err}
 			}
-			if table != "" {
-				return o.runOnTable(cmd, cfg, table)
+			if csv != "" {
+				return o.runOnTable(cmd, cfg, csv)
 			}
 			h, err := o.open(cmd.Context())
 			if err != nil {
@@ -86,16 +87,16 @@ func newDetector(o *options) *cobra.Command {
 	r.Flags().StringVar(&cfg.Name, "name", "", "`name` of the detector")
 	r.Flags().StringVar(&command, "exec", "", "the `command`; it is not given to a shell")
 	r.Flags().StringVar(&sel, "select", "", "labels that a series must have, `{name=\"value\"}`")
-	r.Flags().StringVar(&table, "csv", "", "read this `file` instead of the bus, and print what is found; - is standard input")
+	r.Flags().StringVar(&csv, "csv", "", "read this `file` instead of the bus, and print what is found; - is standard input")
 	c.AddCommand(r)
 	return c
 }
 
 // runOnTable tries a detector on a CSV file, without a bus.
-func (o *options) runOnTable(cmd *cobra.Command, cfg foreign.Config, table string) error {
+func (o *options) runOnTable(cmd *cobra.Command, cfg foreign.Config, name string) error {
 	in := cmd.InOrStdin()
-	if table != "-" {
-		f, err := os.Open(table)
+	if name != "-" {
+		f, err := os.Open(name)
 		if err != nil {
 			return err
 		}
@@ -106,8 +107,8 @@ func (o *options) runOnTable(cmd *cobra.Command, cfg foreign.Config, table strin
 	err := foreign.RunCSV(cmd.Context(), log, cfg, in, func(a event.Anomaly) error {
 		return o.each(a, fmt.Sprintf("%s  %-8s %s  %s (p %.2g)", a.WindowEnd.Format(time.RFC3339), a.Severity, render.Plain(a.Entity.Name), render.Plain(a.Summary), a.TailProb))
 	})
-	if errors.Is(err, foreign.ErrTable) {
-		return &service.UsageError{Err: fmt.Errorf("%s: %w", table, err)}
+	if errors.Is(err, tabular.ErrFormat) {
+		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return err
 }

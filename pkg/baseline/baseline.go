@@ -141,7 +141,10 @@ func (s *Series) Observe(t int64, x float64) Verdict {
 	}
 	surprise := s.surprise(e, r, q, &v)
 	v.Score = s.score(surprise, v)
-	v.Anomaly, v.Onset = s.alarm.fold(t, s.gap, v)
+	going := s.alarm.on
+	if v.Anomaly, v.Onset = s.alarm.fold(t, s.gap, v); v.Anomaly && !going {
+		v.Score = max(v.Score, began)
+	}
 	s.learn(at, x)
 	return v
 }
@@ -177,8 +180,10 @@ func (w *way) look(e float64) float64 {
 	if w.scale.N == 0 {
 		w.cal.Seed(prior)
 	}
-	surprise := stat.Surprise(w.cal.Prob(z))
+	surprise := 0.0
+	// A distance is no distance before there is a scale to measure it by.
 	if w.scale.N >= 10 {
+		surprise = stat.Surprise(w.cal.Prob(z))
 		w.cal.Add(z)
 	}
 	w.scale.Add(e, scaleHorizon)
@@ -208,16 +213,23 @@ const silence = 120
 // usual level is learnt afresh: what has come may stay.
 const spoken = 2e-3
 
+// began is the least score of a sample with which an anomaly begins, whatever
+// its probability: a series of hours cannot state small ones.
+const began = 0.45
+
 func (s *Series) score(surprise float64, v Verdict) float64 {
 	if s.quiet > 0 {
 		s.quiet--
 		return 0
 	}
-	if v.Ready && v.TailProb <= spoken {
+	if !v.Ready {
+		return 0
+	}
+	if v.TailProb <= spoken {
 		s.quiet = silence - 1
 		s.habit.N = min(s.habit.N, 50)
 	}
-	return surprise / (surprise + 3)
+	return max(0, surprise/(surprise+3)) // without the sign of -0
 }
 
 // learn folds a sample after it was judged.

@@ -69,8 +69,15 @@ func binOf(z float64) int {
 }
 
 // inner is the edge of a bin towards zero, outer the other one, in |z|.
-func inner(k int) float64 { return math.Exp2(float64(k-1)/4 - 5) }
-func outer(k int) float64 { return math.Exp2(float64(k)/4 - 5) }
+func inner(k int) float64 { return edges[k-1] }
+func outer(k int) float64 { return edges[k] }
+
+var edges = func() (e [calSide + 1]float64) {
+	for k := range e {
+		e[k] = math.Exp2(float64(k)/4 - 5)
+	}
+	return e
+}()
 
 // Prob is the two-sided probability of a score at least as extreme as z;
 // 1 before anything was seen.

@@ -62,23 +62,3 @@ func TestABadTableIsRefusedWithItsLine(t *testing.T) {
 		})
 	}
 }
-
-func TestRowTimeReadsTheWaysTablesHaveIt(t *testing.T) {
-	want := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
-	for _, s := range []string{"2026-03-01T10:00:00Z", "2026-03-01 10:00:00", "2026-03-01T11:00:00+01:00", "1772359200", "1772359200000", " 1772359200.0 "} {
-		if got, err := rowTime(s); err != nil || !got.Equal(want) {
-			t.Errorf("rowTime(%q) = %v, %v, want %v", s, got, err, want)
-		}
-	}
-}
-
-func FuzzRowTime(f *testing.F) {
-	for _, s := range []string{"2026-03-01T10:00:00Z", "1772359200", "1e300", "-1", "NaN"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if got, err := rowTime(s); err == nil && got.Location() != time.UTC {
-			t.Errorf("rowTime(%q) is not in UTC: %v", s, got)
-		}
-	})
-}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oncall-copilot/oncall/pkg/baseline"
+	"github.com/oncall-copilot/oncall/pkg/bundle"
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/service"
+	"github.com/oncall-copilot/oncall/pkg/tabular"
+)
+
+func newDetect(*options) *cobra.Command {
+	c := &cobra.Command{Use: "detect", Short: "Run detectors on a file, without a cluster."}
+	var explain bool
+	var plot string
+	m := &cobra.Command{
+		Use: "metrics FILE|-", Short: "Say of every sample of a file how odd it is: one line of JSON each.",
+		Long: `Say of every sample of a file how odd it is: one line of JSON each, from what
+came before it alone.
+
+FILE is CSV (a column time or timestamp, and one or more series) or OpenMetrics
+with timestamps, either of them also compressed with gzip; - is standard input.
+Counters of OpenMetrics are read as their rate per second, over their resets.
+
+  timestamp         as RFC 3339, in UTC
+  series            which one, where there is more than one
+  value             the sample; null when it is missing or no number
+  score             in [0, 1): the surprise of something that begins here. It is zero
+                    for 120 samples after it has spoken: what goes on is no news
+  tail_probability  of a sample at least as odd, were the series as it was
+  expected_low      three robust standard deviations around what is usual at this
+  expected_high     hour; null before there is a usual
+  anomaly           whether the series is in an anomaly, from its onset to its end
+
+The first 60 samples are learnt from only. A sample that is missing, no number,
+or not later than the one before is passed over: its tail probability is 1.
+docs/detectors.md explains the detector and what it was measured on.`,
+		Example: `  oncall detect metrics requests.csv | jq -c 'select(.anomaly)'
+  oncall detect metrics --explain --plot out.svg requests.csv`,
+		Args: exactArgs(1, "one FILE, or - for standard input"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := detection{out: bufio.NewWriter(cmd.OutOrStdout()), explain: explain, live: args[0] == "-"}
+			if plot != "" {
+				if err := plottable(plot); err != nil {
+					return err
+				}
+				d.drawn = &drawing{title: args[0]}
+			}
+			if err := d.file(args[0], cmd.InOrStdin()); err != nil {
+				return err
+			}
+			if err := d.out.Flush(); err != nil {
+				return err
+			}
+			if d.drawn != nil {
+				return d.drawn.save(plot)
+			}
+			return nil
+		},
+	}
+	m.Flags().BoolVar(&explain, "explain", false, "add why to each line: how it was looked at, and since when it is an anomaly")
+	m.Flags().StringVar(&plot, "plot", "", "also draw the value, what was expected and the anomalies to `file`.svg or .png")
+	c.AddCommand(m)
+	return c
+}
+
+// verdict is a line of output. It is a contract: fields are added, never
+// changed.
+type verdict struct {
+	Timestamp   string     `json:"timestamp"`
+	Series      string     `json:"series,omitempty"`
+	Value       *float64   `json:"value"`
+	Score       float64    `json:"score"`
+	Prob        float64    `json:"tail_probability"`
+	Low         *float64   `json:"expected_low"`
+	High        *float64   `json:"expected_high"`
+	Anomaly     bool       `json:"anomaly"`
+	Onset       *time.Time `json:"onset,omitempty"`
+	Explanation string     `json:"explanation,omitempty"`
+}
+
+// detection runs the detector over the series of a file.
+type detection struct {
+	out     *bufio.Writer
+	explain bool
+	live    bool     // somebody waits at the other end of each line
+	drawn   *drawing // nil: no plot
+}
+
+// file reads the file in the form that it has.
+func (d *detection) file(name string, stdin io.Reader) error {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return &service.UsageError{Err: err}
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	text, err := unpacked(in)
+	if err != nil {
+		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
+	}
+	// A table's first line has a comma, and no brace or comment before it.
+	first, _ := text.Peek(4096)
+	if line, _, _ := bytes.Cut(first, []byte("\n")); len(line) > 0 && line[0] == '#' || bytes.IndexByte(line, '{') >= 0 || len(line) > 0 && bytes.IndexByte(line, ',') < 0 && bytes.IndexByte(line, ' ') > 0 {
+		return d.openMetrics(name, text)
+	}
+	err = d.csv(text)
+	if errors.Is(err, tabular.ErrFormat) {
+		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
+	}
+	return err
+}
+
+// unpacked reads what may be compressed.
+func unpacked(r io.Reader) (*bufio.Reader, error) {
+	b := bufio.NewReaderSize(r, 64<<10)
+	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return b, nil
+	}
+	z, err := gzip.NewReader(b)
+	if err != nil {
+		return nil, fmt.Errorf("gzip: %w", err)
+	}
+	return bufio.NewReaderSize(z, 64<<10), nil
+}
+
+func (d *detection) csv(r io.Reader) error {
+	t, err := tabular.NewReader(r)
+	if err != nil {
+		return err
+	}
+	if err := d.one(len(t.Columns)); err != nil {
+		return err
+	}
+	series := make([]baseline.Series, len(t.Columns))
+	for {
+		row, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for i, v := range row.Values {
+			name := ""
+			if len(series) > 1 {
+				name = t.Columns[i]
+			}
+			if err := d.sample(&series[i], name, row.Time, v); err != nil {
+				return err
+			}
+		}
+		if d.live {
+			if err := d.out.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (d *detection) openMetrics(name string, r io.Reader) error {
+	m, err := bundle.ReadMetrics(r, name)
+	if err != nil {
+		return &service.UsageError{Err: err}
+	}
+	if err := d.one(len(m.Series)); err != nil {
+		return err
+	}
+	for _, s := range m.Series {
+		metric := s.Labels.Get(event.LabelName)
+		points := s.Points
+		if m.TypeOf(metric) == bundle.Counter {
+			points = rates(points)
+		}
+		label := ""
+		if len(m.Series) > 1 {
+			label = s.Labels.String()
+		}
+		var b baseline.Series
+		for _, p := range points {
+			if err := d.sample(&b, label, time.UnixMilli(p.T).UTC(), p.V); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// one refuses to draw several series into one picture.
+func (d *detection) one(series int) error {
+	if d.drawn != nil && series != 1 {
+		return hint(&service.UsageError{Err: fmt.Errorf("--plot draws one series, and the file has %d", series)}, service.ExitUsage, "cut the one you want out of the file")
+	}
+	return nil
+}
+
+// rates are the increases of a counter per second. A fall is a reset: what it
+// counted since is all that is known of the increase.
+func rates(points []event.Point) []event.Point {
+	var out []event.Point
+	for i := 1; i < len(points); i++ {
+		up := points[i].V - points[i-1].V
+		if up < 0 {
+			up = points[i].V
+		}
+		if dt := float64(points[i].T-points[i-1].T) / 1000; dt > 0 {
+			out = append(out, event.Point{T: points[i].T, V: up / dt})
+		}
+	}
+	return out
+}
+
+func (d *detection) sample(s *baseline.Series, name string, at time.Time, x float64) error {
+	v := s.Observe(at.UnixMilli(), x)
+	line := verdict{
+		Timestamp: at.Format(time.RFC3339Nano), Series: name, Value: jsonNumber(x), Score: v.Score, Prob: v.TailProb, Anomaly: v.Anomaly,
+	}
+	if v.Ready {
+		line.Low, line.High = jsonNumber(v.Low), jsonNumber(v.High)
+	}
+	if d.explain {
+		line.Explanation = explanation(s, v)
+		if v.Anomaly {
+			onset := time.UnixMilli(v.Onset).UTC()
+			line.Onset = &onset
+		}
+	}
+	if d.drawn != nil {
+		d.drawn.add(at, x, v)
+	}
+	b, err := json.Marshal(line)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", line.Timestamp, err)
+	}
+	_, err = d.out.Write(append(b, '\n'))
+	return err
+}
+
+// jsonNumber is a value as JSON can write it.
+func jsonNumber(x float64) *float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil
+	}
+	return &x
+}
+
+// explanation says in a sentence why a sample looks as it does.
+func explanation(s *baseline.Series, v baseline.Verdict) string {
+	switch {
+	case math.IsNaN(v.Low):
+		return "passed over: missing, no number, or not later than the sample before"
+	case !v.Ready:
+		return fmt.Sprintf("learning: sample %d", s.Seen())
+	case v.View == "":
+		return "as usual"
+	}
+	return fmt.Sprintf("%s: tail probability %.1e over %d samples; %.1f robust standard deviations from the usual level, %.1f from what is usual at this hour",
+		v.View, v.TailProb, s.Seen()-1, v.Distance, v.HourDistance)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	_ "gonum.org/v1/plot/vg/vgimg" // .png
+	_ "gonum.org/v1/plot/vg/vgsvg" // .svg
+
+	"github.com/oncall-copilot/oncall/pkg/baseline"
+	"github.com/oncall-copilot/oncall/pkg/service"
+)
+
+// drawing collects what a plot shows: the value, the interval that was
+// expected, and the samples in anomalies.
+type drawing struct {
+	title     string
+	value     plotter.XYs
+	low, high plotter.XYs
+	anomalies plotter.XYs
+}
+
+// plottable refuses what cannot be drawn, before anything is read.
+func plottable(name string) error {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".svg", ".png":
+		return nil
+	}
+	return hint(&service.UsageError{Err: fmt.Errorf("--plot %s: is neither .svg nor .png", name)}, service.ExitUsage, "--plot out.svg")
+}
+
+func (d *drawing) add(at time.Time, x float64, v baseline.Verdict) {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return
+	}
+	p := plotter.XY{X: float64(at.UnixMilli()) / 1000, Y: x}
+	d.value = append(d.value, p)
+	if v.Ready && !math.IsNaN(v.Low) {
+		d.low, d.high = append(d.low, plotter.XY{X: p.X, Y: v.Low}), append(d.high, plotter.XY{X: p.X, Y: v.High})
+	}
+	if v.Anomaly {
+		d.anomalies = append(d.anomalies, p)
+	}
+}
+
+// Colours that are told apart by the colour-blind too (Okabe and Ito 2008).
+var (
+	valueColour   = color.RGBA{R: 0x33, G: 0x33, B: 0x33, A: 0xff}
+	bandColour    = color.RGBA{R: 0xbf, G: 0xdd, B: 0xee, A: 0xff}
+	anomalyColour = color.RGBA{R: 0xd5, G: 0x5e, A: 0xff}
+)
+
+// save draws what was collected.
+func (d *drawing) save(name string) error {
+	if len(d.value) == 0 {
+		return &service.UsageError{Err: fmt.Errorf("--plot %s: the file has no numbers to draw", name)}
+	}
+	p := plot.New()
+	p.Title.Text = filepath.Base(d.title)
+	p.X.Tick.Marker = plot.TimeTicks{Format: timeFormat(d.value)}
+	p.Legend.Top, p.Legend.Left = true, true
+	if len(d.low) > 1 {
+		around := make(plotter.XYs, 0, 2*len(d.low))
+		around = append(around, d.high...)
+		for i := len(d.low) - 1; i >= 0; i-- {
+			around = append(around, d.low[i])
+		}
+		band, err := plotter.NewPolygon(around)
+		if err != nil {
+			return fmt.Errorf("draw %s: %w", name, err)
+		}
+		band.Color, band.Width = bandColour, 0
+		p.Add(band)
+		p.Legend.Add("expected", band)
+	}
+	line, err := plotter.NewLine(d.value)
+	if err != nil {
+		return fmt.Errorf("draw %s: %w", name, err)
+	}
+	line.Color, line.Width = valueColour, vg.Points(0.6)
+	p.Add(line)
+	p.Legend.Add("value", line)
+	if len(d.anomalies) > 0 {
+		dots, err := plotter.NewScatter(d.anomalies)
+		if err != nil {
+			return fmt.Errorf("draw %s: %w", name, err)
+		}
+		dots.Color, dots.Radius = anomalyColour, vg.Points(1.8)
+		p.Add(dots)
+		p.Legend.Add("anomaly", dots)
+	}
+	// The value decides the scale: a band that is wide while little is known
+	// would flatten it.
+	_, _, lowest, highest := plotter.XYRange(d.value)
+	room := max(0.15*(highest-lowest), 1e-9*math.Abs(highest), 1e-12)
+	p.Y.Min, p.Y.Max = lowest-room, highest+2*room
+	if err := p.Save(30*vg.Centimeter, 10*vg.Centimeter, name); err != nil {
+		return fmt.Errorf("draw %s: %w", name, err)
+	}
+	return nil
+}
+
+// timeFormat shows hours where the whole is short, and days where it is long.
+func timeFormat(v plotter.XYs) string {
+	if span := v[len(v)-1].X - v[0].X; span < 2*86_400 {
+		return "15:04"
+	}
+	return "2 Jan"
+}

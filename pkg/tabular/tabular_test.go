@@ -1,0 +1,100 @@
+package tabular
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func all(s string) (string, error) {
+	t, err := NewReader(strings.NewReader(s))
+	if err != nil {
+		return "", err
+	}
+	out := strings.Join(t.Columns, " ")
+	for {
+		row, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+		out += fmt.Sprintf("; %d %s %v", row.Line, row.Time.Format("15:04:05.000"), row.Values)
+	}
+}
+
+func TestTablesAsPeopleHaveThem(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"as databases export them", "timestamp,value\n2026-03-01 10:00:00,1.5\n", "value; 2 10:00:00.000 [1.5]"},
+		{"a mark at the beginning, spaces, fractions", "\ufeffTime, cpu , mem\n2026-03-01T10:00:00.25Z, 1,\n", "cpu mem; 2 10:00:00.250 [1 NaN]"},
+		{"the time in the second column, in seconds", "a,time\n7,1772359200\n", "a; 2 10:00:00.000 [7]"},
+		{"in milliseconds", "time,a\n1772359200500,7\n", "a; 2 10:00:00.500 [7]"},
+		{"what is no number but a float", "time,a\n1772359200,NaN\n1772359260,+Inf\n", "a; 2 10:00:00.000 [NaN]; 3 10:01:00.000 [+Inf]"},
+	} {
+		got, err := all(c.in)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+}
+
+func TestABadTableSaysWhereAndWhatToWrite(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", "csv: line 1: it is empty; write a line of names, then rows"},
+		{"value\n1\n", `csv: line 1: columns "value": want time and at least one series; write time,requests`},
+		{"time\n1\n", `csv: line 1: columns "time": want time and at least one series; write time,requests`},
+		{"time,a\nyesterday,1\n", `csv: line 2: time: "yesterday" is not a time; write 2026-03-01T10:00:00Z`},
+		{"time,a\n1772359200,1\n1772359260,one\n", `csv: line 3: a: "one" is not a number; leave the cell empty when there is none`},
+		{"time,a\n1772359200,1,2\n", "csv: record on line 2: wrong number of fields"},
+	} {
+		_, err := all(c.in)
+		if err == nil || err.Error() != c.want || !errors.Is(err, ErrFormat) {
+			t.Errorf("%q: %v; want %s", c.in, err, c.want)
+		}
+	}
+}
+
+func FuzzATableIsReadOrRefused(f *testing.F) {
+	f.Add("timestamp,value\n2026-03-01 10:00:00,1.5\n")
+	f.Add("time,a,b\n1772359200,1,\n1772359260,NaN,1e999\n")
+	f.Add("\"time\n,a")
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := NewReader(strings.NewReader(s))
+		if err != nil {
+			return
+		}
+		for {
+			row, err := r.Next()
+			if err != nil {
+				return
+			}
+			if len(row.Values) != len(r.Columns) || row.Time.IsZero() {
+				t.Fatalf("%+v of columns %q", row, r.Columns)
+			}
+		}
+	})
+}
+
+func TestATimeIsReadInTheWaysTablesHaveIt(t *testing.T) {
+	want := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	for _, s := range []string{"2026-03-01T10:00:00Z", "2026-03-01 10:00:00", "2026-03-01T11:00:00+01:00", "1772359200", "1772359200000", " 1772359200.0 "} {
+		if got, err := Time(s); err != nil || !got.Equal(want) {
+			t.Errorf("Time(%q) = %v, %v, want %v", s, got, err, want)
+		}
+	}
+}
+
+func FuzzTime(f *testing.F) {
+	for _, s := range []string{"2026-03-01T10:00:00Z", "1772359200", "1e300", "-1", "NaN"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, err := Time(s); err == nil && got.Location() != time.UTC {
+			t.Errorf("Time(%q) is not in UTC: %v", s, got)
+		}
+	})
+}
