@@ -10,6 +10,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/fielddoc"
 	"github.com/oncall-copilot/oncall/internal/pipeline"
+	"github.com/oncall-copilot/oncall/pkg/cost"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -58,6 +59,9 @@ func validate(cmd *cobra.Command, o *options) error {
 	}
 	if err := makeServices(cmd.Context(), cfg); err != nil {
 		return err
+	}
+	if _, err := cost.LoadPrices(s); err != nil { // no service reads them
+		return &service.UsageError{Err: err}
 	}
 	if o.format() == render.JSON || o.format() == render.YAML {
 		return render.Value(o.out, o.format(), map[string]any{"valid": true, "policies": s.Hash()})

@@ -241,7 +241,9 @@ var patchLine = regexp.MustCompile(`(?m)^kubectl -n (\S+) patch (\S+) (\S+) --ty
 // patches has the API server judge what is printed.
 func (s *shop) patches(ctx context.Context, t *testing.T) {
 	t.Helper()
-	all := patchLine.FindAllStringSubmatch(s.run(ctx, t, "--patch", "kubectl"), -1)
+	printed := s.run(ctx, t, "--patch", "kubectl")
+	t.Logf("\n%s", printed)
+	all := patchLine.FindAllStringSubmatch(printed, -1)
 	if len(all) < 7 {
 		t.Fatalf("%d patches", len(all))
 	}
