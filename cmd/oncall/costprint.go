@@ -290,7 +290,7 @@ func (p *costPage) items(list []cost.Item) {
 		for _, a := range i.Advice {
 			more = append(more, a.Container+": "+a.String())
 		}
-		if p.f.rest && i.Risk.Level != cost.Unknown {
+		if (p.f.rest || len(i.Advice) == 0) && i.Risk.Level != cost.Unknown {
 			for _, l := range i.Left {
 				more = append(more, l.Container+": "+l.Resource+" left alone: "+l.Why)
 			}

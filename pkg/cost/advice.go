@@ -162,6 +162,11 @@ func (s *survey) judgeResource(w *workload, k *container, r corev1.ResourceName,
 	if v.leave == "" {
 		v.leave = s.leftAlone(w, k, r)
 	}
+	for _, i := range s.limitRange(w.entity.Namespace) {
+		if most := quantity(i.Max, r); v.leave == "" && most > 0 && max(v.request, v.limit) > most {
+			v.leave = fmt.Sprintf("it needs %s, and the namespace's LimitRange allows %s", written(r, max(v.request, v.limit)), written(r, most))
+		}
+	}
 	if freed > 0 {
 		j.over = j.over.Plus(a.Saves)
 	}

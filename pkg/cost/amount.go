@@ -152,6 +152,8 @@ func amountOf(s string) float64 {
 // cores is a number of cores for people: 0.012, 0.35, 4.2, 120.
 func cores(v float64) string {
 	switch {
+	case math.IsNaN(v):
+		return "?"
 	case v != 0 && math.Abs(v) < 0.1:
 		return fmt.Sprintf("%.3f", v)
 	case math.Abs(v) < 10:
@@ -164,6 +166,9 @@ func cores(v float64) string {
 
 // size is a number of bytes for people.
 func size(bytes float64) string {
+	if math.IsNaN(bytes) {
+		return "?"
+	}
 	if bytes >= gib {
 		return fmt.Sprintf("%.1f GiB", bytes/gib)
 	}

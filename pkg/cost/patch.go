@@ -149,7 +149,8 @@ func visible(s string) string {
 	}, s)
 }
 
-// String is the advice in a line: cpu request 500m -> 120m: highest use …
+// String is the advice in a line, such as "cpu request 500m -> 120m: highest use in
+// 14 d: 0.11 cores".
 func (a Advice) String() string {
 	out := a.Resource
 	change := func(what string, c Change) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -205,12 +206,12 @@ func (r *reader) probe(ctx context.Context) error {
 
 // nothing says what there is instead of containers.
 func (r *reader) nothing(ctx context.Context) error {
-	any, err := r.c.Instant(ctx, `count(last_over_time(container_memory_working_set_bytes[1h]))`, r.q.Now)
+	cgroups, err := r.c.Instant(ctx, `count(last_over_time(container_memory_working_set_bytes[1h]))`, r.q.Now)
 	if err != nil {
 		return err
 	}
 	switch {
-	case len(any) == 0:
+	case len(cgroups) == 0:
 		return &NoUsageError{"Prometheus has no container_memory_working_set_bytes in the last hour", "let it scrape the kubelets' /metrics/cadvisor"}
 	case r.q.Namespace != "":
 		return &NoUsageError{"Prometheus has no container of namespace " + r.q.Namespace + " in the last hour", "does it scrape all nodes, with honor_labels? oncall cost -A says whether it has others"}
@@ -220,11 +221,9 @@ func (r *reader) nothing(ctx context.Context) error {
 
 // ask reads one measure for every day, in as few queries as Prometheus bears.
 func (r *reader) ask(ctx context.Context, m measure) {
-	days := r.q.Days
+	days := maxSamples / max(1, r.u.Containers*int(Day/max(time.Second, r.u.Interval)))
 	if m.steps > 0 {
 		days = maxSteps / max(1, r.u.Containers*m.steps)
-	} else {
-		days = maxSamples / max(1, r.u.Containers*int(Day/max(time.Second, r.u.Interval)))
 	}
 	days = min(max(1, days), r.q.Days)
 	expr := r.expr(m.expr)
@@ -282,10 +281,13 @@ func tooMuch(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok && (e.Status == http.StatusTooManyRequests || e.Kind == upstream.Forbidden) {
+		return false // more questions would be no better
+	}
 	text := err.Error()
 	for _, says := range []string{"too many samples", "timed out", "timeout", "maximum number", "exceeded", "limit"} {
 		if strings.Contains(text, says) {
-			return upstream.KindOf(err) != upstream.Forbidden
+			return true
 		}
 	}
 	return false
