@@ -59,11 +59,12 @@ RELEASE = CGO_ENABLED=0 GOWORK=off GOFLAGS= $(GO) build -trimpath -buildvcs=fals
 SHA256 = $(shell command -v sha256sum || echo shasum -a 256)
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 DIST ?= dist
-dist: ## static binaries with checksums
+dist: ## static binaries, archives for krew, checksums
 	@rm -rf $(DIST) && mkdir -p $(DIST)
 	@for t in $(PLATFORMS); do \
 		GOOS=$${t%/*} GOARCH=$${t#*/} $(RELEASE) -o $(DIST)/oncall-$${t%/*}-$${t#*/} ./cmd/oncall || exit 1; done
-	@cd $(DIST) && $(SHA256) oncall-* > SHA256SUMS && cat SHA256SUMS
+	@$(GO) run ./deploy/krew/pack $(DIST) $(VERSION)
+	@cd $(DIST) && $(SHA256) oncall-* kubectl-oncall-* > SHA256SUMS && cat SHA256SUMS
 
 IMAGE ?= oncall:dev
 IMAGES ?= image

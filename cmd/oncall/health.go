@@ -291,7 +291,7 @@ func (x *examination) print(o *options, f *healthFlags) error {
 		}
 	}
 	if !f.verbose {
-		x.next(o.out, f.context)
+		x.next(o, f.context)
 	}
 	for _, u := range x.NotChecked {
 		fmt.Fprintf(o.out, "not checked: %s: %s\n", render.Plain(u.What), render.Plain(u.Why))
@@ -327,7 +327,8 @@ const nextShown = 5
 
 // next prints the first check of what is worst, after the command that looks
 // closely at the worst workload.
-func (x *examination) next(w io.Writer, kubeContext string) {
+func (x *examination) next(o *options, kubeContext string) {
+	w := o.out
 	shown := 0
 	for _, r := range x.Roots {
 		flag := map[string]string{"Pod": "--pod", "Deployment": "--workload", "StatefulSet": "--workload", "DaemonSet": "--workload", "CronJob": "--workload", "Job": "--workload", "Rollout": "--workload"}[r.Entity.Kind]
@@ -344,7 +345,7 @@ func (x *examination) next(w io.Writer, kubeContext string) {
 		if kubeContext != "" {
 			command += " --context " + rule.Quote(kubeContext)
 		}
-		fmt.Fprintf(w, "Next checks:\n  %s   # all there is to know about it\n", render.Plain(command))
+		fmt.Fprintf(w, "Next checks:\n  %s   # all there is to know about it\n", render.Plain(o.called(command)))
 		shown++
 		break
 	}

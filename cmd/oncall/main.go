@@ -30,7 +30,7 @@ func run(args []string) int {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	// What client-go logs is in its errors too, which are told in one line.
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	o := &options{}
+	o := &options{plugin: asPlugin(os.Args[0])}
 	root := newRoot(o)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -46,7 +46,7 @@ func run(args []string) int {
 	fmt.Fprintln(os.Stderr, "oncall:", err)
 	var h *hintError
 	if errors.As(err, &h) {
-		fmt.Fprintln(os.Stderr, "hint:", h.hint)
+		fmt.Fprintln(os.Stderr, "hint:", o.called(h.hint))
 		if h.code != 0 {
 			return h.code
 		}

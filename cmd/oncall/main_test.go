@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"oncall": main})
+	testscript.Main(m, map[string]func(){"oncall": main, pluginName: main})
 }
 
 // TestScripts runs every script of testdata/script. The scripts' own commands:

@@ -29,6 +29,7 @@ type options struct {
 	nats   string
 	audit  string
 	out    io.Writer
+	plugin bool    // kubectl called us
 	audits *audits // of what the command asks; nil before it runs
 }
 
@@ -69,6 +70,10 @@ func newRoot(o *options) *cobra.Command {
 		}
 	}
 	// It fails for an unknown flag only.
+	everyCommand(root, completes)
+	if o.plugin {
+		o.plug(root)
+	}
 	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if more := cmd.Annotations[moreFormats]; more != "" {
 			return append(slices.Clone(formats), more), cobra.ShellCompDirectiveNoFileComp
@@ -76,6 +81,14 @@ func newRoot(o *options) *cobra.Command {
 		return formats, cobra.ShellCompDirectiveNoFileComp
 	})
 	return root
+}
+
+// everyCommand calls f with a command and all below it.
+func everyCommand(c *cobra.Command, f func(*cobra.Command)) {
+	f(c)
+	for _, sub := range c.Commands() {
+		everyCommand(sub, f)
+	}
 }
 
 // contextOf is the kubeconfig's context that the flags of a command mean; ""

@@ -14,10 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -231,6 +233,18 @@ func ContextName(cfg Config) (string, error) {
 		return "", fmt.Errorf("kubernetes: context %q is not in the kubeconfig", name)
 	}
 	return name, nil
+}
+
+// Contexts are the names of the kubeconfig's contexts, sorted; none when it
+// cannot be read.
+func Contexts(cfg Config) []string {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = cfg.Kubeconfig
+	kc, err := rules.Load()
+	if err != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(kc.Contexts))
 }
 
 // Name is the configured name of the source.
