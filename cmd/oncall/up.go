@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +34,7 @@ type upFlags struct {
 	// beside has Loki and Alertmanager searched for though a URL names Prometheus.
 	beside                         bool
 	listen, metrics, mode, cluster string
+	debug                          string
 	step                           time.Duration
 	verbose                        bool
 }
@@ -54,6 +58,7 @@ to the channels of the configuration file.`,
 	f.register(c)
 	c.Flags().StringVar(&f.listen, "listen", "", "loopback `address` on which other programs reach the bus, such as 127.0.0.1:4222")
 	c.Flags().StringVar(&f.metrics, "metrics", "", "`address` of /healthz, /readyz and /metrics; default: obs.listen of the configuration file, and without one not served")
+	c.Flags().StringVar(&f.debug, "debug-listen", "", "loopback `address` of Go's profiles, such as 127.0.0.1:6060: go tool pprof http://127.0.0.1:6060/debug/pprof/heap")
 	c.Flags().StringVar(&f.mode, "mode", "", "shadow, enrich or page; default: as configured, and on a terminal everything is printed")
 	c.Flags().DurationVar(&f.step, "step", 0, "time between two readings of Prometheus; default 30s")
 	return c
@@ -78,6 +83,7 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 	if f.verbose {
 		cfg.Obs.LogLevel = "info"
 	}
+	frugal()
 	say := func(format string, args ...any) { fmt.Fprintf(notes, "oncall: "+format+"\n", args...) }
 	if err := f.check(); err != nil {
 		return err
@@ -112,13 +118,29 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 		say("bus listens on %s: nats sub -s %s 'anomalies.>'", a, a)
 	}
 	say("watching; mode %s; data in %s; stop with Ctrl-C", n.Mode, o.data)
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel(nil)
 	wg.Go(func() { welcome(ctx, h, say) })
 	wg.Go(func() { o.audits.follow(ctx, h.Bus.Publish) })
+	if f.debug != "" {
+		wg.Go(func() {
+			if err := obs.ServeDebug(ctx, f.debug, func(a net.Addr) { say("profiles on http://%s/debug/pprof/", a) }); err != nil {
+				cancel(&service.UsageError{Err: err})
+			}
+		})
+	}
 	return h.Run(ctx, pipeline.Services...)
+}
+
+// frugal makes the collector of garbage begin when the heap has grown by 40 per
+// cent and not by its own size: most of what lives are blocks that the bus keeps
+// of its streams. GOGC overrules it.
+func frugal() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
+	}
 }
 
 // check finds what is wrong with the flags before anything is asked of anybody.
@@ -127,7 +149,11 @@ func (f *upFlags) check() error {
 	if f.mode != "" {
 		n.Mode = notifier.Mode(f.mode)
 	}
-	if err := n.Validate(); err != nil {
+	err := n.Validate()
+	if err == nil && f.debug != "" {
+		err = obs.CheckDebug(f.debug)
+	}
+	if err != nil {
 		return hint(&service.UsageError{Err: fmt.Errorf("--%w", err)}, service.ExitUsage, "oncall up --help")
 	}
 	return nil
