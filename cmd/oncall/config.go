@@ -52,6 +52,13 @@ func atMostOneFile(o *options) cobra.PositionalArgs {
 	}
 }
 
+// validated is what `oncall config validate` writes; what is not valid is an
+// error.
+type validated struct {
+	Valid    bool   `json:"valid"`
+	Policies string `json:"policies"` // hash of all of them
+}
+
 func validate(cmd *cobra.Command, o *options) error {
 	s, cfg, err := o.store()
 	if err != nil {
@@ -64,7 +71,7 @@ func validate(cmd *cobra.Command, o *options) error {
 		return &service.UsageError{Err: err}
 	}
 	if o.format() == render.JSON || o.format() == render.YAML {
-		return render.Value(o.out, o.format(), map[string]any{"valid": true, "policies": s.Hash()})
+		return render.Value(o.out, o.format(), validated{true, s.Hash()})
 	}
 	_, err = fmt.Fprintf(o.out, "valid; policies %s\n", s.Hash())
 	return err

@@ -10,6 +10,15 @@ import (
 	"github.com/oncall-copilot/oncall/schemas"
 )
 
+// kindOfEvent is one line of `oncall events`.
+type kindOfEvent struct {
+	Type    string `json:"type"`
+	Subject string `json:"subject"`
+	Stream  string `json:"stream"`
+	Schema  string `json:"schema"` // its address
+	Doc     string `json:"doc"`
+}
+
 func newEvents(o *options) *cobra.Command {
 	var schema string
 	c := &cobra.Command{
@@ -25,17 +34,10 @@ func newEvents(o *options) *cobra.Command {
 				_, err = o.out.Write(b)
 				return err
 			}
-			type row struct {
-				Type    string `json:"type"`
-				Subject string `json:"subject"`
-				Stream  string `json:"stream"`
-				Schema  string `json:"schema"`
-				Doc     string `json:"doc"`
-			}
-			var list []row
+			var list []kindOfEvent
 			var rows [][]string
 			for _, k := range event.Kinds() {
-				list = append(list, row{k.Type, k.Address, k.Stream.Name, event.SchemaURL(k.Schema), k.Doc})
+				list = append(list, kindOfEvent{k.Type, k.Address, k.Stream.Name, event.SchemaURL(k.Schema), k.Doc})
 				rows = append(rows, []string{k.Type, k.Address, k.Stream.Name, k.Schema})
 			}
 			return o.list(list, []string{"type", "subject", "stream", "schema"}, rows)

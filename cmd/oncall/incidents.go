@@ -239,7 +239,7 @@ func newWhy(o *options) *cobra.Command {
 				return err
 			}
 			if o.format() == render.JSON || o.format() == render.YAML {
-				return render.Value(o.out, o.format(), map[string]any{"incident": inc, "decisions": append([]event.Decision{}, ds...)})
+				return render.Value(o.out, o.format(), explained{inc, append([]event.Decision{}, ds...)})
 			}
 			if o.format() == render.MD {
 				fmt.Fprintf(o.out, "## %s %s %s\n\n", event.ShortID(inc.ID), inc.Priority, render.Markdown(inc.Title))
@@ -264,6 +264,12 @@ func newWhy(o *options) *cobra.Command {
 			return o.list(nil, decisionHead, decisionRows(ds))
 		},
 	}
+}
+
+// explained is what `oncall why` writes.
+type explained struct {
+	Incident  event.Incident   `json:"incident"`
+	Decisions []event.Decision `json:"decisions"` // oldest first
 }
 
 var decisionHead = []string{"time", "rev", "route", "channel", "pri", "outcome", "rule"}

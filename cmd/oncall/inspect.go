@@ -20,15 +20,22 @@ import (
 	"github.com/oncall-copilot/oncall/services/detector/foreign"
 )
 
+// versions is what `oncall version` writes.
+type versions struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"` // linux/amd64
+}
+
 func newVersion(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version.", Args: exactArgs(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": service.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			v := versions{service.Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if o.format() == render.JSON || o.format() == render.YAML {
 				return render.Value(o.out, o.format(), v)
 			}
-			_, err := fmt.Fprintln(o.out, "oncall", v["version"], v["platform"], v["go"])
+			_, err := fmt.Fprintln(o.out, "oncall", v.Version, v.Platform, v.Go)
 			return err
 		},
 	}

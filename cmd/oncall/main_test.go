@@ -46,6 +46,7 @@ func TestMain(m *testing.M) {
 //	audited WHERE SERVICE OPERATION TEXT  the bus at an address or in a directory has such a record
 //	wrote FILE TEXT  waits until somebody has written it there
 //	again FILE TEXT N  waits until it is written there N times
+//	json SCHEMA CMD…  what CMD writes with -o json is of a schema
 //	private FILE   nobody else may read it
 //	monitored      an API server by which the Prometheus at $PROM is reached
 func TestScripts(t *testing.T) {
@@ -153,6 +154,7 @@ func TestScripts(t *testing.T) {
 			"audited":   scriptAudited,
 			"wrote":     scriptWrote,
 			"again":     scriptAgain,
+			"json":      scriptJSON,
 			"private": func(ts *testscript.TestScript, _ bool, args []string) {
 				st, err := os.Stat(ts.MkAbs(args[0]))
 				ts.Check(err)
