@@ -96,7 +96,7 @@ func (f *Forwarder) Forward(ctx context.Context, t Target) (*Forwarding, error) 
 }
 
 // keep opens the forwarding again whenever it has ended, until ctx is done.
-func (f *Forwarder) keep(ctx context.Context, t Target, local int, done chan struct{}) {
+func (f *Forwarder) keep(ctx context.Context, t Target, local int, done <-chan struct{}) {
 	for wait := 200 * time.Millisecond; ; {
 		<-done // it ends with ctx
 		for {
@@ -122,7 +122,7 @@ func (f *Forwarder) keep(ctx context.Context, t Target, local int, done chan str
 
 // forward opens one forwarding that lasts as long as life, and returns when it
 // listens. done is closed when it has ended.
-func (f *Forwarder) forward(ctx, life context.Context, namespace string, e endpoint, local int) (port int, done chan struct{}, err error) {
+func (f *Forwarder) forward(ctx, life context.Context, namespace string, e endpoint, local int) (port int, done <-chan struct{}, err error) {
 	base, _, err := rest.DefaultServerUrlFor(f.rc)
 	if err != nil {
 		return 0, nil, err
@@ -158,16 +158,16 @@ func (f *Forwarder) forward(ctx, life context.Context, namespace string, e endpo
 		cancel()
 		return 0, nil, err
 	}
-	done = make(chan struct{})
+	end := make(chan struct{})
 	var ended error
 	go func() {
-		defer close(done)
+		defer close(end)
 		defer cancel()
 		ended = pf.ForwardPorts()
 	}()
 	select {
 	case <-ready:
-	case <-done:
+	case <-end:
 		if ended == nil {
 			ended = errors.New("ended before it listened")
 		}
@@ -180,10 +180,10 @@ func (f *Forwarder) forward(ctx, life context.Context, namespace string, e endpo
 	ports, err := pf.GetPorts()
 	if err != nil || len(ports) != 1 {
 		cancel()
-		<-done
+		<-end
 		return 0, nil, fmt.Errorf("no local port: %w", err)
 	}
-	return int(ports[0].Local), done, nil
+	return int(ports[0].Local), end, nil
 }
 
 // podInfo is a pod as far as forwarding looks at it.
