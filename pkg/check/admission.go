@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var admissionChecks = []Info{
@@ -144,7 +145,7 @@ func webhooks(c *Cluster, found func(Problem)) {
 		}
 		ends, n := expiry(h.client.CABundle)
 		left := ends.Sub(c.Now)
-		p.Seen = append(p.Seen, fmt.Sprintf("%s in its caBundle, the last ends %s", plural(n, "certificate"), ends.UTC().Format(time.RFC3339)))
+		p.Seen = append(p.Seen, fmt.Sprintf("%s in its caBundle, the last ends %s", evidence.Count(n, "certificate"), ends.UTC().Format(time.RFC3339)))
 		switch {
 		case n == 0 && h.client.Service != nil:
 			p.Confidence, p.Brief, p.Seen[1] = event.Medium, "it has no caBundle: the API server trusts no certificate of a Service", "caBundle is empty"

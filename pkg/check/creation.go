@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 )
 
@@ -223,7 +224,7 @@ func lacking(c *Cluster, found func(Problem)) {
 		}
 		found(Problem{
 			Entity: e, State: true, Urgency: event.Broken, Severity: below(ready, want), Confidence: event.Medium, Since: since, Title: fmt.Sprintf("%d/%d ready", ready, want),
-			Brief: fmt.Sprintf("%s of %d exist, and no event says why", plural(have, "pod"), want),
+			Brief: fmt.Sprintf("%s of %d exist, and no event says why", evidence.Count(have, "pod"), want),
 			Seen:  []string{fmt.Sprintf("status.replicas=%d readyReplicas=%d, wanted %d", have, ready, want)},
 			Next:  []event.Check{describe(e, "its conditions and events"), {Why: "is the controller manager well?", Command: "kubectl -n kube-system get pods -l component=kube-controller-manager"}},
 		})

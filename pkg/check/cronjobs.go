@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 // schedule is when a CronJob is due. It is nil, without an error, when its time
@@ -150,7 +151,7 @@ func many(n int, what string) string {
 	if n >= manyRuns {
 		return fmt.Sprintf("over %d %ss", manyRuns-1, what)
 	}
-	return plural(n, what)
+	return evidence.Count(n, what)
 }
 
 func was(n int) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var gatewayChecks = []Info{
@@ -139,7 +140,7 @@ func gateways(c *Cluster, found func(Problem)) {
 		if len(wrong) > 0 {
 			p.Brief = list(wrong, 2)
 			if p.Title == "" {
-				p.Title = fmt.Sprintf("%d of %s do not work", len(wrong), plural(len(objects(g, "status", "listeners")), "listener"))
+				p.Title = fmt.Sprintf("%d of %s do not work", len(wrong), evidence.Count(len(objects(g, "status", "listeners")), "listener"))
 				p.Severity = event.Warning
 			}
 		}
@@ -241,7 +242,7 @@ func routes(c *Cluster, found func(Problem)) {
 		}
 		p.Title, p.Brief, p.Seen = "leads nowhere", list(wrong, 2), seen
 		if !whole {
-			p.Title, p.Severity = fmt.Sprintf("%d of %s lead nowhere", failing, plural(len(rules), "rule")), event.Warning
+			p.Title, p.Severity = fmt.Sprintf("%d of %s lead nowhere", failing, evidence.Count(len(rules), "rule")), event.Warning
 		}
 		p.Next = []event.Check{describe(e, "its parents, backends and conditions"), {Why: "the Services there are", Command: kubectl(e.Namespace, "get services")}}
 		found(p)

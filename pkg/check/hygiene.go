@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var hygieneChecks = []Info{
@@ -170,7 +171,7 @@ func disruptionHygiene(c *Cluster, found func(Problem)) {
 			continue
 		}
 		found(Problem{
-			Entity: root, Root: root, Urgency: event.Hygiene, Title: strings.Join(lacks, "; "), Seen: []string{fmt.Sprintf("%s of %s on %s", plural(len(pods), "pod"), Name(root), plural(len(on), "node"))},
+			Entity: root, Root: root, Urgency: event.Hygiene, Title: strings.Join(lacks, "; "), Seen: []string{fmt.Sprintf("%s of %s on %s", evidence.Count(len(pods), "pod"), Name(root), evidence.Count(len(on), "node"))},
 			Next: []event.Check{{Why: "budgets of the namespace", Command: kubectl(root.Namespace, "get poddisruptionbudgets")}},
 		})
 	}
@@ -205,8 +206,8 @@ func isolationHygiene(c *Cluster, found func(Problem)) {
 		if open > 0 {
 			e := event.Entity{Kind: "Namespace", Name: ns}
 			found(Problem{
-				Entity: e, Root: e, Urgency: event.Hygiene, Title: fmt.Sprintf("no NetworkPolicy selects %d of %s", open, plural(len(c.byNamespace[ns]), "pod")),
-				Seen: []string{fmt.Sprintf("%d of %s in %s are selected by no NetworkPolicy", open, plural(len(c.byNamespace[ns]), "pod"), ns)},
+				Entity: e, Root: e, Urgency: event.Hygiene, Title: fmt.Sprintf("no NetworkPolicy selects %d of %s", open, evidence.Count(len(c.byNamespace[ns]), "pod")),
+				Seen: []string{fmt.Sprintf("%d of %s in %s are selected by no NetworkPolicy", open, evidence.Count(len(c.byNamespace[ns]), "pod"), ns)},
 				Next: []event.Check{{Why: "the policies there are", Command: kubectl(ns, "get networkpolicies")}},
 			})
 		}

@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var ingressChecks = []Info{{
@@ -128,7 +129,7 @@ func ingressBackends(c *Cluster, i *networkingv1.Ingress, e event.Entity, found 
 		Next: []event.Check{{Why: "the Services and ports there are", Command: kubectl(i.Namespace, "get services")}, describe(e, "its rules and backends")},
 	}
 	if failing < len(all) {
-		p.Title, p.Severity = fmt.Sprintf("%d of %s lead nowhere", failing, plural(len(all), "path")), event.Warning
+		p.Title, p.Severity = fmt.Sprintf("%d of %s lead nowhere", failing, evidence.Count(len(all), "path")), event.Warning
 	}
 	found(p)
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var policyChecks = []Info{
@@ -191,7 +192,7 @@ func isolatedServices(c *Cluster, found func(Problem)) {
 			cuts[key], order = k, append(order, key)
 		}
 		k.services = append(k.services, s.Name)
-		k.problem.Seen = append(k.problem.Seen, fmt.Sprintf("Service %s: %s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", s.Name, plural(len(chosen), "pod"), list(names, 5), plural(rules, "rule"), peered, ported))
+		k.problem.Seen = append(k.problem.Seen, fmt.Sprintf("Service %s: %s selected for ingress by NetworkPolicies %s: %s, %d with a peer that is there, %d of them for a port of the Service", s.Name, evidence.Count(len(chosen), "pod"), list(names, 5), evidence.Count(rules, "rule"), peered, ported))
 	}
 	for _, key := range order {
 		k := cuts[key]
@@ -258,7 +259,7 @@ func noDNS(c *Cluster, found func(Problem)) {
 		}
 		found(Problem{
 			Entity: root, Root: root, State: true, Urgency: event.Soon, Confidence: event.Medium, Title: "seems cut off from DNS", Brief: fmt.Sprintf("it is let out to others, and to nobody at port 53 (NetworkPolicy %s)", list(names, 3)),
-			Seen: []string{fmt.Sprintf("%s selected for egress by NetworkPolicies %s; no rule allows port 53 to kube-system or everybody", plural(len(pods), "pod"), list(names, 5))},
+			Seen: []string{fmt.Sprintf("%s selected for egress by NetworkPolicies %s; no rule allows port 53 to kube-system or everybody", evidence.Count(len(pods), "pod"), list(names, 5))},
 			Next: []event.Check{{Why: "what the policies let out", Command: kubectl(root.Namespace, "describe networkpolicy %s", strings.Join(names[:min(3, len(names))], " "))}},
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 // nodeWarnings are reasons of events about nodes that say something is wrong
@@ -167,7 +168,7 @@ func nodeHygiene(c *Cluster, found func(Problem)) {
 		}
 		if len(untidy) > 0 {
 			found(Problem{
-				Entity: entity("Node", n), Urgency: event.Hygiene, Title: strings.Join(untidy, "; "), Seen: []string{fmt.Sprintf("spec.unschedulable=%v, %s", n.Spec.Unschedulable, plural(len(n.Spec.Taints), "taint"))},
+				Entity: entity("Node", n), Urgency: event.Hygiene, Title: strings.Join(untidy, "; "), Seen: []string{fmt.Sprintf("spec.unschedulable=%v, %s", n.Spec.Unschedulable, evidence.Count(len(n.Spec.Taints), "taint"))},
 				Next: []event.Check{describe(entity("Node", n), "taints and events")},
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 var nodeChecks = []Info{
@@ -72,8 +73,8 @@ func nodes(c *Cluster, found func(Problem)) {
 				why = "the kubelet is silent"
 			}
 			p := Problem{
-				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: "NotReady", Brief: fmt.Sprintf("%s; %s%s affected", why, plural(guests[n.Name], "pod"), of), Next: look,
-				Seen: []string{fmt.Sprintf("condition Ready=%s %s: %s, since %s", ready.Status, ready.Reason, ready.Message, ready.LastTransitionTime.UTC().Format(time.RFC3339)), fmt.Sprintf("%s on it", plural(guests[n.Name], "pod"))},
+				Entity: e, State: true, Urgency: event.Broken, Since: ready.LastTransitionTime.Time, Title: "NotReady", Brief: fmt.Sprintf("%s; %s%s affected", why, evidence.Count(guests[n.Name], "pod"), of), Next: look,
+				Seen: []string{fmt.Sprintf("condition Ready=%s %s: %s, since %s", ready.Status, ready.Reason, ready.Message, ready.LastTransitionTime.UTC().Format(time.RFC3339)), fmt.Sprintf("%s on it", evidence.Count(guests[n.Name], "pod"))},
 			}
 			if n.Spec.Unschedulable && guests[n.Name] == 0 {
 				// Somebody is taking it away.

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 // Guards against what is on its way: a pod that starts, a rollout that moves, a
@@ -245,7 +246,7 @@ func pods(c *Cluster, found func(Problem)) {
 			} else {
 				p.Title = fmt.Sprintf("%d/%d ready", ready, want)
 				if ready >= want {
-					p.Title = fmt.Sprintf("%s beside %d ready", plural(len(bad), "pod"), ready)
+					p.Title = fmt.Sprintf("%s beside %d ready", evidence.Count(len(bad), "pod"), ready)
 				}
 				p.Detail = kinds(bad)
 			}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 // assigning is how long a cloud may take to give a load balancer its address,
@@ -162,7 +163,7 @@ func serviceEndpoints(c *Cluster, found func(Problem)) {
 		}
 		e := entity("Service", s)
 		down := Problem{
-			Entity: e, Urgency: event.Broken, Title: "Service " + s.Name + " has no endpoint", Seen: []string{fmt.Sprintf("selector %s chooses %s, none ready", set(s.Spec.Selector), plural(len(chosen), "pod"))},
+			Entity: e, Urgency: event.Broken, Title: "Service " + s.Name + " has no endpoint", Seen: []string{fmt.Sprintf("selector %s chooses %s, none ready", set(s.Spec.Selector), evidence.Count(len(chosen), "pod"))},
 			Next: []event.Check{{Why: "the pods behind the Service", Command: kubectl(s.Namespace, "get pods -l %s -o wide", set(s.Spec.Selector))}},
 		}
 		if dns(s) {
@@ -347,7 +348,7 @@ func servicePorts(c *Cluster, found func(Problem)) {
 				why += fmt.Sprintf(" (they have %s)", list(have, 4))
 			}
 			wrong = append(wrong, why)
-			seen = append(seen, fmt.Sprintf("targetPort %s/%s; container ports of %s: %s", name, protocol(port.Protocol), plural(len(ready), "pod"), strings.Join(have, ", ")))
+			seen = append(seen, fmt.Sprintf("targetPort %s/%s; container ports of %s: %s", name, protocol(port.Protocol), evidence.Count(len(ready), "pod"), strings.Join(have, ", ")))
 		}
 		if len(wrong) == 0 {
 			continue
@@ -360,7 +361,7 @@ func servicePorts(c *Cluster, found func(Problem)) {
 			},
 		}
 		if len(wrong) < len(s.Spec.Ports) {
-			p.Title, p.Severity = fmt.Sprintf("no endpoint for %d of %s", len(wrong), plural(len(s.Spec.Ports), "port")), event.Warning
+			p.Title, p.Severity = fmt.Sprintf("no endpoint for %d of %s", len(wrong), evidence.Count(len(s.Spec.Ports), "port")), event.Warning
 		}
 		found(p)
 	}
@@ -431,7 +432,7 @@ func serviceHygiene(c *Cluster, found func(Problem)) {
 		}
 		if len(lacks) > 0 {
 			found(Problem{
-				Entity: entity("Service", s), Urgency: event.Hygiene, Title: strings.Join(lacks, "; "), Seen: []string{fmt.Sprintf("%s behind it, of which the first is %s", plural(len(chosen), "pod"), chosen[0].Name)},
+				Entity: entity("Service", s), Urgency: event.Hygiene, Title: strings.Join(lacks, "; "), Seen: []string{fmt.Sprintf("%s behind it, of which the first is %s", evidence.Count(len(chosen), "pod"), chosen[0].Name)},
 				Next: []event.Check{describe(entity("Service", s), "ports and endpoints")},
 			})
 		}
@@ -464,7 +465,7 @@ func (c *Cluster) serves(namespace, name string) (ok bool, why string, chosen []
 		return true, "", nil
 	}
 	if len(chosen) > 0 {
-		why += fmt.Sprintf(": %s of %s not ready", plural(len(chosen), "pod"), short(c.root(chosen[0])))
+		why += fmt.Sprintf(": %s of %s not ready", evidence.Count(len(chosen), "pod"), short(c.root(chosen[0])))
 	} else {
 		why += ": no pod has " + set(s.Spec.Selector)
 		for _, t := range c.shapes(namespace) {

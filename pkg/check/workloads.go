@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 )
 
 // ordered are the roots of pods with their pods, by name.
@@ -220,7 +221,7 @@ func daemonSets(c *Cluster, found func(Problem)) {
 		c.unheeded(e, d.Generation, d.Status.ObservedGeneration, d.CreationTimestamp, found)
 		if n := d.Status.NumberMisscheduled; n > 0 && c.age(d.CreationTimestamp) > stalled {
 			found(Problem{
-				Entity: e, Urgency: event.Soon, Title: fmt.Sprintf("%s on nodes that it does not choose", plural(int(n), "pod")), Seen: []string{fmt.Sprintf("status.numberMisscheduled=%d", n)},
+				Entity: e, Urgency: event.Soon, Title: fmt.Sprintf("%s on nodes that it does not choose", evidence.Count(int(n), "pod")), Seen: []string{fmt.Sprintf("status.numberMisscheduled=%d", n)},
 				Next: []event.Check{describe(e, "its node selector and tolerations"), {Why: "where its pods run", Command: kubectl(d.Namespace, "get pods %s-o wide", c.selectorFlag(e))}},
 			})
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 )
 
@@ -180,9 +181,9 @@ func (x *examiner) waiting(w *workload) {
 	if n == 0 {
 		return
 	}
-	title, name := fmt.Sprintf("no node has %s free for %s, since %s", held2(held.times(1/float64(n))), plural(n, "pod"), check.Age(x.c.Now.Sub(since))), ruleUnschedulable
+	title, name := fmt.Sprintf("no node has %s free for %s, since %s", held2(held.times(1/float64(n))), evidence.Count(n, "pod"), check.Age(x.c.Now.Sub(since))), ruleUnschedulable
 	if len(large) > 0 {
-		title, name = fmt.Sprintf("no node is large enough for %s: %s", plural(n, "pod"), large[0]), ruleTooLarge
+		title, name = fmt.Sprintf("no node is large enough for %s: %s", evidence.Count(n, "pod"), large[0]), ruleTooLarge
 	}
 	i := x.add(x.short, w.team, noted{
 		rule: name, entity: w.entity, urgency: event.Broken, title: title, detail: message, since: since, seen: append(w.lines(), append([]string{message}, large...)...),
@@ -192,13 +193,6 @@ func (x *examiner) waiting(w *workload) {
 	// What is broken stands first.
 	last := len(i.Findings) - 1
 	i.Findings = slices.Insert(i.Findings[:last:last], 0, i.Findings[last])
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func ofPod(p *corev1.Pod) (cpu, bytes float64) {

@@ -139,7 +139,7 @@ func (x *examiner) workload(w *workload) {
 	if held, why, since, n := x.crashing(w); n > 0 {
 		whole = held
 		i := x.add(x.waste, w.team, noted{
-			rule: ruleCrash, entity: e, urgency: event.Hygiene, since: since, seen: seen, title: fmt.Sprintf("%d of %s in %s since %s, holding what they request", n, plural(len(w.pods), "pod"), why, check.Age(x.c.Now.Sub(since))),
+			rule: ruleCrash, entity: e, urgency: event.Hygiene, since: since, seen: seen, title: fmt.Sprintf("%d of %s in %s since %s, holding what they request", n, evidence.Count(len(w.pods), "pod"), why, check.Age(x.c.Now.Sub(since))),
 			next: []event.Check{{Why: "why it does not run", Command: "oncall triage --workload " + rule.Quote(e.Namespace+"/"+e.Name)}},
 		})
 		i.Risk = Risk{"low", "nothing runs in them"}

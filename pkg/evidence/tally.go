@@ -47,19 +47,23 @@ func tally(pods []object) string {
 			trouble[k]++
 		}
 	}
-	parts := []string{plural(len(pods), "pod"), fmt.Sprintf("%d/%d ready", ready, len(pods))}
+	parts := []string{Count(len(pods), "pod"), fmt.Sprintf("%d/%d ready", ready, len(pods))}
 	for _, k := range slices.Sorted(maps.Keys(trouble)) {
 		parts = append(parts, fmt.Sprintf("%d %s", trouble[k], k))
 	}
 	if restarts > 0 {
-		parts = append(parts, plural(int(restarts), "restart"))
+		parts = append(parts, Count(int(restarts), "restart"))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func plural(n int, what string) string {
-	if n == 1 {
+// Count says how many there are of something: 1 pod, 2 pods, 3 classes.
+func Count(n int, what string) string {
+	switch {
+	case n == 1:
 		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		return fmt.Sprintf("%d %ses", n, what)
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }

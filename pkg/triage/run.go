@@ -180,7 +180,7 @@ func (a *assembly) well() string {
 		s = "no pods are wanted"
 	}
 	if r.Restarts > 0 {
-		s += ", " + counted(r.Restarts, "restart") + " in the life of its pods"
+		s += ", " + evidence.Count(r.Restarts, "restart") + " in the life of its pods"
 	}
 	return s
 }
@@ -379,11 +379,4 @@ func (a *assembly) runbooks() error {
 	found, err := a.s.Runbooks.Find(q)
 	r.Runbooks = append(r.Runbooks, found...)
 	return err
-}
-
-func counted(n int, what string) string {
-	if n == 1 || what == "more" {
-		return fmt.Sprintf("%d %s", n, what)
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -3,6 +3,7 @@ package triage
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 	for _, why := range reasons {
 		what := "logs of " + failed[why][0]
 		if n := len(failed[why]) - 1; n > 0 {
-			what += " and " + counted(n, "more")
+			what += " and " + strconv.Itoa(n) + " more"
 		}
 		a.notRead(what, why)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 )
 
@@ -170,7 +171,7 @@ func (d *draft) account(s subject) {
 			}
 		}
 		if n == len(items) && n > 0 && restarts == 0 {
-			note(fmt.Sprintf("%s of %s ready, no restarts", count(n, "pod"), s.entity))
+			note(fmt.Sprintf("%s of %s ready, no restarts", evidence.Count(n, "pod"), s.entity))
 		}
 	}
 	if e, ok := answered("node"); ok {
@@ -192,13 +193,6 @@ func (d *draft) account(s subject) {
 	if e, ok := answered("logs"); ok && len(e.Excerpt) == 0 {
 		note("no error lines in the logs of " + s.entity.String())
 	}
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // titles of look-ups for people.
