@@ -169,7 +169,7 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		if err != nil {
 			return nil, err
 		}
-		return &watched{value: x, print: func() error { return x.print(o, f) }, lines: x.lines(), end: f.gate(worst)}, nil
+		return &watched{value: x, page: func() error { return x.print(o, f) }, lines: x.lines(), end: f.gate(worst)}, nil
 	})
 }
 

@@ -191,7 +191,7 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 		if err != nil {
 			return nil, err
 		}
-		return &watched{value: x, print: func() error { return x.print(o) }, lines: x.lines()}, nil
+		return &watched{value: x, page: func() error { return x.print(o) }, lines: x.lines()}, nil
 	})
 }
 

@@ -39,7 +39,7 @@ func (f *watchFlags) check() error {
 // watched is what one look has found.
 type watched struct {
 	value any          // as -o json has it
-	print func() error // writes the page
+	page  func() error // writes it for people
 	lines []watchedLine
 	end   error // ends the watch, if it is not nil
 }
@@ -115,7 +115,7 @@ func (w *watcher) show(x *watched, every time.Duration) error {
 		if _, err := io.WriteString(w.o.out, "\x1b[H\x1b[J"); err != nil {
 			return err
 		}
-		if err := x.print(); err != nil {
+		if err := x.page(); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(w.o.out, "\n%s, every %s; stop with Ctrl-C\n", w.now().Format(time.TimeOnly), span(every))

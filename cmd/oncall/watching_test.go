@@ -32,7 +32,7 @@ func looks(t *testing.T, w *watcher, every time.Duration, list ...any) (out, not
 				return nil, failed
 			}
 			x := list[n-1].(*watched)
-			x.print = func() error { _, err := io.WriteString(&b, "page\n"); return err }
+			x.page = func() error { _, err := io.WriteString(&b, "page\n"); return err }
 			return x, nil
 		})
 	})
