@@ -48,7 +48,7 @@ func TestABadTableIsRefusedWithItsLine(t *testing.T) {
 		"nothing":                  {"", "line 1"},
 		"a time that is none":      {"time,a\nyesterday,2\n", `line 2: time: "yesterday" is not a time`},
 		"a value that is none":     {"time,a\n1700000000,high\n", `line 2: a: "high" is not a number`},
-		"infinity":                 {"time,a\n1700000000,Inf\n", `line 2: a: "Inf" is not a number`},
+		"infinity":                 {"time,a\n1700000000,Inf\n", `line 2: a: +Inf is not a number`},
 		"a row with too few cells": {"time,a\n1700000000\n", "wrong number of fields"},
 		"rows out of order":        {"time,a\n1700000000,\n1699999999,\n", "line 3: time"},
 	} {
