@@ -103,6 +103,7 @@ func TestOnARealAPIServer(t *testing.T) {
 	for _, overlay := range overlays {
 		t.Run("overlay "+overlay+" is accepted", func(t *testing.T) { cluster{k, t}.accepts(overlay) })
 	}
+	t.Run("prod with cert-manager is accepted", func(t *testing.T) { cluster{k, t}.certManager() })
 	t.Run("a pod that is not restricted is refused", func(t *testing.T) {
 		_, said, ok := cluster{k, t}.kubectl("apiVersion: v1\nkind: Pod\nmetadata: {name: careless, namespace: oncall}\nspec: {containers: [{name: c, image: c}]}\n", "apply", "--dry-run=server", "-f", "-")
 		if ok || !strings.Contains(said, "violates PodSecurity") {
