@@ -5,211 +5,194 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/obs"
-	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/service"
-	"github.com/oncall-copilot/oncall/services/collector"
-	"github.com/oncall-copilot/oncall/services/notifier"
+	"github.com/oncall-copilot/oncall/pkg/survey"
+	"github.com/oncall-copilot/oncall/services/reasoner"
 )
 
-func newAgentRun(o *options) *cobra.Command {
-	var f upFlags
-	var since, timeout time.Duration
-	var once bool
-	c := &cobra.Command{
-		Use: "agent-run --once", Short: "Read the recent past once, through the whole pipeline, and report what is wrong now.",
-		Long: `Read the recent past once, through the whole pipeline, and report what is wrong now.
+// agentFlags are the flags of `oncall agent-run`.
+type agentFlags struct {
+	upFlags
+	once                    bool
+	since, history, timeout time.Duration
+	namespace               string
+	incident, bundle        string
+}
 
-It reads the look-back window from the same sources as oncall up, on a temporary
-bus of its own, tells nobody but you, leaves nothing behind, and ends. Exit code
-0 when it could look, whatever it found; 3 when a source could not be read.`,
-		Example: "  oncall agent-run --once\n  oncall agent-run --once --since 2h --prometheus http://localhost:9090 -o json",
+func newAgentRun(o *options) *cobra.Command {
+	var f agentFlags
+	c := &cobra.Command{
+		Use: "agent-run --once", Short: "Look once at everything: what is wrong now, why, and what to do next.",
+		Long: `Look once at everything: what is wrong now, why, and what to do next.
+
+It reads the look-back window, and the hours before it to learn what is normal,
+from the same sources as oncall up, through the same detectors, correlator and
+rules, on a temporary bus of its own; examines the cluster's objects as oncall
+health does; and tells both as one list, with causes, evidence, recent changes,
+commands to check further, and a status draft. It tells nobody but you, changes
+nothing, leaves nothing behind, and ends. Metrics are read in steps of a minute.
+
+With --incident it takes an incident that a pipeline recorded (in --data, on
+--nats, or in --bundle), looks at its evidence again, and says what has changed
+since its last report and whether it is over.
+
+Exit code 0 when it could look, whatever it found; 2 for flags, or an incident,
+that mean nothing; 3 when a source that is named, configured or found could not
+be read: what the others show is printed all the same.`,
+		Example: "  oncall agent-run --once\n  oncall agent-run --once -n shop --since 2h -o markdown\n  oncall agent-run --once --incident 7Q2",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case !once:
-				return hint(&service.UsageError{Err: errors.New("agent-run goes over the past once; what watches on is oncall up")}, service.ExitUsage, "oncall agent-run --once")
-			case since < 5*time.Minute || since > 24*time.Hour:
-				return hint(&service.UsageError{Err: fmt.Errorf("--since %s: is not between 5m and 24h", since)}, service.ExitUsage, "--since 30m")
+			if err := f.check(cmd.Flags().Changed("since")); err != nil {
+				return err
 			}
-			return agentRun(cmd.Context(), o, &f, since, timeout, cmd.ErrOrStderr())
+			f.beside = true
+			if f.incident != "" {
+				return againIncident(cmd.Context(), o, &f, cmd.ErrOrStderr())
+			}
+			return agentRun(cmd.Context(), o, &f, cmd.ErrOrStderr())
 		},
 	}
 	f.register(c)
-	c.Flags().BoolVar(&once, "once", false, "go over the look-back window once")
-	c.Flags().DurationVar(&since, "since", 30*time.Minute, "how far `back` to read")
-	c.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "how long to take at most; what was found by then is printed")
+	c.Flags().BoolVar(&f.once, "once", false, "look once")
+	c.Flags().DurationVar(&f.since, "since", time.Hour, "how far `back` what is told may have begun or ended")
+	c.Flags().DurationVar(&f.history, "history", 3*time.Hour, "how `long` before that to learn what is normal; logs at most an hour of it")
+	c.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to take at most; what was found by then is printed")
+	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "one `namespace`, and nothing else is asked about; default: all")
+	c.Flags().StringVar(&f.incident, "incident", "", "`id` of a recorded incident to look at again")
+	c.Flags().StringVar(&f.bundle, "bundle", "", "bundle `file` that holds the incident")
 	return c
 }
 
-// settled is how long ago telemetry is taken to have arrived: a step, its delay
-// and a moment.
-const settled = 45 * time.Second
-
-// pass is one reading of the recent past on a bus of its own.
-type pass struct {
-	o     *options
-	host  *pipeline.Host
-	since time.Time
-	until time.Time
-	close func()
+// check finds what is wrong with the flags.
+func (f *agentFlags) check(since bool) error {
+	wrong := func(fix, format string, args ...any) error {
+		return hint(&service.UsageError{Err: fmt.Errorf(format, args...)}, service.ExitUsage, "%s", fix)
+	}
+	switch {
+	case !f.once:
+		return wrong("oncall agent-run --once", "agent-run goes over the past once; what watches on is oncall up")
+	case f.since < 5*time.Minute || f.since > 24*time.Hour:
+		return wrong("--since 1h", "--since %s: is not between 5m and 24h", f.since)
+	case f.history < 0 || f.history > 24*time.Hour:
+		return wrong("--history 3h", "--history %s: is not between 0 and 24h", f.history)
+	case f.timeout < time.Second:
+		return wrong("--timeout 2m", "--timeout %s: is not at least 1s", f.timeout)
+	case f.namespace != "" && len(validation.IsDNS1123Label(f.namespace)) > 0:
+		return wrong("-n shop", "--namespace %q: is not a name that Kubernetes allows", f.namespace)
+	case f.incident != "" && (since || f.namespace != ""):
+		return wrong("oncall agent-run --once --incident "+f.incident, "--incident has its own time and namespace; --since and --namespace do not go with it")
+	case f.bundle != "" && f.incident == "":
+		return wrong("oncall agent-run --once --incident ID --bundle FILE; oncall replay FILE lists its incidents", "--bundle goes with --incident")
+	}
+	return nil
 }
 
-// newPass finds the sources, asks each whether it answers, and opens the bus.
-func newPass(ctx context.Context, o *options, f *upFlags, since time.Duration, notes io.Writer) (*pass, error) {
-	cfg, err := o.load()
-	if err != nil {
-		return nil, err
-	}
-	// A bus of its own: a pass disturbs no pipeline that runs.
-	cfg.Bus.URL, cfg.Obs.Listen, cfg.Obs.LogLevel = "", "", "error"
-	if f.verbose {
-		cfg.Obs.LogLevel = "info"
-	}
-	say := func(format string, args ...any) { fmt.Fprintf(notes, "oncall: "+format+"\n", args...) }
-	stop, err := f.sources(ctx, o, cfg, say)
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	c := cfg.Section(collector.Spec.Name).(collector.Config)
-	var dead []error
-	c.Each(func(kind string, src any) {
-		if err := reach(ctx, o, kind, src); err != nil {
-			dead = append(dead, fmt.Errorf("%s: %w", sourceName(kind, src), err))
-		}
-	})
-	if err := errors.Join(dead...); err != nil {
-		stop()
-		return nil, hint(err, service.ExitUnreachable, "oncall doctor says what to do about it")
-	}
-	cfg.SetSection(notifier.Spec.Name, notifier.DefaultConfig()) // a pass tells nobody
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside})
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	now := time.Now()
-	return &pass{o: o, host: h, since: now.Add(-since), until: now.Add(-settled), close: func() { _ = h.Close(); stop() }}, nil
-}
-
-// run reads everything, and shows on a terminal how far it is.
-func (p *pass) run(ctx context.Context, timeout time.Duration, notes io.Writer) error {
-	done := p.progress(ctx, notes)
-	l := pipeline.Live{Host: p.host, Since: time.Since(p.since), For: -settled, Late: timeout}
-	reading, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	err := l.Read(reading)
-	done()
-	if reading.Err() != nil && ctx.Err() == nil {
-		return hint(fmt.Errorf("not everything was read in %s", timeout), service.ExitUnreachable, "a longer --timeout, or a shorter --since")
-	}
-	return err
-}
-
-// progress draws how far the slowest source has been read, if notes is a
-// terminal. The function it returns ends that.
-func (p *pass) progress(ctx context.Context, notes io.Writer) func() {
-	f, ok := notes.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	bars := mpb.NewWithContext(ctx, mpb.WithOutput(f), mpb.WithWidth(40))
-	total := int64(p.until.Sub(p.since).Seconds())
-	var ended []chan struct{}
-	for _, s := range []struct {
-		name   string
-		stream *event.Stream
-		filter string
-	}{
-		{"metrics", event.Metrics, "telemetry.metrics.00.tick"}, {"logs", event.Logs, "telemetry.logs.00.tick"}, {"events", event.KubeEvents, "telemetry.events.00.tick"},
-	} {
-		end := make(chan struct{})
-		ended = append(ended, end)
-		go func() {
-			defer close(end)
-			var bar *mpb.Bar // made with the first tick: a stream without a source has none
-			_ = p.host.Bus.Read(ctx, s.stream, bus.ReadOptions{Filters: []string{s.filter}, Follow: true}, func(m bus.Message) error {
-				t, ok := m.Data.(event.Tick)
-				if !ok {
-					return nil
-				}
-				if bar == nil {
-					bar = bars.AddBar(total, mpb.PrependDecorators(decor.Name(s.name, decor.WCSyncSpaceR)), mpb.AppendDecorators(decor.Percentage()), mpb.BarRemoveOnComplete())
-				}
-				bar.SetCurrent(int64(t.Watermark.Sub(p.since).Seconds()))
-				return nil
-			})
-		}()
-	}
-	return func() {
-		cancel()
-		for _, end := range ended {
-			<-end
-		}
-		bars.Wait()
-	}
-}
-
-// passed is what a pass has read and found.
-type passed struct {
-	Since   time.Time         `json:"since"`
-	Until   time.Time         `json:"until"`
-	Series  int               `json:"series"`
-	Lines   int               `json:"log_lines"`
-	Events  int               `json:"events"`
-	Blind   []event.Blindness `json:"blind,omitempty"`
-	Reports []event.Report    `json:"reports"`          // of what is wrong now, worst first
-	Digest  []event.Incident  `json:"digest,omitempty"` // odd now, and no symptom
-	Over    []event.Incident  `json:"over,omitempty"`   // came and went meanwhile
-}
-
-func agentRun(ctx context.Context, o *options, f *upFlags, since, timeout time.Duration, notes io.Writer) error {
-	p, err := newPass(ctx, o, f, since, notes)
+func agentRun(ctx context.Context, o *options, f *agentFlags, notes io.Writer) error {
+	began := time.Now()
+	p, err := newPass(ctx, o, &f.upFlags, window{since: f.since, history: f.history, namespace: f.namespace, coarse: true}, notes)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	fmt.Fprintf(notes, "oncall: reading the last %s\n", span(since))
-	late := p.run(ctx, timeout, notes)
+	l, err := p.lookups()
+	if err != nil {
+		return err
+	}
+	if l.kube != nil {
+		if err := namespaceExists(ctx, l.kube, f.namespace); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(notes, "oncall: reading the last %s, and %s before it for what is normal\n", span(f.since), span(f.history))
+	// The objects are examined while the past is read.
+	var wg sync.WaitGroup
+	var health *check.Result
+	var failed error
+	if l.kube != nil {
+		wg.Go(func() { health, failed = l.examine(ctx, f.namespace) })
+	}
+	late := p.run(ctx, f.timeout, notes)
+	wg.Wait()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	got, err := p.outcome(ctx)
+	if failed != nil {
+		p.dead = append(p.dead, check.Unchecked{What: "the cluster's objects", Why: kube.Reason(failed)})
+	}
+	x, err := p.found(ctx, l, health, began)
 	if err != nil {
 		return errors.Join(err, late)
 	}
-	if late == nil && got.Series+got.Lines+got.Events == 0 {
+	x.Seconds = time.Since(began).Seconds()
+	if late == nil && x.Read == (survey.Read{}) && len(x.Things) == 0 {
 		// Having seen nothing is not the same as nothing being wrong.
-		return hint(fmt.Errorf("nothing was read in the last %s: the sources answer, and hold no signal that is known here", span(since)), service.ExitUnreachable, "oncall doctor --coverage shows who is seen by what; policies/queries says which metrics are looked for")
+		return hint(fmt.Errorf("nothing was read in the last %s: the sources answer, and hold no signal that is known here", span(f.since)), service.ExitUnreachable, "oncall doctor --coverage shows who is seen by what; policies/queries says which metrics are looked for")
 	}
-	if err := got.print(o, since); err != nil {
+	if err := printSurvey(o, x); err != nil {
 		return err
 	}
-	if late == nil && len(got.Blind) > 0 {
-		b := got.Blind[0]
-		return hint(fmt.Errorf("blind: %s since %s: %s", b.Source, b.Since.UTC().Format("15:04"), b.Reason), service.ExitUnreachable, "oncall doctor")
+	if late == nil && len(p.dead) > 0 {
+		return hint(fmt.Errorf("not everything could be looked at: %s: %s", p.dead[0].What, p.dead[0].Why), service.ExitUnreachable, "oncall doctor says what to do about it")
 	}
 	return late
 }
 
+// found puts together what the pass and the examination found.
+func (p *pass) found(ctx context.Context, l *lookups, health *check.Result, began time.Time) (*survey.Result, error) {
+	got, err := p.outcome(ctx)
+	if err != nil {
+		return nil, err
+	}
+	draft, err := l.drafter()
+	if err != nil {
+		return nil, err
+	}
+	x := survey.Make(survey.Found{
+		Incidents: got.now, Odd: got.odd, Health: health, Changes: got.changes,
+		Draft: func(i event.Incident) (event.Report, bool) {
+			r, err := draft.Draft(ctx, i)
+			return r, err == nil
+		},
+	}, began)
+	x.Cluster, x.Namespace = p.host.Config.Cluster, p.window.namespace
+	x.Since, x.Until = p.since.UTC().Truncate(time.Second), p.until.UTC().Truncate(time.Second)
+	if p.window.history > 0 {
+		x.Learnt = p.since.Add(-p.window.history).UTC().Truncate(time.Second)
+	}
+	x.Over, x.Read = got.over, got.read
+	if health != nil {
+		x.Read.Pods, x.Read.Nodes = health.Pods, health.Nodes
+	}
+	for _, b := range got.blind {
+		p.dead = append(p.dead, check.Unchecked{What: b.Source, Why: fmt.Sprintf("blind since %s: %s", b.Since.UTC().Format("15:04"), b.Reason)})
+	}
+	x.NotLooked = append(p.dead[:len(p.dead):len(p.dead)], append(p.absent, x.NotLooked...)...)
+	return x, nil
+}
+
+// harvest is what the pass left on its bus.
+type harvest struct {
+	read    survey.Read
+	blind   []event.Blindness
+	changes []event.Change
+	now     []survey.Incident
+	odd     []event.Incident
+	over    int
+}
+
 // outcome reads from the bus what was read and found.
-func (p *pass) outcome(ctx context.Context) (*passed, error) {
-	out := &passed{Since: p.since.UTC().Truncate(time.Second), Until: p.until.UTC().Truncate(time.Second), Reports: []event.Report{}}
+func (p *pass) outcome(ctx context.Context) (*harvest, error) {
+	out := &harvest{}
 	series := map[uint64]bool{}
 	blind := map[string][]event.Blindness{}
 	for _, s := range []*event.Stream{event.Metrics, event.Logs, event.KubeEvents} {
@@ -221,10 +204,14 @@ func (p *pass) outcome(ctx context.Context) (*passed, error) {
 				}
 			case event.LogBatch:
 				for _, s := range v.Streams {
-					out.Lines += len(s.Lines)
+					out.read.Lines += len(s.Lines)
 				}
 			case event.KubeEvent:
-				out.Events++
+				out.read.Events++
+			case event.Change:
+				if v.Time.After(p.since.Add(-p.window.history)) {
+					out.changes = append(out.changes, v)
+				}
 			case event.Tick:
 				blind[s.Name] = v.Blind // the last one counts
 			}
@@ -234,9 +221,9 @@ func (p *pass) outcome(ctx context.Context) (*passed, error) {
 			return nil, err
 		}
 	}
-	out.Series = len(series)
+	out.read.Series = len(series)
 	for _, name := range sortedNames(blind) {
-		out.Blind = append(out.Blind, blind[name]...)
+		out.blind = append(out.blind, blind[name]...)
 	}
 	reports := map[string]event.Report{}
 	err := p.host.Bus.Read(ctx, event.Reports, bus.ReadOptions{}, func(m bus.Message) error {
@@ -255,65 +242,24 @@ func (p *pass) outcome(ctx context.Context) (*passed, error) {
 	for _, i := range all {
 		r, drafted := reports[i.ID]
 		switch {
+		case i.Entity.Kind == "Source":
+			// It stands among what could not be looked at.
 		case i.State != event.Open:
-			out.Over = append(out.Over, i)
+			if i.ResolvedAt == nil || i.ResolvedAt.After(p.since) {
+				out.over++
+			}
 		case i.Priority == event.P4 || !drafted:
-			out.Digest = append(out.Digest, i)
+			out.odd = append(out.odd, i)
 		default:
-			out.Reports = append(out.Reports, r)
+			out.now = append(out.now, survey.Incident{Incident: i, Report: r})
 		}
 	}
-	slices.SortStableFunc(out.Reports, func(a, b event.Report) int { return strings.Compare(string(a.Priority), string(b.Priority)) })
 	return out, nil
 }
 
-func (p *passed) print(o *options, since time.Duration) error {
-	if o.format() == render.JSON || o.format() == render.YAML {
-		return render.Value(o.out, o.format(), p)
-	}
-	show := render.Plain
-	if o.format() == render.MD {
-		show = render.Markdown
-	}
-	read := fmt.Sprintf("%d series, %d log lines, %d events read", p.Series, p.Lines, p.Events)
-	for _, r := range p.Reports {
-		if err := render.Report(o.out, o.format(), r, o.terminal()); err != nil {
-			return err
-		}
-		fmt.Fprintln(o.out)
-	}
-	if len(p.Reports) == 0 && len(p.Digest) == 0 {
-		fmt.Fprintf(o.out, "nothing abnormal in the last %s: %s\n", span(since), read)
-	} else {
-		lines := func(title string, list []event.Incident) {
-			if len(list) == 0 {
-				return
-			}
-			fmt.Fprintf(o.out, "%s\n", title)
-			for _, i := range list[:min(len(list), 10)] {
-				fmt.Fprintf(o.out, "- %s since %s: %s\n", show(i.Entity.String()), i.Onset.UTC().Format("15:04"), show(i.Title))
-			}
-			if n := len(list) - 10; n > 0 {
-				fmt.Fprintf(o.out, "- and %d more: -o json\n", n)
-			}
-		}
-		lines("Odd, and nobody feels it:", p.Digest)
-		fmt.Fprintf(o.out, "%d to look at now in the last %s; %s\n", len(p.Reports), span(since), read)
-	}
-	if n := len(p.Over); n > 0 {
-		fmt.Fprintf(o.out, "%d came and went meanwhile\n", n)
-	}
-	return nil
-}
-
-// span is a duration as people write it.
-func span(d time.Duration) string {
-	s := d.Round(time.Second).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+// drafter drafts reports with the command's own look-ups, by the same rules as
+// the pipeline's.
+func (l *lookups) drafter() (*reasoner.Reasoner, error) {
+	cfg := l.cfg.Section(reasoner.Spec.Name).(reasoner.Config)
+	return reasoner.NewReasoner(cfg, l.mux, l.store)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/slo"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -65,11 +66,14 @@ type history struct {
 }
 
 func showCoverage(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
-	p, err := newPass(ctx, o, f, coverageWindow, notes)
+	p, err := newPass(ctx, o, f, window{since: coverageWindow}, notes)
 	if err != nil {
 		return err
 	}
 	defer p.close()
+	if len(p.dead) > 0 {
+		return hint(fmt.Errorf("%s: %s", p.dead[0].What, p.dead[0].Why), service.ExitUnreachable, "oncall doctor says what to do about it")
+	}
 	fmt.Fprintf(notes, "oncall: reading %s of telemetry, to see who is in it\n", span(coverageWindow))
 	if err := p.run(ctx, 3*time.Minute, notes); err != nil {
 		return err

@@ -215,17 +215,17 @@ func reach(ctx context.Context, o *options, kind string, src any) error {
 		}
 		return err
 	case loki.Config:
-		return ask(ctx, o, s.Config, kind, "/loki/api/v1/labels")
+		return reachable(ctx, o, s.Config, kind, "/loki/api/v1/labels")
 	case alertmanager.Config:
 		for _, u := range s.URLs {
 			one := s.Config
 			one.URL = u
-			if err := ask(ctx, o, one, kind, "/api/v2/status"); err != nil {
+			if err := reachable(ctx, o, one, kind, "/api/v2/status"); err != nil {
 				return err
 			}
 		}
 		if s.URL != "" {
-			return ask(ctx, o, s.Config, kind, "/api/v2/status")
+			return reachable(ctx, o, s.Config, kind, "/api/v2/status")
 		}
 	case kubernetes.Config:
 		client, err := o.clusterClient(s.Cluster)
@@ -238,7 +238,7 @@ func reach(ctx context.Context, o *options, kind string, src any) error {
 	return nil
 }
 
-func ask(ctx context.Context, o *options, cfg upstream.Config, kind, path string) error {
+func reachable(ctx context.Context, o *options, cfg upstream.Config, kind, path string) error {
 	up, err := o.sourceClient(kind, cfg)
 	if err != nil {
 		return err

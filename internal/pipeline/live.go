@@ -12,6 +12,7 @@ import (
 	kubernetes "github.com/oncall-copilot/oncall/services/collector/kubernetes"
 	"github.com/oncall-copilot/oncall/services/collector/loki"
 	"github.com/oncall-copilot/oncall/services/collector/prometheus"
+	"github.com/oncall-copilot/oncall/services/correlator"
 )
 
 // Live records live sources: every service runs on the host's bus until all
@@ -83,6 +84,11 @@ func (l *Live) read(ctx context.Context, observe func(kubernetes.Observation)) e
 	})
 	l.Host.Config.SetSection(collector.Spec.Name, c)
 	if l.Since > 0 {
+		// A cluster's history is there at once, and that of metrics and logs is
+		// read on for a while: what comes last is not late.
+		cc := l.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
+		cc.Grace = patient
+		l.Host.Config.SetSection(correlator.Spec.Name, cc)
 		kv, err := l.Host.Bus.KV(ctx, bus.BucketCollector)
 		if err != nil {
 			return err

@@ -90,6 +90,10 @@ func (r *Replay) start() error {
 	return nil
 }
 
+// patient is a grace with which the correlator waits for every group, however
+// far behind the others it is.
+const patient = 30 * 24 * time.Hour
+
 // usage is an error of who asked for the replay.
 func usage(format string, args ...any) error {
 	return &service.UsageError{Err: fmt.Errorf(format, args...)}
@@ -122,7 +126,7 @@ func (r *Replay) Run(ctx context.Context) error {
 	}
 	r.Host.Config.SetSection(reasoner.Spec.Name, rc)
 	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
-	cc.Grace = 30 * 24 * time.Hour // every group is waited for, however far behind
+	cc.Grace = patient
 	r.Host.Config.SetSection(correlator.Spec.Name, cc)
 	if err := r.restore(ctx); err != nil {
 		return err

@@ -136,13 +136,23 @@ func (c *Collector) read(ctx context.Context, kv bus.KV, s Source) error {
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("source %s: cursor: %w", s.Name(), err)
 	}
+	closed := false // an emission that closes a time was stored
 	err = s.Run(ctx, cursor, func(ctx context.Context, e Emission) error {
 		if !c.until.IsZero() && e.Closed.After(c.until) {
+			if e.Stream == event.KubeEvents && !closed {
+				// The history of a cluster comes at once, as of now. Of a reading that
+				// ends before, it is all there is.
+				e.Closed = c.until
+				if err := c.store(ctx, kv, s.Name(), e); err != nil {
+					return err
+				}
+			}
 			c.holding.Add(1)
 			c.look()
 			<-ctx.Done()
 			return ctx.Err()
 		}
+		closed = closed || !e.Closed.IsZero()
 		return c.store(ctx, kv, s.Name(), e)
 	})
 	if err != nil && ctx.Err() == nil {

@@ -46,7 +46,8 @@ type ModelConfig struct {
 	// Name of the model. Needed when url is set.
 	Name string `yaml:"name"`
 	// APIKeyFile holds the key; it is read for every request, so that a rotated
-	// key is taken over. Default: none.
+	// key is taken over. Default: what the environment variable ONCALL_MODEL_KEY
+	// holds, if it is set.
 	APIKeyFile string `yaml:"api_key_file"`
 	// Timeout bounds one answer. Default: 30s.
 	Timeout time.Duration `yaml:"timeout"`

@@ -43,7 +43,11 @@ func NewOpenAI(cfg ModelConfig) Model {
 	return &openAI{cfg: cfg, client: openai.NewClientWithConfig(c)}
 }
 
-// keyed adds the key of a file, and bounds answers.
+// KeyVariable is the environment variable that holds the key where no file is
+// configured.
+const KeyVariable = "ONCALL_MODEL_KEY"
+
+// keyed adds the key, and bounds answers.
 type keyed struct {
 	file string
 	next http.RoundTripper
@@ -52,12 +56,16 @@ type keyed struct {
 func (k *keyed) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Del("Authorization")
+	key := os.Getenv(KeyVariable)
 	if k.file != "" {
 		b, err := os.ReadFile(k.file)
 		if err != nil {
 			return nil, fmt.Errorf("key: %w", err)
 		}
-		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b)))
+		key = string(b)
+	}
+	if key = strings.TrimSpace(key); key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
 	}
 	resp, err := k.next.RoundTrip(r)
 	if err != nil {
