@@ -10,16 +10,16 @@ import (
 // begins in one of two ways, both of which want an effect and not only a small
 // probability:
 //
-//   - far from the usual level, and no more probable than the step allows. A
-//     series of hours has too few samples to measure its own tail, so that
-//     distance alone must do; one of minutes has enough of them, and is one of
-//     many. A series that alarms more than once a day is not given this one:
-//     for it, far is usual.
+//   - far from the usual level or from what is usual at this hour, and no more
+//     probable than the step allows. A series of hours has too few samples to
+//     measure its own tail, so that distance alone must do; one of minutes has
+//     enough of them, and is one of many. A series that alarms more than once a
+//     day is not given this one: for it, far is usual.
 //   - odd for the level or the hour, and so improbable that it would come
 //     rarely times a day.
 //
-// It goes on while samples are farther than near or less probable than
-// likely, and ends with the first that is neither.
+// It goes on while samples are farther than near from either, and ends with
+// the first that is not.
 type alarm struct {
 	on     bool
 	onset  int64   // milliseconds
@@ -28,14 +28,16 @@ type alarm struct {
 }
 
 const (
-	far    = 4.7 // robust standard deviations: one in a million of a Gaussian
-	odd    = 4.0
-	near   = 2.5
-	rarely = 0.05 // samples a day
+	// In robust standard deviations. What is usual at an hour is known from few
+	// days, so far from it is farther.
+	far     = 4.7 // one in a million of a Gaussian
+	hourFar = 8.0
+	odd     = 4.0
+	near    = 2.5
+	rarely  = 0.05 // samples a day
 	// Far samples may come trust/n times a day, n being the samples of a day:
 	// eight times in a series of hours, once a week in one of minutes.
 	trust  = 192.0
-	likely = 1e-2
 	memory = 5 * day
 	settle = day
 	day    = 86_400_000.0 // milliseconds
@@ -54,7 +56,7 @@ func (a *alarm) fold(t int64, gap float64, v Verdict) (bool, int64) {
 	a.recent *= math.Exp(-gap / memory)
 	if a.on {
 		a.lasted = float64(t - a.onset)
-		a.on = v.Distance >= near || v.TailProb <= likely
+		a.on = max(v.Distance, v.HourDistance) >= near
 	} else if v.Ready && a.begins(gap, v) {
 		a.on, a.onset, a.lasted = true, t, 0
 		a.recent++
@@ -67,7 +69,7 @@ func (a *alarm) fold(t int64, gap float64, v Verdict) (bool, int64) {
 
 func (a *alarm) begins(gap float64, v Verdict) bool {
 	samples := day / max(gap, 1) // a day
-	if v.Distance >= far && v.TailProb <= trust/(samples*samples) && a.recent*day/memory <= 1 {
+	if (v.Distance >= far || v.HourDistance >= hourFar) && v.TailProb <= trust/(samples*samples) && a.recent*day/memory <= 1 {
 		return true
 	}
 	return max(v.Distance, v.HourDistance) >= odd && v.TailProb <= max(leastRare, min(mostRare, rarely/samples))
