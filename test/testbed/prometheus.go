@@ -57,8 +57,8 @@ type PrometheusConfig struct {
 	// History is what was there before it started, by namespace, as [Shop.History]
 	// gives it.
 	History []map[string][]string
-	// Backfill are files of OpenMetrics text of what was there before, too. Each is
-	// read once for every two hours that it spans.
+	// Backfill are files of OpenMetrics text of what was there before, too, none of
+	// them across a multiple of [BackfillBlock] since 1970.
 	Backfill []string
 	// RemoteWrite are sections of remote_write, as in Prometheus' own file.
 	RemoteWrite []map[string]any
@@ -104,7 +104,7 @@ func (b *Bed) StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Serve
 		return nil, err
 	}
 	for _, file := range cfg.Backfill {
-		if err := backfill(ctx, dir, file); err != nil {
+		if err := backfill(ctx, dir, file, BackfillBlock); err != nil {
 			return nil, err
 		}
 	}
@@ -152,16 +152,20 @@ func remember(ctx context.Context, dir string, history []map[string][]string) er
 	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
 		return err
 	}
-	return backfill(ctx, dir, file)
+	return backfill(ctx, dir, file, 2*time.Hour)
 }
 
-// backfill makes blocks of a file of OpenMetrics text.
-func backfill(ctx context.Context, dir, file string) error {
+// BackfillBlock is how long the blocks of what was there before are: about as long
+// as those of a Prometheus that has run for some days.
+const BackfillBlock = 18 * time.Hour
+
+// backfill makes blocks, of a length at most, of a file of OpenMetrics text.
+func backfill(ctx context.Context, dir, file string, block time.Duration) error {
 	promtool, err := Program(ctx, "promtool", os.Stderr)
 	if err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, promtool, "tsdb", "create-blocks-from", "openmetrics", file, filepath.Join(dir, "data")).CombinedOutput()
+	out, err := exec.CommandContext(ctx, promtool, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration="+block.String(), file, filepath.Join(dir, "data")).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("history of prometheus: %w\n%s", err, tail(string(out), 5))
 	}

@@ -99,13 +99,14 @@ func uses(pods map[string][]string, now time.Time) []life {
 // interval is the time between two readings.
 const interval = time.Minute
 
-// blocks writes the lives as OpenMetrics, a file for every span: each is read as
-// often as it has blocks of two hours.
-func blocks(t *testing.T, lives []life, since, now time.Time, each, span time.Duration) []string {
+// blocks writes the lives as OpenMetrics, a file for each block.
+func blocks(t *testing.T, lives []life, since, now time.Time, each time.Duration) []string {
 	t.Helper()
 	dir := t.TempDir()
+	const span = testbed.BackfillBlock
+	first := time.Unix(since.Unix()-since.Unix()%int64(span.Seconds()), 0)
 	var files []string
-	for from := since.Truncate(span); from.Before(now); from = from.Add(span) {
+	for from := first; from.Before(now); from = from.Add(span) {
 		name := filepath.Join(dir, fmt.Sprintf("%d.om", from.Unix()))
 		f, err := os.Create(name)
 		if err != nil {

@@ -66,7 +66,7 @@ func TestFiveThousandPodsAreCostedInSeconds(t *testing.T) {
 			lives = append(lives, life{namespace: "shop", pod: p, from: now.Add(-8 * day), to: now, cpu: steady(0.01), memory: steady(30 * mib), throttled: -1, lean: true})
 		}
 	}
-	prom, err := bed.StartPrometheus(ctx, testbed.PrometheusConfig{Backfill: blocks(t, lives, now.Add(-8*day), now, scaleEach, 2*time.Hour)})
+	prom, err := bed.StartPrometheus(ctx, testbed.PrometheusConfig{Backfill: blocks(t, lives, now.Add(-8*day), now, scaleEach)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func open(ctx context.Context, t *testing.T) *shop {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	files := blocks(t, uses(pods, now), now.Add(-history), now, interval, 6*time.Hour)
+	files := blocks(t, uses(pods, now), now.Add(-history), now, interval)
 	if s.prom, err = bed.StartPrometheus(ctx, testbed.PrometheusConfig{Backfill: files}); err != nil {
 		t.Fatal(err)
 	}
