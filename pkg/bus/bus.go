@@ -26,10 +26,13 @@ import (
 
 // Settings are what code passes to [Connect].
 type Settings struct {
-	Log       *slog.Logger
-	Metrics   prometheus.Registerer
-	Tracer    trace.Tracer
-	Now       func() time.Time             // wall clock, for recordedtime and leases; nil: time.Now
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	Tracer  trace.Tracer
+	// Now is this machine's clock; nil: time.Now. It is for what is told: recorded
+	// times, lags, the age of what is kept. Leases live by the server's clock and
+	// are renewed by the monotonic one, and nothing that is decided depends on them.
+	Now       func() time.Time
 	Name      string                       // of the connection: the service's name
 	Source    string                       // ce-source: //<cluster>/<service>
 	InProcess nats.InProcessConnProvider   // the server in this process; nil: Config.URL
@@ -420,10 +423,19 @@ func (b *Bus) read(ctx context.Context, s *event.Stream, o ReadOptions, h func(M
 	})
 }
 
+// readOnce is how long the server keeps the consumer of a reading that has ended.
+// It has a thousand of them for a stream at most, and keeps them for five minutes
+// unless it is told otherwise: who looks four times a second would be refused.
+const readOnce = 15 * time.Second
+
 // each calls h with the messages that the options name, up to last unless it
 // follows.
 func (b *Bus) each(ctx context.Context, s *event.Stream, o ReadOptions, last uint64, h func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	cons, err := b.js.OrderedConsumer(ctx, s.Name, orderedConfig(o))
+	cfg := orderedConfig(o)
+	if !o.Follow {
+		cfg.InactiveThreshold = readOnce
+	}
+	cons, err := b.js.OrderedConsumer(ctx, s.Name, cfg)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.Name, err)
 	}
