@@ -219,7 +219,11 @@ func (o *options) kubeSettings() kube.Settings {
 
 // clusterClient makes a client of the cluster that can only read.
 func (o *options) clusterClient(cfg kube.Config) (*kube.Client, error) {
-	return kube.New(cfg, o.kubeSettings())
+	c, err := kube.New(cfg, o.kubeSettings())
+	if err == nil {
+		o.clocks.Add(c.Name(), c.Clock())
+	}
+	return c, err
 }
 
 // sourceRetries is how often a busy source is asked again: somebody waits.
@@ -227,7 +231,11 @@ const sourceRetries = 2
 
 // sourceClient makes a client of a source: prometheus, loki or alertmanager.
 func (o *options) sourceClient(kind string, cfg upstream.Config) (*upstream.Client, error) {
-	return upstream.New(cfg, upstream.Settings{Service: "cli", Source: kind, Audit: o.recorder(), Retries: sourceRetries})
+	c, err := upstream.New(cfg, upstream.Settings{Service: "cli", Source: kind, Audit: o.recorder(), Retries: sourceRetries})
+	if err == nil {
+		o.clocks.Add(c.Name(), c.Clock())
+	}
+	return c, err
 }
 
 // recorder takes the record of a call; that of a completion is kept nowhere.

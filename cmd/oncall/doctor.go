@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/promql"
@@ -94,6 +95,7 @@ func (o *options) diagnosis(found []finding) error {
 }
 
 func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
+	o.clocks = clock.NewServers(nil)
 	var out []finding
 	add := func(what string, err error, said, do string) {
 		x := finding{What: what, OK: err == nil, Said: said}
@@ -148,6 +150,9 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 	})
 	if cluster != nil {
 		out = append(out, rights(ctx, o, *cluster)...)
+	}
+	if skew := o.clocks.Report(); skew != "" {
+		out = append(out, finding{What: "clock", Said: skew, Do: "set it, by NTP; until then each source is read by its own clock"})
 	}
 	return append(out, links(ctx, cfg)...), nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bus/embedded"
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/render"
@@ -29,8 +30,9 @@ type options struct {
 	nats   string
 	audit  string
 	out    io.Writer
-	plugin bool    // kubectl called us
-	audits *audits // of what the command asks; nil before it runs
+	plugin bool           // kubectl called us
+	audits *audits        // of what the command asks; nil before it runs
+	clocks *clock.Servers // of what the command asks; nil where nobody looks at them
 }
 
 func newRoot(o *options) *cobra.Command {

@@ -43,6 +43,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
@@ -99,7 +100,7 @@ type Settings struct {
 	Service string // for the audit
 	Name    string // configured name of the cluster's source; "kubernetes" when empty
 	Audit   func(event.Audit)
-	Now     func() time.Time // wall clock of the audit; nil: time.Now
+	Now     func() time.Time // this machine's clock; nil: time.Now
 }
 
 func (s *Settings) defaults() {
@@ -121,6 +122,7 @@ type Client struct {
 	most    int64 // bytes of an answer
 	config  *rest.Config
 	http    *http.Client
+	clock   *clock.Server
 	raw     rest.Interface // decoded JSON
 	typed   rest.Interface // types of the scheme
 }
@@ -158,14 +160,15 @@ func newClient(rc *rest.Config, cfg Config, set Settings, permit permission) (*C
 		}
 		rc.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(qps, burst)
 	}
+	its := clock.NewServer(set.Now)
 	rc.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return &guard{next: next, prefix: strings.TrimRight(base.Path, "/"), permit: permit, set: set}
+		return &guard{next: its.Transport(next), prefix: strings.TrimRight(base.Path, "/"), permit: permit, set: set}
 	})
 	h, err := rest.HTTPClientFor(rc)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	c := &Client{name: set.Name, timeout: timeout, most: cmp.Or(cfg.MaxResponseBytes, DefaultConfig().MaxResponseBytes), config: rc, http: h}
+	c := &Client{name: set.Name, timeout: timeout, most: cmp.Or(cfg.MaxResponseBytes, DefaultConfig().MaxResponseBytes), config: rc, http: h, clock: its}
 	raw := rest.CopyConfig(rc)
 	raw.ContentType, raw.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	raw.NegotiatedSerializer = codecs.WithoutConversion()
@@ -269,6 +272,10 @@ func init() {
 		utilruntime.Must(add(scheme))
 	}
 }
+
+// Clock is the API server's clock, as its answers tell it. A watch is one
+// answer, however long it lasts.
+func (c *Client) Clock() *clock.Server { return c.clock }
 
 // REST is a typed client of one of the API groups of the scheme: what client-go's
 // list and watch functions take.

@@ -52,6 +52,8 @@ type Process struct {
 	Config   *Config
 
 	audit func(event.Audit)
+	now   func() time.Time
+
 	// serving is the end of the health endpoints, when Open has begun them.
 	serving     chan error
 	stopServing context.CancelFunc
@@ -64,6 +66,7 @@ type Options struct {
 	Log       *slog.Logger               // nil: JSON to standard error
 	Layers    []fs.FS                    // further policy folders; later ones win
 	Audit     func(event.Audit)          // what [Env] hands to the services; nil for nothing
+	Now       func() time.Time           // this machine's clock; nil: time.Now
 	// Patient makes Open wait, with its health endpoints served, for a bus that
 	// refuses the credentials, which may be replaced; else it is an error.
 	Patient bool
@@ -71,7 +74,10 @@ type Options struct {
 
 // Open connects to the bus and reads the policies. Close ends what it began.
 func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
-	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(time.Now), audit: o.Audit}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(o.Now), now: o.Now, audit: o.Audit}
 	if p.Log == nil {
 		p.Log = obs.NewLogger(os.Stderr, cfg.Obs)
 	}
@@ -99,7 +105,7 @@ func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
 	}
 	p.Bus, err = bus.Connect(connecting, cfg.Bus, bus.Settings{
 		Log: p.Log, Metrics: p.Metrics, Tracer: p.Tracing.Tracer(), Name: o.Name, InProcess: o.InProcess,
-		Source: "//" + cfg.Cluster + "/" + o.Name, Patient: o.Patient,
+		Source: "//" + cfg.Cluster + "/" + o.Name, Patient: o.Patient, Now: o.Now,
 		OnState: func(ready bool, why string) {
 			if ready {
 				p.Health.Ready("bus")
@@ -235,10 +241,14 @@ func (p *Process) reload(ctx context.Context) {
 
 // Main is the whole of a service's main function: it runs the services as a
 // process of their own and returns the exit code.
-func Main(args []string, specs ...Spec) int {
+func Main(args []string, specs ...Spec) int { return MainWith(Options{}, args, specs...) }
+
+// MainWith is [Main] for a program that decides more than its flags do. The
+// name in o is that of the first service.
+func MainWith(o Options, args []string, specs ...Spec) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, args, os.Stdout, specs...)
+	err := run(ctx, o, args, os.Stdout, specs...)
 	if err == nil {
 		return ExitOK
 	}
@@ -249,8 +259,9 @@ func Main(args []string, specs ...Spec) int {
 	return ExitCode(err)
 }
 
-func run(ctx context.Context, args []string, out io.Writer, specs ...Spec) error {
+func run(ctx context.Context, o Options, args []string, out io.Writer, specs ...Spec) error {
 	name := specs[0].Name
+	o.Name = name
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	file := flags.String("config", os.Getenv("ONCALL_CONFIG"), "configuration `file`; also ONCALL_CONFIG")
 	version := flags.Bool("version", false, "print the version and exit")
@@ -268,7 +279,8 @@ func run(ctx context.Context, args []string, out io.Writer, specs ...Spec) error
 	if cfg.Bus.URL == "" {
 		return &UsageError{fmt.Errorf("%s: bus.url: is missing; a service alone needs a NATS server, for example bus: {url: nats://nats:4222}", *file)}
 	}
-	p, err := Open(ctx, cfg, Options{Name: name, Patient: true})
+	o.Patient = true
+	p, err := Open(ctx, cfg, o)
 	if err != nil {
 		return err
 	}
@@ -323,6 +335,6 @@ func (p *Process) Env(name string) Env {
 	return Env{
 		Bus: p.Bus.WithSource("//" + p.Config.Cluster + "/" + name), Log: p.Log, Metrics: p.Metrics,
 		Tracer: p.Tracing.Tracer(), Health: p.Health, Policies: p.Policies, Cluster: p.Config.Cluster,
-		Audit: p.audit,
+		Audit: p.audit, Now: p.now,
 	}
 }

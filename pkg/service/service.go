@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -28,6 +29,21 @@ type Env struct {
 	// Audit is told of every call to a source too, before it is redacted; nil for
 	// the AUDIT stream alone.
 	Audit func(event.Audit)
+	// Now is this machine's clock, which can be set at any moment; nil is
+	// [time.Now]. It is for what is said of ourselves. What a server has stamped is
+	// compared with that server's clock ([clock.Server]), and detector and
+	// correlator know the time of events alone. How long something takes is the
+	// difference of two readings of [time.Now], which no setting of a clock
+	// changes: that needs no seam.
+	Now func() time.Time
+}
+
+// Clock is Now, or [time.Now] where that is nil.
+func (e Env) Clock() func() time.Time {
+	if e.Now == nil {
+		return time.Now
+	}
+	return e.Now
 }
 
 // Runner runs until ctx is done. It returns nil after a clean stop, within the

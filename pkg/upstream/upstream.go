@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/config"
 	"golang.org/x/time/rate"
 
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
@@ -120,7 +121,7 @@ type Settings struct {
 	Service string // for the audit
 	Source  string // prometheus, loki, alertmanager
 	Audit   func(event.Audit)
-	Now     func() time.Time
+	Now     func() time.Time // this machine's clock; nil: time.Now
 	// Retries is how often a call is sent again that a busy or restarting server
 	// refused: for who asks once. A service that reads at every step has its next
 	// step, and leaves it 0.
@@ -133,6 +134,7 @@ type Client struct {
 	set   Settings
 	base  *url.URL
 	http  *http.Client
+	clock *clock.Server
 	limit *rate.Limiter
 }
 
@@ -153,7 +155,9 @@ func New(cfg Config, set Settings) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: http: %w", set.Source, cfg.Name, err)
 	}
-	return &Client{cfg: cfg, set: set, base: base, http: h, limit: rate.NewLimiter(rate.Limit(cfg.MaxQPS), max(1, int(cfg.MaxQPS)))}, nil
+	its := clock.NewServer(set.Now)
+	h.Transport = its.Transport(h.Transport)
+	return &Client{cfg: cfg, set: set, base: base, http: h, clock: its, limit: rate.NewLimiter(rate.Limit(cfg.MaxQPS), max(1, int(cfg.MaxQPS)))}, nil
 }
 
 // Name is the configured name of the source.
@@ -161,6 +165,9 @@ func (c *Client) Name() string { return c.cfg.Name }
 
 // Config is the configuration, with its defaults.
 func (c *Client) Config() Config { return c.cfg }
+
+// Clock is the source's clock, as its answers tell it.
+func (c *Client) Clock() *clock.Server { return c.clock }
 
 // URL is the address of an endpoint below the base.
 func (c *Client) URL(path string) *url.URL { return c.base.JoinPath(path) }
@@ -312,7 +319,7 @@ func (c *Client) refused(res *http.Response, body []byte) error {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusNotFound, http.StatusMethodNotAllowed:
 		e.Kind = BadQuery
 	}
-	e.RetryAfter = RetryAfter(res.Header, c.set.Now())
+	e.RetryAfter = RetryAfter(res.Header, c.clock.Now())
 	// A query that took too long would take as long again.
 	e.again = (res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500 && res.StatusCode != http.StatusNotImplemented) && said.Type != "timeout" && said.Type != "canceled"
 	return e

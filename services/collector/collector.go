@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
@@ -32,13 +33,16 @@ type Collector struct {
 	serve    []func(context.Context) error
 	progress *progress
 	kick     chan struct{}
-	now      func() time.Time
+	clocks   *clock.Servers
+	moment   func() moment
 	until    time.Time
 	held     func()
 	ticking  sync.Mutex   // ticks of a stream are stored one after the other
 	holding  atomic.Int32 // sources that have come to until
+	apart    string       // what was said of the clocks last; only the ticker touches it
 
 	batches *prometheus.CounterVec
+	skew    *prometheus.GaugeVec
 	skipped *prometheus.CounterVec
 	blind   *prometheus.GaugeVec
 	closed  *prometheus.GaugeVec
@@ -56,23 +60,36 @@ type Settings struct {
 	Held  func()
 	// Patience is how long a source that cannot be read holds its stream back.
 	Patience time.Duration
-	Now      func() time.Time
+	// Clocks are those of what the sources ask; nil for this machine's alone.
+	Clocks *clock.Servers
+	// Now is a clock to measure the patience by, and to go past a silent source
+	// by; nil: the monotonic clock, and that of Clocks.
+	Now func() time.Time
+}
+
+func (s *Settings) moment() moment {
+	if s.Now != nil {
+		now := s.Now()
+		return moment{now, now}
+	}
+	return moment{event: s.Clocks.Now(), mono: time.Now()}
 }
 
 // NewCollector makes a collector of sources.
 func NewCollector(s Settings) *Collector {
-	if s.Now == nil {
-		s.Now = time.Now
+	if s.Clocks == nil {
+		s.Clocks = clock.NewServers(s.Env.Clock())
 	}
 	c := &Collector{
-		env: s.Env, sources: s.Sources, serve: s.Serve, now: s.Now, until: s.Until, held: s.Held,
-		progress: newProgress(s.Patience, s.Now()), kick: make(chan struct{}, 1), // one is enough: a kick says "look"
+		env: s.Env, sources: s.Sources, serve: s.Serve, clocks: s.Clocks, moment: s.moment, until: s.Until, held: s.Held,
+		progress: newProgress(s.Patience, s.moment()), kick: make(chan struct{}, 1), // one is enough: a kick says "look"
 		batches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_events_total", Help: "Events stored, by source and stream."}, []string{"source", "stream"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_skipped_windows_total", Help: "Steps or windows given up because of a budget or the source's retention, by source."}, []string{"source"}),
 		blind:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "oncall_collector_source_blind", Help: "1 while a source cannot be read, by source."}, []string{"source"}),
+		skew:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "oncall_collector_clock_skew_seconds", Help: "This machine's clock less that of a source, as its answers tell it, in whole seconds, by source."}, []string{"source"}),
 		closed:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "oncall_collector_closed_timestamp_seconds", Help: "Event time up to which a source has been read, by source and stream."}, []string{"source", "stream"}),
 	}
-	s.Env.Metrics.MustRegister(c.batches, c.skipped, c.blind, c.closed)
+	s.Env.Metrics.MustRegister(c.batches, c.skipped, c.blind, c.closed, c.skew)
 	for _, r := range s.Sources {
 		for _, st := range r.Streams {
 			c.progress.expect(st, r.Source.Name())
@@ -179,7 +196,7 @@ func (c *Collector) store(ctx context.Context, kv bus.KV, source string, e Emiss
 	c.batches.WithLabelValues(source, e.Stream.Name).Add(float64(len(e.Events)))
 	c.skipped.WithLabelValues(source).Add(float64(e.Skipped))
 	c.observe(source, e)
-	if cursor := c.progress.record(source, e, c.now()); cursor != nil {
+	if cursor := c.progress.record(source, e, c.moment()); cursor != nil {
 		c.keep(ctx, kv, position{source, cursor})
 	}
 	// Before the source reads on: a fold that catches up must not see what comes
@@ -217,12 +234,31 @@ func (c *Collector) observe(source string, e Emission) {
 	}
 }
 
+// compare says whose clocks this machine's disagrees with.
+func (c *Collector) compare() {
+	for _, k := range c.clocks.Skews() {
+		c.skew.WithLabelValues(k.Name).Set(k.Ahead.Seconds())
+	}
+	why := c.clocks.Report()
+	if why == c.apart {
+		return
+	}
+	if c.apart = why; why == "" {
+		c.env.Health.Ready("clock")
+		c.env.Log.Info("clock of this machine agrees with those of the sources again")
+		return
+	}
+	c.env.Health.Degraded("clock", why)
+	c.env.Log.Warn("clock of this machine disagrees with those of the sources, reading each by its own", "skew", why)
+}
+
 // tick writes watermarks into the streams as they move without an emission:
 // past a source that is silent, and after a failure.
 func (c *Collector) tick(ctx context.Context, kv bus.KV) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
+		c.compare()
 		held := int(c.holding.Load()) == len(c.sources) // before the last look
 		if c.pass(ctx, kv) && held && c.held != nil {
 			c.held()
@@ -242,7 +278,7 @@ func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
 	c.ticking.Lock()
 	defer c.ticking.Unlock()
 	ok := true
-	for s, ticks := range c.progress.due(c.now()) {
+	for s, ticks := range c.progress.due(c.moment()) {
 		for _, tick := range ticks {
 			if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
 				ok = false

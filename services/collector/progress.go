@@ -19,7 +19,7 @@ import (
 type progress struct {
 	mu       sync.Mutex
 	patience time.Duration
-	started  time.Time
+	started  moment
 	streams  map[*event.Stream]*streamProgress
 }
 
@@ -34,7 +34,8 @@ type sourceProgress struct {
 	// first.
 	closings []closing
 	blind    *event.Blindness
-	// unheard is since when, by the wall clock, nothing was closed.
+	// unheard is since when nothing was closed, by the monotonic clock: a clock
+	// that is set, or a machine that slept, makes no source silent.
 	unheard time.Time
 }
 
@@ -45,13 +46,19 @@ type closing struct {
 	skipped int    // steps or windows given up before it
 }
 
+// moment is a time as two clocks show it.
+type moment struct {
+	event time.Time // that of events, as far as it is known
+	mono  time.Time // of the monotonic clock, to measure by
+}
+
 // position is a cursor that may be stored.
 type position struct {
 	source string
 	cursor []byte
 }
 
-func newProgress(patience time.Duration, now time.Time) *progress {
+func newProgress(patience time.Duration, now moment) *progress {
 	return &progress{patience: patience, started: now, streams: map[*event.Stream]*streamProgress{}}
 }
 
@@ -71,7 +78,7 @@ func (p *progress) source(s *event.Stream, name string) *sourceProgress {
 	}
 	src, ok := st.sources[name]
 	if !ok {
-		src = &sourceProgress{unheard: p.started}
+		src = &sourceProgress{unheard: p.started.mono}
 		st.sources[name] = src
 	}
 	return src
@@ -79,13 +86,13 @@ func (p *progress) source(s *event.Stream, name string) *sourceProgress {
 
 // record takes in what an emission says of its source. It returns the cursor
 // when it may be stored at once, because no tick is to come for it.
-func (p *progress) record(source string, e Emission, now time.Time) []byte {
+func (p *progress) record(source string, e Emission, now moment) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	src := p.source(e.Stream, source)
 	src.blind = e.Blind
 	if e.Closed.After(src.closed) {
-		src.closed, src.unheard = e.Closed, now
+		src.closed, src.unheard = e.Closed, now.mono
 		src.closings = append(src.closings, closing{e.Closed, e.Cursor, e.Skipped})
 		return nil
 	}
@@ -104,7 +111,7 @@ func (p *progress) record(source string, e Emission, now time.Time) []byte {
 // partition is left to the caller. There is one for everything that a source
 // has closed, however many of them are due at once: a fold sees the same
 // windows whether it follows or catches up.
-func (p *progress) due(now time.Time) map[*event.Stream][]event.Tick {
+func (p *progress) due(now moment) map[*event.Stream][]event.Tick {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := map[*event.Stream][]event.Tick{}
@@ -187,26 +194,26 @@ func (p *progress) done(s *event.Stream, t event.Tick) []position {
 	return out
 }
 
-func (p *progress) watermark(st *streamProgress, now time.Time) (time.Time, []event.Blindness) {
+func (p *progress) watermark(st *streamProgress, now moment) (time.Time, []event.Blindness) {
 	var w time.Time
 	var blind []event.Blindness
 	for _, name := range slices.Sorted(maps.Keys(st.sources)) {
 		src := st.sources[name]
 		closed := src.closed
-		silent := now.Sub(src.unheard) > p.patience
+		silent := now.mono.Sub(src.unheard) > p.patience
 		if src.blind != nil {
 			blind = append(blind, *src.blind)
 		} else if silent {
 			since := src.closed
 			if since.IsZero() {
-				since = p.started
+				since = p.started.event
 			}
 			blind = append(blind, event.Blindness{Source: name, Since: since.UTC(), Reason: "nothing read yet"})
 		}
 		if silent {
 			// Whole seconds, so that a stream without any other source ticks at a
 			// readable pace.
-			if late := now.Add(-p.patience).Truncate(5 * time.Second); late.After(closed) {
+			if late := now.event.Add(-p.patience).Truncate(5 * time.Second); late.After(closed) {
 				closed = late
 			}
 		}

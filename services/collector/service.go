@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -238,17 +239,18 @@ var Spec = service.Spec{
 
 // New makes the service with every configured source.
 func New(cfg Config, env service.Env) (service.Runner, error) {
-	red, err := redactor(cfg, env)
+	clocks := clock.NewServers(env.Clock())
+	red, err := redactor(cfg, env, clocks.Now)
 	if err != nil {
 		return nil, err
 	}
 	audits := newAuditor(env, red)
-	set := Settings{Env: env, Patience: cfg.Patience, Until: cfg.Until, Held: cfg.Held, Serve: []func(context.Context) error{audits.run}}
+	set := Settings{Env: env, Patience: cfg.Patience, Until: cfg.Until, Held: cfg.Held, Clocks: clocks, Serve: []func(context.Context) error{audits.run}}
 	mux := evidence.NewMux()
 	workloads := &Workloads{}
 	for _, c := range cfg.configured {
 		b, err := c.info.Build(c.cfg, Env{
-			Log: env.Log, Metrics: env.Metrics, Health: env.Health, Policies: env.Policies, Publish: env.Bus.Publish, Follow: env.Bus.Read, Now: time.Now,
+			Log: env.Log, Metrics: env.Metrics, Health: env.Health, Policies: env.Policies, Publish: env.Bus.Publish, Follow: env.Bus.Read, Now: env.Clock(), Clocks: clocks,
 			Redact: red, Audit: audits.record, Cluster: env.Cluster, Workloads: workloads,
 		})
 		if err != nil {
@@ -270,8 +272,8 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 	return NewCollector(set), nil
 }
 
-func redactor(cfg Config, env service.Env) (*redact.Redactor, error) {
-	return redact.Load(context.Background(), redact.Settings{Policies: env.Policies, KeyFile: cfg.RedactionKey, Bus: env.Bus})
+func redactor(cfg Config, env service.Env, now func() time.Time) (*redact.Redactor, error) {
+	return redact.Load(context.Background(), redact.Settings{Policies: env.Policies, KeyFile: cfg.RedactionKey, Bus: env.Bus, Now: now})
 }
 
 // auditor publishes what was asked of the sources, off the path of the

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -55,12 +56,24 @@ type Env struct {
 	Publish func(ctx context.Context, events ...event.Outgoing) error
 	// Follow reads a stream of the bus: the log of what receivers were pushed.
 	Follow  func(ctx context.Context, s *event.Stream, o bus.ReadOptions, h func(bus.Message) error) error
-	Now     func() time.Time
+	Now     func() time.Time // this machine's clock; what telemetry is compared with is Time
 	Redact  Redactor
 	Audit   func(event.Audit)
 	Cluster string
 	// Workloads is what the Kubernetes sources know; nil for nothing.
 	Workloads *Workloads
+	// Clocks are those of all that is asked; nil for nobody's.
+	Clocks *clock.Servers
+}
+
+// Time is the time for what no server stamps, such as what is pushed to us:
+// this machine's, unless every server that is asked says that it is wrong. What
+// a server stamps is compared with that server's clock.
+func (e Env) Time() time.Time {
+	if e.Clocks == nil {
+		return e.Now()
+	}
+	return e.Clocks.Now()
 }
 
 // Redactor takes secrets and personal data out of text before it leaves the

@@ -46,7 +46,7 @@ var defaultPace = pace{margin: 10 * time.Second, silences: 15 * time.Second, pro
 
 // New makes the service and every configured channel.
 func New(cfg Config, env service.Env) (service.Runner, error) {
-	return build(cfg, env, &Builtin, defaultPace, time.Now)
+	return build(cfg, env, &Builtin, defaultPace, env.Clock())
 }
 
 func build(cfg Config, env service.Env, kinds *Registry, pace pace, now func() time.Time) (*Service, error) {

@@ -46,6 +46,11 @@ type sources struct {
 	pace atomic.Int64
 	// live makes the sources answer for any time, as those of a running cluster.
 	live atomic.Bool
+	// now is what time it is where the sources run, which date their answers by it;
+	// nil for the true time. They hold nothing of what has not happened, and early
+	// counts who asked.
+	now   atomic.Pointer[func() time.Time]
+	early atomic.Int64
 	// read is the latest time that was asked for and answered, in milliseconds.
 	read atomic.Int64
 }
@@ -56,7 +61,12 @@ func newSources(t testing.TB) *sources {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/v1/query", s.instant)
 	mux.HandleFunc("/loki/api/v1/query_range", s.lines)
-	s.Server = httptest.NewServer(mux)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if now := s.now.Load(); now != nil {
+			w.Header().Set("Date", (*now)().UTC().Format(http.TimeFormat))
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -80,6 +90,16 @@ func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time) bo
 	}
 }
 
+// happened says whether a time has come where the sources run.
+func (s *sources) happened(at time.Time) bool {
+	now := s.now.Load()
+	if now == nil || !at.After((*now)()) {
+		return true
+	}
+	s.early.Add(1)
+	return false
+}
+
 func (s *sources) instant(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	sec, _ := strconv.ParseFloat(r.Form.Get("time"), 64)
@@ -95,6 +115,9 @@ func (s *sources) instant(w http.ResponseWriter, r *http.Request) {
 	result := []sample{}
 	add := func(v float64, labels map[string]string) {
 		result = append(result, sample{labels, [2]any{sec, fmt.Sprint(v)}})
+	}
+	if !s.happened(at) {
+		add = func(float64, map[string]string) {}
 	}
 	n := int(at.Unix()/15) % 7
 	for w, bad := range workloads {
@@ -140,7 +163,7 @@ func (s *sources) lines(w http.ResponseWriter, r *http.Request) {
 		}
 		st := stream{Labels: map[string]string{"namespace": wl[0], "pod": wl[1] + "-7d4b9c6f5-x2x8q", "container": wl[1]}}
 		for at := start.Truncate(time.Second); at.Before(end); at = at.Add(time.Second) {
-			if at.Before(start) {
+			if at.Before(start) || !s.happened(at) {
 				continue
 			}
 			say := func(offset time.Duration, line string) {

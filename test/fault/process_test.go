@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 		if os.Getenv(envPanics) != "" {
 			detector.Builtin.Register(panicking())
 		}
-		os.Exit(service.Main(os.Args[1:], spec))
+		os.Exit(service.MainWith(service.Options{Now: machineClock()}, os.Args[1:], spec))
 	}
 	flag.Parse()
 	chosen := false

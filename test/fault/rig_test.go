@@ -42,6 +42,7 @@ type rig struct {
 	step     time.Duration // of metrics, and window of logs
 	delay    time.Duration // after which a step is read
 	channels string        // further ones, in the configuration
+	env      []string      // of the processes
 	otlp     string        // where traces go
 }
 
@@ -151,7 +152,7 @@ func (r *rig) start(names ...string) {
 		if r.logs[name] == nil {
 			r.logs[name] = &syncBuffer{}
 		}
-		r.running[name] = start(r.t, name, r.config(name), r.logs[name])
+		r.running[name] = start(r.t, name, r.config(name), r.logs[name], r.env...)
 	}
 }
 
@@ -330,13 +331,23 @@ func undisturbed(t *testing.T) *outcome {
 	if made.outcome != nil {
 		return made.outcome
 	}
-	r := newRig(t)
+	made.outcome = newRig(t).rest()
+	if len(made.outcome.received) < 4 {
+		t.Fatalf("the undisturbed run told only of %q", made.outcome.received)
+	}
+	return made.outcome
+}
+
+// rest runs until nothing more comes, and returns what has come of it.
+func (r *rig) rest() *outcome {
+	t := r.t
+	t.Helper()
 	r.startAll()
 	// Everything is there when all was read and folded, and nothing has come for a
 	// while: nothing slows the services down but the machine.
 	last, since := "", time.Now()
 	eventually(t, 2*time.Minute, "an undisturbed run that has come to rest", func() bool {
-		if !r.quiet() || r.watermark("metrics").Before(ends.Add(-step)) || r.watermark("logs").Before(ends.Add(-step)) {
+		if !r.quiet() || r.watermark("metrics").Before(ends.Add(-r.step)) || r.watermark("logs").Before(ends.Add(-r.step)) {
 			return false
 		}
 		if d := r.digest(); d != last {
@@ -355,11 +366,7 @@ func undisturbed(t *testing.T) *outcome {
 		}
 	}
 	slices.SortStableFunc(o.telemetry, func(a, b bus.Raw) int { return a.Received.Compare(b.Received) })
-	if len(o.received) < 4 {
-		t.Fatalf("the undisturbed run told only of %q", o.received)
-	}
 	t.Logf("undisturbed: digest %s, received %d", o.digest, len(o.received))
-	made.outcome = o
 	return o
 }
 

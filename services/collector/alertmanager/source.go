@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -23,6 +24,7 @@ type Source struct {
 	env      collector.Env
 	names    *entities.Map
 	replicas []*upstream.Client
+	now      func() time.Time // by the replicas' clocks; by Env.Time where none is polled
 	left     prometheus.Counter
 	watchdog prometheus.Gauge
 
@@ -49,12 +51,18 @@ func New(cfg Config, env collector.Env, names *entities.Map) (*Source, error) {
 			ConstLabels: prometheus.Labels{"source": cfg.Name},
 		}),
 	}
+	clocks := clock.NewServers(env.Now)
 	for _, one := range cfg.replicas() {
 		up, err := upstream.New(one, upstream.Settings{Service: "collector", Source: "alertmanager", Audit: env.Audit, Now: env.Now})
 		if err != nil {
 			return nil, err
 		}
 		s.replicas = append(s.replicas, up)
+		env.Clocks.Add(cfg.Name, up.Clock())
+		clocks.Add(cfg.Name, up.Clock())
+	}
+	if s.now = clocks.Now; len(s.replicas) == 0 {
+		s.now = env.Time
 	}
 	env.Metrics.MustRegister(s.left, s.watchdog)
 	return s, nil
@@ -98,6 +106,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	beat := time.NewTicker(min(heartbeat/5, s.cfg.Every)) // at least one falls early into each
 	defer beat.Stop()
 	var blind *event.Blindness
+	heard := len(s.replicas) == 0 // what time it is there is known, as far as it will be
 	for {
 		e := collector.Emission{Stream: event.KubeEvents}
 		select {
@@ -105,6 +114,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			return ctx.Err()
 		case <-beat.C:
 		case p := <-polls:
+			heard = true
 			if p.err != nil {
 				if blind == nil {
 					blind = &event.Blindness{Source: s.cfg.Name, Since: p.at, Reason: s.env.Redact.Line(upstream.Reason(p.err))}
@@ -128,7 +138,10 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				}
 			}
 		}
-		e.Blind, e.Closed = blind, s.env.Now().Truncate(heartbeat).UTC()
+		if !heard {
+			continue
+		}
+		e.Blind, e.Closed = blind, s.now().Truncate(heartbeat).UTC()
 		if err := emit(ctx, e); err != nil {
 			return err
 		}
@@ -154,20 +167,19 @@ func (s *Source) deadman(p polled) {
 // poll asks at every aligned time until ctx is done. A poll that is missed is
 // not made up for: an Alertmanager knows only what is now.
 func (s *Source) poll(ctx context.Context, out chan<- polled) {
-	for at := s.env.Now().Truncate(s.cfg.Every); ; {
+	for {
 		p := s.ask(ctx)
-		p.at = at.UTC()
+		p.at = s.now().Truncate(s.cfg.Every).UTC() // once the answer has told what time it is there
 		select {
 		case <-ctx.Done():
 			return
 		case out <- p:
 		}
-		at = s.env.Now().Truncate(s.cfg.Every).Add(s.cfg.Every)
-		wait := max(at.Sub(s.env.Now()), upstream.RetryIn(p.err))
+		now := s.now()
+		wait := max(now.Truncate(s.cfg.Every).Add(s.cfg.Every).Sub(now), upstream.RetryIn(p.err))
 		if !upstream.Wait(ctx, wait) {
 			return
 		}
-		at = s.env.Now().Truncate(s.cfg.Every)
 	}
 }
 

@@ -21,7 +21,8 @@ type Source struct {
 	cfg    Config
 	client *kube.Client
 	env    collector.Env
-	only   []string // resources; nil for all
+	now    func() time.Time // by the API server's clock, which stamps objects
+	only   []string         // resources; nil for all
 	finder *finder
 }
 
@@ -29,10 +30,8 @@ var _ collector.Source = (*Source)(nil)
 
 // New makes a source. cfg must be filled and valid.
 func New(cfg Config, client *kube.Client, env collector.Env) *Source {
-	if env.Now == nil {
-		env.Now = time.Now
-	}
-	s := &Source{cfg: cfg, client: client, env: env, finder: newFinder()}
+	s := &Source{cfg: cfg, client: client, env: env, now: client.Clock().Now, finder: newFinder()}
+	env.Clocks.Add(cfg.Name, client.Clock())
 	if env.Workloads != nil {
 		env.Workloads.Add(s.finder, s.finder.known)
 	}
@@ -69,7 +68,8 @@ func (s *Source) Run(ctx context.Context, cursor []byte, emit collector.Emit) er
 	if err != nil {
 		s.env.Log.Warn("cursor unreadable, starting as if for the first time", "source", s.cfg.Name, "err", err)
 	}
-	w := newWorld(s.cfg, s.env.Redact.Line, s.env.Now, past)
+	s.ask(ctx) // before anything is compared with what the server stamps
+	w := newWorld(s.cfg, s.env.Redact.Line, s.now, past)
 	wake := make(chan struct{}, 1) // one is enough: it says "look"
 	feeds, err := s.feeds(w, func() {
 		select {
@@ -87,6 +87,7 @@ func (s *Source) Run(ctx context.Context, cursor []byte, emit collector.Emit) er
 	for _, f := range feeds {
 		wg.Go(func() { f.run(ctx) })
 	}
+	wg.Go(func() { s.askTime(ctx) })
 	l := loop{s: s, w: w, feeds: feeds, emit: emit, closed: past.Closed}
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
@@ -105,6 +106,27 @@ func (s *Source) Run(ctx context.Context, cursor []byte, emit collector.Emit) er
 			}
 		}
 	}
+}
+
+// askTime asks the API server for the time when this machine's clock was set,
+// or the machine has slept: watches last for minutes, and bring no date.
+func (s *Source) askTime(ctx context.Context) {
+	for pause(ctx, heartbeat) {
+		if !s.client.Clock().Moved() {
+			continue
+		}
+		if !s.ask(ctx) && !pause(ctx, grace) {
+			return
+		}
+	}
+}
+
+// ask has the API server answer, which says what time it is there.
+func (s *Source) ask(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, grace/2)
+	defer cancel()
+	_, err := s.client.Version(ctx)
+	return err == nil
 }
 
 // pause waits, and returns false when ctx is done first.
@@ -138,7 +160,7 @@ func (s *Source) feeds(w *world, changed func()) ([]*feed, error) {
 			in = []string{""}
 		}
 		for _, scope := range in {
-			out = append(out, &feed{res: r, scope: scope, rest: c, world: w, log: s.env.Log, health: s.env.Health, now: s.env.Now, changed: changed, since: s.env.Now()})
+			out = append(out, &feed{res: r, scope: scope, rest: c, world: w, log: s.env.Log, health: s.env.Health, now: s.now, changed: changed, since: s.now()})
 		}
 	}
 	return out, nil
@@ -158,7 +180,7 @@ type loop struct {
 }
 
 func (l *loop) turn(ctx context.Context) error {
-	now := l.s.env.Now().UTC()
+	now := l.s.now().UTC()
 	ready := true
 	var blind *event.Blindness
 	open := true

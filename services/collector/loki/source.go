@@ -22,6 +22,7 @@ type Source struct {
 	cfg    Config
 	env    collector.Env
 	up     *upstream.Client
+	now    func() time.Time // by the server's clock; nil in a recording
 	name   string
 	query  string
 	hash   string
@@ -45,8 +46,10 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 		return nil, err
 	}
 	s := newSource(cfg, env, up)
+	s.now = up.Clock().Now
+	env.Clocks.Add(cfg.Name, up.Clock())
 	if !cfg.Tail.Off {
-		s.bell = newBell(cfg, env.Now)
+		s.bell = newBell(cfg, s.now)
 		env.Metrics.MustRegister(s.bell.rings, s.bell.late, s.bell.open)
 	}
 	return s, nil
@@ -108,8 +111,9 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		}
 	}
 	if cur.End.IsZero() {
-		cur.End = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Window).UTC()
+		cur.End = s.latest()
 	}
+	first := raw == nil
 	s.env.Workloads.Wait(ctx, introduction)
 	if s.bell != nil {
 		ctx, cancel := context.WithCancel(ctx)
@@ -122,8 +126,9 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	for backoff := time.Second; ; {
 		start := cur.End
 		end := start.Add(s.cfg.Window)
-		now := s.env.Now()
-		if wait := end.Add(s.delay(start)).Sub(now); wait > 0 {
+		now := s.now()
+		delay := s.delay(start)
+		if wait := end.Add(delay).Sub(now); wait > 0 {
 			if !s.wait(ctx, wait) {
 				return ctx.Err()
 			}
@@ -157,6 +162,15 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			s.env.Log.Info("source readable again, catching up", "source", s.name, "blind_since", blind.Since)
 		}
 		blind, backoff = nil, time.Second
+		// The answer has told what time it is there. What was asked of a time that has
+		// not come is no answer, and it must not be closed.
+		if end.Add(delay).After(s.now()) {
+			if first {
+				cur.End = s.latest()
+			}
+			continue
+		}
+		first = false
 		cur.End = end
 		position, err := json.Marshal(cur)
 		if err != nil {
@@ -169,6 +183,11 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			return err
 		}
 	}
+}
+
+// latest is the end of the last window that could be read now.
+func (s *Source) latest() time.Time {
+	return s.now().Add(-s.cfg.Delay).Truncate(s.cfg.Window).UTC()
 }
 
 // delay is how long after its end the window that begins at start is read.

@@ -129,7 +129,7 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 	query := s.query + " " + s.cfg.Tail.Filter
 	u := s.up.URL("/loki/api/v1/tail")
 	u.RawQuery = url.Values{
-		"query": {query}, "limit": {strconv.Itoa(tailLimit)}, "start": {strconv.FormatInt(s.env.Now().UnixNano(), 10)},
+		"query": {query}, "limit": {strconv.Itoa(tailLimit)}, "start": {strconv.FormatInt(s.now().UnixNano(), 10)},
 	}.Encode()
 	dial, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no answer in %v", s.cfg.Timeout))
 	started := s.env.Now()
@@ -137,7 +137,7 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 	cancel()
 	s.audit(query, started, err)
 	if err != nil {
-		return refusal(res, s.env.Now()), fmt.Errorf("tail: %w", err)
+		return refusal(res, s.now()), fmt.Errorf("tail: %w", err)
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxFrame)

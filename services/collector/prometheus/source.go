@@ -85,6 +85,7 @@ type Source struct {
 	cfg      Config
 	env      collector.Env
 	client   *promql.Client
+	now      func() time.Time // by the server's clock, which stamps what it scrapes
 	ask      answers
 	past     *ahead // answers the queries of a step; nil: ask does
 	families []Family
@@ -117,12 +118,13 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.Clocks.Add(cfg.Name, up.Clock())
 	client := promql.New(up)
 	past := &ahead{
 		answers: client, ranges: client.Range, step: cfg.Step, held: map[string]*stretch{},
-		settled: func() time.Time { return env.Now().Add(-cfg.Delay) },
+		settled: func() time.Time { return up.Clock().Now().Add(-cfg.Delay) },
 	}
-	return &Source{cfg: cfg, env: env, client: client, ask: client, past: past, families: families, entities: names}, nil
+	return &Source{cfg: cfg, env: env, client: client, now: up.Clock().Now, ask: client, past: past, families: families, entities: names}, nil
 }
 
 // Name is the configured name.
@@ -176,13 +178,14 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		}
 	}
 	if cur.Step.IsZero() {
-		cur.Step = s.env.Now().Add(-s.cfg.Delay).Truncate(s.cfg.Step).Add(-s.cfg.Step).UTC()
+		cur.Step = s.latest()
 	}
+	first := raw == nil
 	s.env.Workloads.Wait(ctx, introduction)
 	var blind *event.Blindness
 	for backoff := time.Second; ; {
 		next := cur.Step.Add(s.cfg.Step)
-		now := s.env.Now()
+		now := s.now()
 		if wait := next.Add(s.cfg.Delay).Sub(now); wait > 0 {
 			if !upstream.Wait(ctx, wait) {
 				return ctx.Err()
@@ -217,6 +220,15 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			s.env.Log.Info("source readable again, catching up", "source", s.cfg.Name, "blind_since", blind.Since, "steps", int(now.Sub(next)/s.cfg.Step))
 		}
 		blind, backoff = nil, time.Second
+		// The answers have told what time it is there. What was asked of a time that
+		// has not come is no answer, and it must not be closed.
+		if next.Add(s.cfg.Delay).After(s.now()) {
+			if first {
+				cur.Step = s.latest()
+			}
+			continue
+		}
+		first = false
 		cur.Step = next
 		position, err := json.Marshal(cur)
 		if err != nil {
@@ -226,6 +238,11 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			return err
 		}
 	}
+}
+
+// latest is the last step but one that could be read now.
+func (s *Source) latest() time.Time {
+	return s.now().Add(-s.cfg.Delay).Truncate(s.cfg.Step).Add(-s.cfg.Step).UTC()
 }
 
 // concurrent is how many queries of a step are under way at once.

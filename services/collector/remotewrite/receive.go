@@ -99,7 +99,7 @@ func negotiate(h http.Header) (message string, err error) {
 // whatever order and by whichever replica. The error is for series that are
 // malformed; the others are admitted all the same.
 func (s *Source) admit(series []pushed) (out []event.MetricBatch, w written, refused error) {
-	now := s.env.Now()
+	now := s.env.Time()
 	oldest, newest := now.Add(-s.cfg.MaxAge).UnixMilli(), now.Add(ahead).UnixMilli()
 	var kept []event.Series
 	bad := 0

@@ -205,7 +205,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			s.env.Log.Warn("cursor unreadable, reading from now on", "source", s.cfg.Name, "err", err)
 		}
 	}
-	now := s.env.Now()
+	now := s.env.Time()
 	if cur.Step.IsZero() {
 		cur.Step = now.Truncate(s.cfg.Step).UTC()
 	}
@@ -226,7 +226,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	next := due{every: s.cfg.Step, lateness: s.cfg.Lateness}
 	heard, deaf := now, false
 	for {
-		wait := time.NewTimer(next.wait(ended, s.env.Now()))
+		wait := time.NewTimer(next.wait(ended, s.env.Time()))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -253,7 +253,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				continue
 			}
 			if len(b.Series) > 0 {
-				heard = s.env.Now()
+				heard = s.env.Time()
 				f.add(b)
 				continue
 			}
@@ -265,7 +265,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			for _, batch := range f.step(b.Step) {
 				e.Events = append(e.Events, event.MetricsRead.Out(batch))
 			}
-			if quiet := s.env.Now().Sub(heard); quiet > silence {
+			if quiet := s.env.Time().Sub(heard); quiet > silence {
 				e.Blind = &event.Blindness{Source: s.cfg.Name, Since: heard.UTC().Truncate(time.Second), Reason: "nothing is pushed"}
 			}
 			if was := deaf; e.Blind != nil && !was {

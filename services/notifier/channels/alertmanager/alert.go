@@ -58,7 +58,7 @@ func (c *channel) identify(n event.Notification, th notifier.Thread) (labels, be
 // alert writes the alert of a report.
 func (c *channel) alert(n event.Notification, labels map[string]string) alert {
 	r := n.Report
-	now := c.env.Now().UTC()
+	now := c.now().UTC()
 	a := alert{
 		Labels: labels, StartsAt: r.Onset.UTC(), EndsAt: now.Add(c.cfg.Patience),
 		Annotations: map[string]string{

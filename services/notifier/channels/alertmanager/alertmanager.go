@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/clock"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/services/notifier"
@@ -95,6 +96,7 @@ type channel struct {
 	env      notifier.Env
 	client   *http.Client
 	silences silences
+	now      func() time.Time // by Alertmanager's clock, which ends alerts and silences
 }
 
 var (
@@ -110,7 +112,9 @@ func New(cfg Config, env notifier.Env) (notifier.Channel, error) {
 	}
 	client.Timeout = env.HTTP.Timeout
 	client.CheckRedirect = env.HTTP.CheckRedirect
-	return &channel{cfg: cfg, env: env, client: client}, nil
+	its := clock.NewServer(env.Now)
+	client.Transport = its.Transport(client.Transport)
+	return &channel{cfg: cfg, env: env, client: client, now: its.Now}, nil
 }
 
 // Send posts the incident's alert. When its severity label has risen, the
@@ -126,7 +130,7 @@ func (c *channel) Send(ctx context.Context, n event.Notification, th notifier.Th
 	alerts := []alert{c.alert(n, labels)}
 	if before != nil {
 		old := alerts[0]
-		old.Labels, old.EndsAt = before, c.env.Now().UTC()
+		old.Labels, old.EndsAt = before, c.now().UTC()
 		alerts = append(alerts, old)
 	}
 	state, err := json.Marshal(labels)
@@ -209,6 +213,6 @@ func (c *channel) postTo(ctx context.Context, base string, body []byte) error {
 		return bus.Reject(notifier.Refused(errors.New("not a URL")))
 	}
 	req.Header.Set("Content-Type", "application/json")
-	_, err = notifier.Post(ctx, c.client, req, c.env.Now())
+	_, err = notifier.Post(ctx, c.client, req, c.now())
 	return err
 }

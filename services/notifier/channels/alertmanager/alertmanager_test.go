@@ -21,25 +21,25 @@ import (
 	"github.com/oncall-copilot/oncall/services/notifier/notifiertest"
 )
 
-// clock is a wall clock that the test moves.
-type clock struct {
+// watch is a wall clock that the test moves.
+type watch struct {
 	mu sync.Mutex
 	t  time.Time
 }
 
-func (c *clock) now() time.Time {
+func (c *watch) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.t
 }
 
-func (c *clock) forward(d time.Duration) {
+func (c *watch) forward(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.t = c.t.Add(d)
 }
 
-func build(t *testing.T, far ...*notifiertest.Far) (*channel, *clock) {
+func build(t *testing.T, far ...*notifiertest.Far) (*channel, *watch) {
 	t.Helper()
 	cfg := Config{Repeat: time.Minute, Patience: 5 * time.Minute, Labels: map[string]string{"source": "oncall"}, HTTP: config.DefaultHTTPClientConfig}
 	for _, f := range far {
@@ -48,7 +48,7 @@ func build(t *testing.T, far ...*notifiertest.Far) (*channel, *clock) {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	c := &clock{t: notifiertest.Onset.Add(3 * time.Minute)}
+	c := &watch{t: notifiertest.Onset.Add(3 * time.Minute)}
 	ch, err := New(cfg, notifier.Env{Log: slog.New(slog.DiscardHandler), HTTP: notifier.NewClient(5 * time.Second), Now: c.now})
 	if err != nil {
 		t.Fatal(err)

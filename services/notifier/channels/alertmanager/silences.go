@@ -64,7 +64,7 @@ func (c *channel) Silenced(ctx context.Context, labels map[string]string) (strin
 	}
 	set := maps.Clone(labels)
 	maps.Copy(set, c.cfg.Labels)
-	now := c.env.Now()
+	now := c.now()
 	for _, s := range all {
 		// The times decide: the copy's state may have been before its start.
 		if s.Status.State != "expired" && !now.Before(s.StartsAt) && now.Before(s.EndsAt) && s.mutes(set) {
@@ -141,7 +141,7 @@ func (c *channel) readFrom(ctx context.Context, base string) ([]silence, error) 
 	if err != nil {
 		return nil, errors.New("not a URL")
 	}
-	body, err := notifier.Post(ctx, c.client, req, c.env.Now())
+	body, err := notifier.Post(ctx, c.client, req, c.now())
 	if err != nil {
 		return nil, err
 	}
