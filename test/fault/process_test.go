@@ -76,6 +76,7 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  *syncBuffer
+	from int // where its part of the log begins
 	done chan struct{}
 	err  error // of Wait, once done is closed
 }
@@ -89,7 +90,7 @@ func start(t testing.TB, name, config string, log *syncBuffer, env ...string) *p
 		t.Fatal(err)
 	}
 	kind, _, _ := strings.Cut(name, "-")
-	p := &process{name: name, cmd: exec.Command(self, "-config", config), log: log, done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(self, "-config", config), log: log, from: len(log.String()), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append(append(os.Environ(), envService+"="+kind), env...)
 	if err := p.cmd.Start(); err != nil {
@@ -123,6 +124,9 @@ func (p *process) stop(limit time.Duration) (time.Duration, error) {
 		return time.Since(began), fmt.Errorf("%s still ran %v after SIGTERM", p.name, limit)
 	}
 }
+
+// started says whether the process has come so far as to run its service.
+func (p *process) started() bool { return strings.Contains(p.log.String()[p.from:], `"msg":"started"`) }
 
 // alive says whether the process runs.
 func (p *process) alive() bool {

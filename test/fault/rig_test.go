@@ -161,6 +161,11 @@ func (r *rig) startAll() { r.t.Helper(); r.start(service.Names...) }
 // stopAll ends every service and checks that each ends well.
 func (r *rig) stopAll() {
 	r.t.Helper()
+	for name, p := range r.running {
+		// One that was restarted a moment ago is loaded first: what ends it before
+		// its main function has begun says nothing of how it ends.
+		eventually(r.t, 25*time.Second, name+" started or ended", func() bool { return p.started() || !p.alive() })
+	}
 	var wg sync.WaitGroup
 	for name, p := range r.running {
 		delete(r.running, name)
