@@ -22,7 +22,7 @@ test: ## everything that needs no server build
 e2e: ## real servers, the services as processes, real failures
 	$(GO) run ./test/testbed/cmd/testbed build
 	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/... ./deploy
-	$(GO) test -tags e2e -count=1 -timeout 20m ./test/fault -kills 40 -run 'KilledAtRandom|TheLeaderOfAStream|TheQuorum'
+	$(GO) test -tags e2e -count=1 -timeout 20m ./test/fault -kills 40 -run 'KilledAtRandom|ClockThatIsSet|TheLeaderOfAStream|TheQuorum'
 
 race: ## what is concurrent, under the race detector
 	$(TEST) -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...
