@@ -24,7 +24,7 @@ const (
 	maxRequests = 60
 	maxQueries  = 120
 	maxMemory   = 300 << 20
-	maxSeconds  = 30.0
+	maxSeconds  = 60.0 // beside other tests, on two cores, it was 11
 )
 
 func TestFiveThousandPodsAreCostedInSeconds(t *testing.T) {
@@ -43,22 +43,15 @@ func TestFiveThousandPodsAreCostedInSeconds(t *testing.T) {
 	if err := cluster.AddNodes(ctx, scalePods/100); err != nil {
 		t.Fatal(err)
 	}
-	// In waves: what may take long is then one wave, on a slow machine too.
-	const each, wave = 50, 10
-	for from := 0; from < scalePods/each; from += wave {
-		manifests := "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
-		for i := from; i < from+wave; i++ {
-			manifests += testbed.Deployment{Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Replicas: each, CPU: "50m"}.YAML()
-		}
-		if err := cluster.Apply(ctx, manifests); err != nil {
-			t.Fatal(err)
-		}
-		for i := from; i < from+wave; i++ {
-			if err := cluster.WaitReady(ctx, "shop", fmt.Sprintf("app-%d", i)); err != nil {
-				t.Fatal(err)
-			}
-		}
+	const each = 50
+	manifests := "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+	for i := range scalePods / each {
+		manifests += testbed.Deployment{Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Replicas: each, CPU: "50m"}.YAML()
 	}
+	if err := cluster.Apply(ctx, manifests); err != nil {
+		t.Fatal(err)
+	}
+	placed(ctx, t, cluster, scalePods)
 	now := time.Now()
 	var lives []life
 	for _, pods := range podsOf(ctx, t, cluster, "shop") {
@@ -104,5 +97,49 @@ func TestFiveThousandPodsAreCostedInSeconds(t *testing.T) {
 	}
 	if best.Seconds > maxSeconds {
 		t.Errorf("%.2f s, want at most %.0f", best.Seconds, maxSeconds)
+	}
+}
+
+// placed waits until so many pods have a node. How long that takes is the
+// machine's matter, as long as more of them have one than before.
+func placed(ctx context.Context, t *testing.T, c *testbed.Cluster, want int) {
+	t.Helper()
+	const still = 5 * time.Minute
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	most, since := -1, time.Now()
+	for {
+		n := 0
+		after := ""
+		for {
+			var list struct {
+				Metadata struct{ Continue string }
+				Items    []struct{ Spec struct{ NodeName string } }
+			}
+			if err := c.Get(ctx, "/api/v1/namespaces/shop/pods?limit=500&continue="+after, &list); err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range list.Items {
+				if i.Spec.NodeName != "" {
+					n++
+				}
+			}
+			if after = list.Metadata.Continue; after == "" {
+				break
+			}
+		}
+		switch {
+		case n >= want:
+			return
+		case n > most:
+			most, since = n, time.Now()
+		case time.Since(since) > still:
+			t.Fatalf("%d of %d pods have a node, and no more in %s", n, want, still)
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d of %d pods have a node: %v", n, want, context.Cause(ctx))
+		case <-tick.C:
+		}
 	}
 }
