@@ -217,9 +217,6 @@ func (s *surveyPage) troubled() {
 			word, color = string(t.Priority), render.PriorityColor(t.Priority, event.Open)
 		}
 		name, line := check.Name(t.Entity), t.Line
-		if t.Incident != "" && !t.Since.IsZero() {
-			line += " since " + t.Since.UTC().Format("15:04")
-		}
 		if t.Owner.Team != "" {
 			line += " @" + t.Owner.Team
 		}

@@ -173,6 +173,13 @@ func (p *pass) found(ctx context.Context, l *lookups, health *check.Result, bega
 	if health != nil {
 		x.Read.Pods, x.Read.Nodes = health.Pods, health.Nodes
 	}
+	// Having seen nothing is not the same as nothing being wrong.
+	if l.prometheus != nil && x.Read.Series == 0 {
+		p.absent = append(p.absent, check.Unchecked{What: "metrics", Why: "the source answers, and held no signal that is known here: oncall doctor --coverage"})
+	}
+	if l.loki != nil && x.Read.Lines == 0 {
+		p.absent = append(p.absent, check.Unchecked{What: "logs", Why: "the source answers, and held no line"})
+	}
 	for _, b := range got.blind {
 		p.dead = append(p.dead, check.Unchecked{What: b.Source, Why: fmt.Sprintf("blind since %s: %s", b.Since.UTC().Format("15:04"), b.Reason)})
 	}

@@ -127,18 +127,20 @@ type asked struct {
 
 // asking is a question on its way to its answer.
 type asking struct {
-	o       *options
-	f       *askFlags
-	notes   io.Writer
-	cfg     *service.Config
-	src     triage.Sources
-	client  *kube.Client
-	out     outside
-	began   time.Time
-	x       asked
-	scope   ask.Scope
-	triaged []*triage.Result
-	health  *check.Result
+	o      *options
+	f      *askFlags
+	notes  io.Writer
+	cfg    *service.Config
+	src    triage.Sources
+	client *kube.Client
+	out    outside
+	began  time.Time
+	// modelled is since when the model is asked.
+	modelled time.Time
+	x        asked
+	scope    ask.Scope
+	triaged  []*triage.Result
+	health   *check.Result
 }
 
 func runAsk(ctx context.Context, o *options, f *askFlags, question string, notes io.Writer) error {
@@ -175,7 +177,7 @@ func runAsk(ctx context.Context, o *options, f *askFlags, question string, notes
 		}
 	}
 	a.x.Requests, a.x.Seconds = requests.Load(), time.Since(a.began).Seconds()
-	return a.x.print(o)
+	return a.x.page(o)
 }
 
 // openTranscript makes the file that only its owner may read.
@@ -333,9 +335,8 @@ func (a *asking) model(ctx context.Context, cfg reasoner.ModelConfig, question s
 		Told:   a.told,
 		Kept:   func(m ask.Message) { _ = enc.Encode(m) },
 	}
-	began := time.Now()
+	a.modelled = time.Now()
 	fmt.Fprintf(a.notes, "oncall: asking %s; at most %d steps, %d tokens, %s\n", cfg.Name, a.f.steps, a.f.tokens, span(a.f.timeout))
-	a.began = began
 	out, err := l.Ask(ctx, line(question), first)
 	if err != nil {
 		return err
@@ -358,7 +359,7 @@ func (a *asking) told(s ask.Step) {
 	if s.Why != "" {
 		what = s.Outcome + ": " + s.Why
 	}
-	fmt.Fprintf(a.notes, "oncall: step %d/%d %s\n", s.N, a.f.steps, printable(fmt.Sprintf("%s %s: %s; %d/%d tokens, %d/%d s", s.Tool, s.Arguments, what, s.Tokens, a.f.tokens, int(time.Since(a.began).Seconds()), int(a.f.timeout.Seconds()))))
+	fmt.Fprintf(a.notes, "oncall: step %d/%d %s\n", s.N, a.f.steps, printable(fmt.Sprintf("%s %s: %s; %d/%d tokens, %d/%d s", s.Tool, s.Arguments, what, s.Tokens, a.f.tokens, int(time.Since(a.modelled).Seconds()), int(a.f.timeout.Seconds()))))
 }
 
 // parse has Prometheus parse an expression. A server that cannot do that alone

@@ -13,7 +13,7 @@ import (
 // printable is text of others as one line of a terminal.
 func printable(s string) string { return strings.ReplaceAll(render.Plain(s), "\n", " ") }
 
-func (x *asked) print(o *options) error {
+func (x *asked) page(o *options) error {
 	if o.format() == render.JSON || o.format() == render.YAML {
 		return render.Value(o.out, o.format(), x)
 	}

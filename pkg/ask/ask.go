@@ -274,7 +274,7 @@ func (l *Loop) estimate() int {
 func (l *Loop) call(ctx context.Context, c Call) string {
 	began := time.Now()
 	s := Step{N: len(l.out.Steps) + 1, Tool: l.Redact(clip(c.Name, 40)), Arguments: l.Redact(clip(c.Arguments, 300))}
-	text := ""
+	var text string
 	tool, args, err := l.Tools.parse(c.Name, c.Arguments)
 	switch {
 	case err != nil:

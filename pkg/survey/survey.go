@@ -218,10 +218,10 @@ func (m *maker) notLooked(u check.Unchecked) {
 	}
 }
 
-// headline is the symptom up to what explains it.
+// headline is the symptom up to what explains it, and since when it is so.
 func headline(i event.Incident) string {
 	s, _, _ := strings.Cut(strings.TrimPrefix(cmp.Or(i.Symptom, i.Title), i.Entity.String()+": "), ";")
-	return s
+	return s + " since " + i.Onset.UTC().Format("15:04")
 }
 
 func (m *maker) incident(i Incident) {

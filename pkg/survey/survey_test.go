@@ -52,7 +52,7 @@ func TestWhatBothFoundIsOneThing(t *testing.T) {
 		t.Fatalf("%d things and %d of hygiene, want web, pay, and 1: %+v", len(r.Things), r.Hygiene, r.Things)
 	}
 	got := r.Things[0]
-	if got.Entity != web || got.Priority != event.P1 || !strings.Contains(got.Line, "30 % of requests fail; 0/2 ready 9m") {
+	if got.Entity != web || got.Priority != event.P1 || !strings.Contains(got.Line, "30 % of requests fail since 02:50; 0/2 ready 9m") {
 		t.Errorf("the first thing is %+v, want web with what both say of it", got)
 	}
 	if len(got.Causes) != 1 || got.Causes[0].Text != "OOMKilled" {

@@ -2,7 +2,6 @@ package reasoner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 
@@ -44,7 +43,7 @@ func (c talker) Turn(ctx context.Context, t ask.Talk) (ask.Reply, error) {
 		size += estimate(m.Text)
 	}
 	for _, s := range t.Tools {
-		r.Tools = append(r.Tools, openai.Tool{Type: openai.ToolTypeFunction, Function: &openai.FunctionDefinition{Name: s.Name, Description: s.Doc, Parameters: json.RawMessage(s.Schema)}})
+		r.Tools = append(r.Tools, openai.Tool{Type: openai.ToolTypeFunction, Function: &openai.FunctionDefinition{Name: s.Name, Description: s.Doc, Parameters: s.Schema}})
 	}
 	resp, err := c.m.client.CreateChatCompletion(ctx, r)
 	if err != nil {
