@@ -36,9 +36,9 @@ func Step(span time.Duration) time.Duration {
 // bars are the heights of a sparkline.
 var bars = []rune("▁▂▃▄▅▆▇█")
 
-// sparkline draws values from their lowest to their highest, a gap where there
+// Sparkline draws values from their lowest to their highest, a gap where there
 // is none. What does not vary is flat, at the bottom.
-func sparkline(values []float64) string {
+func Sparkline(values []float64) string {
 	low, high := bounds(values)
 	var b strings.Builder
 	for _, v := range values {
@@ -95,7 +95,7 @@ func metric(s Series, of Measured) (Metric, event.Evidence, bool) {
 		return m, event.Evidence{}, false
 	}
 	m.Min, m.Max = bounds(values)
-	m.Sparkline = sparkline(values)
+	m.Sparkline = Sparkline(values)
 	q := evidence.Query{Source: evidence.Prometheus, Expr: s.Query, Start: of.Start, End: of.End, Step: Step(of.End.Sub(of.Start)), Entity: of.Entity}
 	return m, evidence.New(q, []string{fmt.Sprintf("%s last %s, first %s, min %s, max %s", s.Signal, Quantity(m.Last, s.Unit), Quantity(m.First, s.Unit), Quantity(m.Min, s.Unit), Quantity(m.Max, s.Unit))}, nil), true
 }

@@ -139,8 +139,8 @@ func TestSparkline(t *testing.T) {
 		"█▁":   {-1, -2},
 		"▁▁▁█": {0, 0, 0, 1e-12},
 	} {
-		if got := sparkline(values); got != want {
-			t.Errorf("sparkline(%v) = %q, want %q", values, got, want)
+		if got := Sparkline(values); got != want {
+			t.Errorf("Sparkline(%v) = %q, want %q", values, got, want)
 		}
 	}
 }
