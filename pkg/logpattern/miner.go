@@ -15,8 +15,6 @@ import (
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/oncall-copilot/oncall/pkg/snapshot"
 )
 
 // Config bounds a miner.
@@ -33,6 +31,7 @@ type Config struct {
 type Miner struct {
 	cfg       Config
 	byPrint   map[uint64]int32 // fingerprint of masked tokens → template
+	byID      map[uint64]int32 // template by its first identity
 	templates []template
 	slots     [2]map[uint64]*slot // new and old generation
 	buf       []token
@@ -69,7 +68,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, slots: [2]map[uint64]*slot{{}, {}}}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, slots: [2]map[uint64]*slot{{}, {}}}
 }
 
 // Add folds one raw line.
@@ -105,18 +104,26 @@ func (m *Miner) miss(fp uint64, level Level) Match {
 	if len(m.templates) >= m.cfg.MaxTemplates {
 		return m.coarse(fp, level)
 	}
+	id := identity(tokens)
+	if j, ok := m.byID[id]; ok {
+		// It was seen before, and its fingerprint forgotten.
+		root := m.root(j)
+		m.remember(fp, root)
+		m.templates[root].count++
+		return Match{ID: m.templates[root].id, Level: level}
+	}
 	own := slices.Clone(tokens)
 	for i := range own {
 		own[i].text = strings.Clone(own[i].text)
 	}
 	i := int32(len(m.templates))
-	m.templates = append(m.templates, template{id: identity(own), parent: i, tokens: own, level: level, count: 1})
+	m.add(template{id: id, parent: i, tokens: own, level: level, count: 1})
 	m.remember(fp, i)
 	m.remember(fp2, i)
-	if into := m.learn(i, fp2); into >= 0 {
-		// It is one more line of a template whose place has just become a value.
-		t := &m.templates[m.root(into)]
-		return Match{ID: t.id, Level: level}
+	m.learn(i)
+	if root := m.root(i); root != i {
+		// It is one more line of a template, which may have become wider by it.
+		return Match{ID: m.templates[root].id, Level: level}
 	}
 	return Match{ID: m.templates[i].id, New: true, Level: level}
 }
@@ -127,6 +134,9 @@ func (m *Miner) remember(fp uint64, i int32) {
 	if len(m.byPrint) > 16*m.cfg.MaxTemplates {
 		clear(m.byPrint)
 		for j := range m.templates {
+			if m.templates[j].parent != int32(j) {
+				continue
+			}
 			if j >= m.cfg.MaxTemplates { // a coarse class is found by its id
 				m.byPrint[m.templates[j].id] = int32(j)
 				continue
@@ -140,7 +150,7 @@ func (m *Miner) remember(fp uint64, i int32) {
 // coarse is where lines go when there are too many templates: by length and
 // first word. It makes at most as many classes again.
 func (m *Miner) coarse(fp uint64, level Level) Match {
-	head := "<*>"
+	head := wildcard
 	if len(m.buf) > 0 {
 		head = m.buf[0].text
 	}
@@ -153,8 +163,8 @@ func (m *Miner) coarse(fp uint64, level Level) Match {
 		return Match{ID: m.templates[m.root(i)].id, Level: level}
 	}
 	i := int32(len(m.templates))
-	tokens := []token{{text: strings.Clone(head)}, {text: "<*>", value: true}}
-	m.templates = append(m.templates, template{id: key, parent: i, tokens: tokens, level: level, count: 1})
+	tokens := []token{{text: strings.Clone(head)}, {text: wildcard, value: true}}
+	m.add(template{id: key, parent: i, tokens: tokens, level: level, count: 1})
 	m.byPrint[key] = i
 	m.remember(fp, i)
 	return Match{ID: key, New: true, Level: level}
@@ -171,7 +181,7 @@ func (m *Miner) rewrite(tokens []token) []token {
 				continue
 			}
 			if s := m.slot(slotKey(fp, tokens[p], p)); s != nil && s.value {
-				tokens[p].text, tokens[p].value = "<*>", true
+				tokens[p].text, tokens[p].value = wildcard, true
 				changed = true
 				break
 			}
@@ -193,42 +203,46 @@ func collapse(tokens []token) []token {
 	return out
 }
 
-// learn counts a new template in the slots of its words, and joins the
-// templates of a slot that has seen enough words. It returns the template
-// that the new one became part of, or -1.
-func (m *Miner) learn(i int32, fp uint64) int32 {
-	tokens := m.templates[i].tokens
-	words := 0
-	for _, t := range tokens {
-		if !t.value {
-			words++
+// learn counts a template in the slots of its words, and joins the templates of
+// a slot in which words vary. What has become wider by that is learnt again.
+func (m *Miner) learn(i int32) {
+	for range 8 {
+		i = m.root(i)
+		wider := false
+		tokens := m.templates[i].tokens
+		words := 0
+		for _, t := range tokens {
+			if !t.value {
+				words++
+			}
+		}
+		if words < 2 {
+			return // the only word of a line is what the line says
+		}
+		fp := fingerprint(tokens)
+		for p, t := range tokens {
+			if t.value {
+				continue
+			}
+			s := m.makeSlot(slotKey(fp, t, p))
+			w := uint32(xxhash.Sum64String(t.text))
+			if !slices.Contains(s.words, w) && len(s.words) < 16 {
+				s.words = append(s.words, w)
+				s.members = append(s.members, i)
+			}
+			if s.value || len(s.words) < enough(tokens, p) {
+				continue
+			}
+			s.value = true
+			m.join(i, s.members, p)
+			s.members = nil
+			wider = true
+			break // its tokens are others now
+		}
+		if !wider {
+			return
 		}
 	}
-	if words < 2 {
-		return -1 // the only word of a line is what the line says
-	}
-	into := int32(-1)
-	for p, t := range tokens {
-		if t.value {
-			continue
-		}
-		s := m.makeSlot(slotKey(fp, t, p))
-		w := uint32(xxhash.Sum64String(t.text))
-		if !slices.Contains(s.words, w) && len(s.words) < 16 {
-			s.words = append(s.words, w)
-			s.members = append(s.members, i)
-		}
-		if s.value || len(s.words) < enough(tokens, p) {
-			continue
-		}
-		s.value = true
-		into = m.join(s.members, p)
-		s.members = nil
-	}
-	if into >= 0 && m.root(i) != i {
-		return into
-	}
-	return -1
 }
 
 // enough is how many distinct words make a place a value, by what stands
@@ -241,37 +255,46 @@ func enough(tokens []token, p int) int {
 		return 12
 	case t.after == '=':
 		return 5
-	case t.cue && t.text != strings.ToUpper(t.text):
+	case t.cue && !isUpper(t.text):
 		return 3
+	case identifier(t.text):
+		return 4
 	case t.after == ':':
 		return 6
 	case strings.IndexByte("[(<{", t.after) >= 0:
 		return 5
-	case strings.ContainsAny(t.text, ".@"):
-		return 4
 	}
 	return 8
 }
 
-// join makes templates one: the oldest, with place p a value.
-func (m *Miner) join(members []int32, p int) int32 {
-	root := m.root(members[0])
-	for _, i := range members[1:] {
-		root = min(root, m.root(i))
+// join makes template i and the members of its slot one, with place p a value,
+// and with what is then the same.
+func (m *Miner) join(i int32, members []int32, p int) {
+	tokens := slices.Clone(m.templates[i].tokens)
+	tokens[p].text, tokens[p].value = wildcard, true
+	tokens = m.rewrite(collapse(tokens))
+	root := m.root(i)
+	for _, j := range members {
+		root = m.unite(root, m.root(j))
 	}
-	for _, i := range members {
-		if r := m.root(i); r != root {
-			m.templates[r].parent = root
-			m.templates[root].count += m.templates[r].count
-			m.templates[root].level = max(m.templates[root].level, m.templates[r].level)
-		}
+	fp := fingerprint(tokens)
+	if j, ok := m.byPrint[fp]; ok {
+		root = m.unite(root, m.root(j))
 	}
-	t := &m.templates[root]
-	if p < len(t.tokens) {
-		t.tokens[p].text, t.tokens[p].value = "<*>", true
-		t.tokens = collapse(t.tokens)
+	m.templates[root].tokens = tokens
+	m.remember(fp, root)
+}
+
+// unite makes two templates one: the older.
+func (m *Miner) unite(a, b int32) int32 {
+	if a == b {
+		return a
 	}
-	m.remember(fingerprint(t.tokens), root)
+	root, gone := min(a, b), max(a, b)
+	t, g := &m.templates[root], &m.templates[gone]
+	g.parent, g.tokens = root, nil
+	t.count += g.count
+	t.level = max(t.level, g.level)
 	return root
 }
 
@@ -327,7 +350,7 @@ func mix(t token, p int) uint64 {
 	return h ^ h>>29
 }
 
-var valueHash = xxhash.Sum64String("<*>")
+var valueHash = xxhash.Sum64String(wildcard)
 
 func slotKey(fp uint64, t token, p int) uint64 {
 	return fp - mix(t, p) + uint64(p+1)*0xd6e8feb86659fd93
@@ -346,13 +369,17 @@ func identity(tokens []token) uint64 {
 	return d.Sum64()
 }
 
+// add appends a template.
+func (m *Miner) add(t template) {
+	m.byID[t.id] = int32(len(m.templates))
+	m.templates = append(m.templates, t)
+}
+
 // Resolve is the id that a template has now: its own, or that of the one it
 // became part of. Ids that are not known are returned as they are.
 func (m *Miner) Resolve(id uint64) uint64 {
-	for i := range m.templates {
-		if m.templates[i].id == id {
-			return m.templates[m.root(int32(i))].id
-		}
+	if i, ok := m.byID[id]; ok {
+		return m.templates[m.root(i)].id
 	}
 	return id
 }
@@ -360,10 +387,8 @@ func (m *Miner) Resolve(id uint64) uint64 {
 // Template is the text of a template with <*> for values; "" when it is not
 // known.
 func (m *Miner) Template(id uint64) string {
-	for i := range m.templates {
-		if m.templates[i].id == id {
-			return text(m.templates[m.root(int32(i))].tokens)
-		}
+	if i, ok := m.byID[id]; ok {
+		return text(m.templates[m.root(i)].tokens)
 	}
 	return ""
 }
@@ -388,104 +413,4 @@ func text(tokens []token) string {
 		b.WriteString(t.text)
 	}
 	return b.String()
-}
-
-// Write writes the state.
-func (m *Miner) Write(w *snapshot.Writer) {
-	w.Uint(uint64(len(m.templates)))
-	for _, t := range m.templates {
-		w.Fixed(t.id)
-		w.Uint(uint64(t.parent))
-		w.Uint(uint64(t.level))
-		w.Uint(t.count)
-		w.Uint(uint64(len(t.tokens)))
-		for _, k := range t.tokens {
-			w.String(k.text)
-			w.Bool(k.value)
-			w.Uint(uint64(k.after))
-			w.Bool(k.cue)
-		}
-	}
-	w.Uint(uint64(len(m.byPrint)))
-	for _, fp := range keys(m.byPrint) {
-		w.Fixed(fp)
-		w.Uint(uint64(m.byPrint[fp]))
-	}
-	for _, gen := range m.slots {
-		w.Uint(uint64(len(gen)))
-		for _, key := range keys(gen) {
-			s := gen[key]
-			w.Fixed(key)
-			w.Bool(s.value)
-			w.Uint(uint64(len(s.words)))
-			for _, x := range s.words {
-				w.Uint(uint64(x))
-			}
-			w.Uint(uint64(len(s.members)))
-			for _, x := range s.members {
-				w.Uint(uint64(x))
-			}
-		}
-	}
-}
-
-func keys[V any](m map[uint64]V) []uint64 {
-	out := make([]uint64, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Read reads the state into a miner that was just made.
-func (m *Miner) Read(r *snapshot.Reader) {
-	*m = *New(m.cfg)
-	n := r.Len()
-	for i := range n {
-		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint()}
-		// A template only ever becomes part of an older one, so roots are found.
-		if t.parent < 0 || int(t.parent) > i {
-			r.Fail("template is part of a younger one")
-			return
-		}
-		for range r.Len() {
-			t.tokens = append(t.tokens, token{text: r.String(), value: r.Bool(), after: byte(r.Uint()), cue: r.Bool()})
-		}
-		if r.Err() != nil {
-			return
-		}
-		m.templates = append(m.templates, t)
-	}
-	index := func() int32 {
-		i := r.Uint()
-		if i >= uint64(len(m.templates)) {
-			r.Fail("no such template")
-			return 0
-		}
-		return int32(i)
-	}
-	for range r.Len() {
-		fp := r.Fixed()
-		m.byPrint[fp] = index()
-	}
-	for g := range m.slots {
-		for range r.Len() {
-			key := r.Fixed()
-			s := &slot{value: r.Bool()}
-			for range r.Len() {
-				s.words = append(s.words, uint32(r.Uint()))
-			}
-			for range r.Len() {
-				s.members = append(s.members, index())
-			}
-			if r.Err() != nil {
-				return
-			}
-			m.slots[g][key] = s
-		}
-	}
-	if r.Err() != nil {
-		*m = *New(m.cfg)
-	}
 }

@@ -23,14 +23,24 @@ var wordByte = func() (t [256]bool) {
 	return t
 }()
 
-// maxTokens bounds what is looked at of one line.
-const maxTokens = 128
+const (
+	// maxTokens bounds what is looked at of one line.
+	maxTokens = 128
+	// longestWord is how long a word of a statement is; what is longer is data.
+	longestWord = 128
+)
 
 // cues announce a name that may be anything.
 var cues = map[string]bool{
 	"user": true, "for": true, "from": true, "by": true, "to": true, "host": true, "node": true, "pod": true,
 	"service": true, "namespace": true, "container": true, "on": true, "name": true, "called": true, "named": true, "id": true, "key": true,
 }
+
+// longestCue is the length of the longest word of cues.
+const longestCue = 9
+
+// wildcard is what stands for a value in a template.
+const wildcard = "<*>"
 
 // tokenize appends the tokens of a line to buf, with neighbouring values
 // collapsed to one.
@@ -40,12 +50,22 @@ func tokenize(buf []token, s string) []token {
 	for i := 0; i < len(s) && len(buf) < maxTokens; {
 		c := s[i]
 		if !wordByte[c] {
-			if c == '"' || c == '\'' {
-				if end, ok := quotedValue(s, i, after); ok {
-					buf = push(buf, token{text: "<*>", value: true, after: after})
-					i, after = end, ' '
-					continue
+			if end, ok := groupValue(s, i, after); ok {
+				buf = push(buf, token{text: wildcard, value: true, after: after})
+				i, after = end, ' '
+				continue
+			}
+			if c == '=' && assigns(s, i) {
+				// Whatever is assigned is a value, and so is nothing. A single word may
+				// be a state, and has to show that it varies.
+				end := assigned(s, i+1)
+				t := token{text: strings.TrimLeft(s[i+1:end], " "), after: c}
+				if !plain(t.text) {
+					t.text, t.value = wildcard, true
 				}
+				buf = push(buf, t)
+				i, after = end, ' '
+				continue
 			}
 			if c != ' ' && c != '\t' {
 				after = c
@@ -58,6 +78,13 @@ func tokenize(buf []token, s string) []token {
 			j++
 		}
 		word := s[i:j]
+		if located(word) {
+			// What is addressed goes on to the next space, with its parameters.
+			i = until(s, j)
+			buf = push(buf, token{text: wildcard, value: true, after: after})
+			after = ' '
+			continue
+		}
 		i = j
 		// A colon inside splits key:value, but not addresses and times.
 		if k := strings.IndexByte(word, ':'); k > 0 && k < len(word)-1 && !looksLikeValue(word) && !looksLikeValue(word[:k]) {
@@ -76,22 +103,137 @@ func tokenize(buf []token, s string) []token {
 	return buf
 }
 
-// quotedValue finds the end of a quoted text that follows = or :, which is a
-// value whatever is in it.
-func quotedValue(s string, i int, after byte) (end int, ok bool) {
-	if after != '=' && after != ':' {
+// plain says whether a text is one word of letters, other than true and such.
+func plain(w string) bool {
+	for i := range len(w) {
+		if c := w[i] | 0x20; c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return w != "" && !isLiteral(w)
+}
+
+// located says whether a word is the beginning of an address: a URL, or a path
+// from a root.
+func located(w string) bool {
+	return w[0] == '/' && len(w) > 1 || strings.Contains(w, "://") || len(w) > 2 && w[1] == ':' && w[2] == '\\'
+}
+
+// until is where the text ends that goes on without a space or a quote.
+func until(s string, i int) int {
+	for i < len(s) && strings.IndexByte(" \t\"'<>)]}", s[i]) < 0 && (s[i] != ',' && s[i] != ';' || i+1 < len(s) && s[i+1] != ' ') {
+		i++
+	}
+	return i
+}
+
+// assigns says whether the = at s[i] follows a key: a word that is no value.
+func assigns(s string, i int) bool {
+	return i > 0 && (wordByte[s[i-1]] || s[i-1] == ')' || s[i-1] == ']' || s[i-1] == ' ' && i > 1 && wordByte[s[i-2]]) && (i+1 >= len(s) || s[i+1] != '=')
+}
+
+// assigned is where the value ends that begins at s[i]: quoted, in brackets, or
+// up to a separator.
+func assigned(s string, i int) int {
+	if i < len(s) && s[i] == ' ' {
+		// "key = value" has one, "key= other=1" none.
+		if i < 2 || s[i-2] != ' ' {
+			return i
+		}
+		i++
+	}
+	if i >= len(s) {
+		return i
+	}
+	if end, ok := closing(s, i); ok {
+		return end
+	}
+	for i < len(s) && s[i] != ' ' && s[i] != '\t' && s[i] != ',' && s[i] != ';' && s[i] != ')' && s[i] != ']' && s[i] != '}' && s[i] != '"' && s[i] != '|' {
+		if end, ok := closing(s, i); ok && s[i] != '\'' {
+			i = end // Type{…}, f(…)
+			continue
+		}
+		i++
+	}
+	return i
+}
+
+// closing finds the end of what is quoted or in brackets from s[i] on.
+func closing(s string, i int) (end int, ok bool) {
+	open := s[i]
+	if open == '"' || open == '\'' {
+		for j := i + 1; j < len(s); j++ {
+			switch s[j] {
+			case '\\':
+				j++
+			case open:
+				return j + 1, true
+			}
+		}
 		return 0, false
 	}
-	q := s[i]
-	for j := i + 1; j < len(s); j++ {
+	if open != '(' && open != '[' && open != '{' {
+		return 0, false
+	}
+	depth := 0
+	for j := i; j < len(s) && j < i+2000; j++ {
 		switch s[j] {
-		case '\\':
-			j++
-		case q:
-			return j + 1, true
+		case '(', '[', '{':
+			depth++
+		case ')', ']', '}':
+			if depth--; depth == 0 {
+				return j + 1, true
+			}
 		}
 	}
 	return 0, false
+}
+
+// groupValue finds the end of what is a value by what surrounds it: quoted
+// words, lists, dumps of objects, and nothing in brackets.
+func groupValue(s string, i int, after byte) (end int, ok bool) {
+	switch s[i] {
+	case '"', '\'':
+		if i > 0 && wordByte[s[i-1]] {
+			return 0, false // it's
+		}
+		end, ok = closing(s, i)
+		if !ok || end < len(s) && wordByte[s[end]] && s[end] != '.' && s[end] != ':' {
+			return 0, false
+		}
+		// What is said in quotes is a value after a key. Elsewhere a name is, and
+		// a sentence is not.
+		if after == ':' {
+			return end, true
+		}
+		return end, strings.IndexByte(s[i:end], ' ') < 0
+	case '[', '{', '(':
+		end, ok = closing(s, i)
+		if !ok {
+			return 0, false
+		}
+		in := s[i+1 : end-1]
+		if strings.TrimSpace(in) == "" {
+			return end, true
+		}
+		return end, listed(in)
+	}
+	return 0, false
+}
+
+// listed says whether what is in brackets is a list, not a remark: commas, and
+// hardly more spaces than those that follow one.
+func listed(in string) bool {
+	commas, gaps := 0, 0
+	for i := range len(in) {
+		switch {
+		case in[i] == ',':
+			commas++
+		case in[i] == ' ' && i > 0 && in[i-1] != ',' && in[i-1] != ' ' && in[i-1] != ':' && in[i-1] != '=':
+			gaps++
+		}
+	}
+	return commas > 0 && gaps <= commas
 }
 
 func pushWord(buf []token, word string, after byte) []token {
@@ -102,10 +244,11 @@ func pushWord(buf []token, word string, after byte) []token {
 	}
 	t := token{text: word, after: after}
 	if n := len(buf); n > 0 && !buf[n-1].value {
-		t.cue = cues[strings.ToLower(buf[n-1].text)]
+		var b [longestCue + 1]byte
+		t.cue = cues[string(lower(b[:], buf[n-1].text))]
 	}
-	if looksLikeValue(word) || after == '=' && isLiteral(word) {
-		t.text, t.value = "<*>", true
+	if looksLikeValue(word) || (after == ':' || after == '[') && isLiteral(word) {
+		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
 	}
@@ -122,12 +265,12 @@ func push(buf []token, t token) []token {
 }
 
 // looksLikeValue says whether a word cannot be part of a statement's constant
-// text: it holds a digit, is a path, long hexadecimal, a DNS name, a date word.
+// text: it holds a digit, is a path, long hexadecimal, an address, a date word.
 func looksLikeValue(w string) bool {
 	slashes, dots, hex, letters := 0, 0, true, false
 	for i := range len(w) {
 		switch c := w[i]; {
-		case c >= '0' && c <= '9':
+		case c >= '0' && c <= '9', c == '@' && i > 0:
 			return true
 		case c == '/':
 			slashes++
@@ -148,7 +291,7 @@ func looksLikeValue(w string) bool {
 	switch {
 	case !letters:
 		return true // nothing but signs
-	case hex && len(w) >= 8:
+	case hex && len(w) >= 8, len(w) > longestWord:
 		return true
 	case slashes >= 2 || w[0] == '/' || strings.HasPrefix(w, "./"):
 		return true
@@ -158,9 +301,23 @@ func looksLikeValue(w string) bool {
 	return dateWords[w]
 }
 
+// identifier says whether a word looks like a name of something rather than a
+// word of a sentence: parts that are joined, or a capital after a small letter.
+func identifier(w string) bool {
+	for i := 1; i < len(w)-1; i++ {
+		switch c := w[i]; {
+		case c == '.' || c == '_' || c == '-' || c == '/' || c == '$' || c == '\\':
+			return true
+		case c >= 'A' && c <= 'Z' && w[i-1] >= 'a' && w[i-1] <= 'z':
+			return true
+		}
+	}
+	return false
+}
+
 func isDNS(w string) bool {
 	last := w[strings.LastIndexByte(w, '.')+1:]
-	return len(last) >= 2 && len(last) <= 5 && w == strings.ToLower(w)
+	return len(last) >= 2 && len(last) <= 8 && !strings.ContainsFunc(w, isCapital)
 }
 
 var dateWords = func() map[string]bool {
@@ -172,7 +329,8 @@ var dateWords = func() map[string]bool {
 }()
 
 func isLiteral(w string) bool {
-	switch strings.ToLower(w) {
+	var b [6]byte
+	switch string(lower(b[:], w)) {
 	case "true", "false", "null", "nil", "none":
 		return true
 	}
@@ -186,3 +344,5 @@ func isUnit(w string) bool {
 	}
 	return false
 }
+
+func isCapital(r rune) bool { return r >= 'A' && r <= 'Z' }

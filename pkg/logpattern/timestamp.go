@@ -1,0 +1,153 @@
+package logpattern
+
+import "strings"
+
+// stamp is a timestamp in a line.
+type stamp struct {
+	end   int  // where the text after it begins
+	open  byte // the bracket that closes after more than the time; 0 for none
+	short bool // without a year and without a zone, as syslog has it
+	five  bool // after a priority and a version, as RFC 5424 has it
+}
+
+// findTime finds a timestamp that begins within the first six words.
+func findTime(s string) (stamp, bool) {
+	pos := 0
+	for n := range 6 {
+		for pos < len(s) && (s[pos] == ' ' || s[pos] == '\t' || s[pos] == '|') {
+			pos++
+		}
+		if pos >= len(s) {
+			return stamp{}, false
+		}
+		if t, ok := timeAt(s, pos); ok {
+			t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
+			return t, true
+		}
+		end := pos
+		for end < len(s) && s[end] != ' ' && s[end] != '\t' && s[end] != '|' {
+			end++
+		}
+		if epoch(s[pos:end], s[end:]) {
+			return stamp{end: end}, true
+		}
+		// A plain word before a date means that the date is part of a sentence,
+		// unless a record of columns began with a number.
+		if w := s[pos:end]; plainWord(w) && !anyDigit(s[:min(len(s), 1)]) || strings.IndexByte(":,;=", w[len(w)-1]) >= 0 || w[0] == '"' {
+			return stamp{}, false
+		}
+		pos = end
+	}
+	return stamp{}, false
+}
+
+// epoch recognises seconds since 1970 as a column: numbers follow.
+func epoch(w, rest string) bool {
+	if len(w) != 10 || w[0] != '1' || !digits(w) {
+		return false
+	}
+	next, _, ok := firstWord(rest)
+	return ok && digits(next)
+}
+
+// plainWord is a word of a sentence: small letters only.
+func plainWord(w string) bool {
+	for i := range len(w) {
+		if c := w[i]; (c < 'a' || c > 'z') && !(i == 0 && c >= 'A' && c <= 'Z') {
+			return false
+		}
+	}
+	return len(w) > 1 && levelOf(w) == Unknown
+}
+
+// timeAt reads a date, a time or both at pos, by the shape of their digits.
+func timeAt(s string, pos int) (stamp, bool) {
+	i := pos
+	var t stamp
+	if s[i] == '[' || s[i] == '(' {
+		if s[i] == '[' {
+			t.open = ']'
+		} else {
+			t.open = ')'
+		}
+		i++
+	}
+	clocks, dated, year := false, false, false
+	for words := 0; words < 6 && i < len(s); words++ {
+		j := i
+		for j < len(s) && s[j] != ' ' && s[j] != '\t' && s[j] != ']' && s[j] != ')' && s[j] != '|' {
+			j++
+		}
+		w := strings.TrimRight(s[i:j], ",;:")
+		switch {
+		case date(w):
+			dated, year = true, true
+			clocks = clocks || len(w) > 11
+		case clock(w):
+			clocks = true
+		case compact(w, s[j:]):
+			dated, year, clocks = true, true, clocks || len(w) > 8
+		case monthDay(w) && clockFollows(s[j:]):
+			dated = true
+		case dateWords[w] || w == "May":
+			dated = true
+		case digits(w) && len(w) <= 4 && (!clocks || len(w) == 4):
+			year = year || len(w) == 4
+		case clocks && (w == "Z" || len(w) >= 3 && (w[0] == '+' || w[0] == '-') && digits(strings.ReplaceAll(w[1:], ":", ""))):
+			year = true
+		default:
+			words = 6
+			continue
+		}
+		i = j
+		if i < len(s) && (s[i] == ']' || s[i] == ')') {
+			i++
+			t.open = 0
+			break
+		}
+		for i < len(s) && s[i] == ' ' {
+			i++
+		}
+		if i < len(s) && (s[i] == '|' || s[i] == '\t') {
+			break
+		}
+	}
+	t.end, t.short = i, !year
+	return t, clocks || dated && year
+}
+
+// clock recognises 10:11:12 with anything after the seconds.
+func clock(w string) bool {
+	return len(w) >= 8 && digits(w[0:2]) && w[2] == ':' && digits(w[3:5]) && w[5] == ':' && digits(w[6:8])
+}
+
+func clockFollows(s string) bool { return len(s) >= 9 && s[0] == ' ' && clock(s[1:]) }
+
+// monthDay recognises 03-12, 03/12 and 03.12.
+func monthDay(w string) bool {
+	return len(w) == 5 && digits(w[:2]) && strings.IndexByte("-/.", w[2]) >= 0 && digits(w[3:])
+}
+
+// date recognises 2026-03-12…, 2026/03/12…, 26/03/12, 2005-06-03-15.42.50.3 and
+// 2026-03-12T10:11:12Z, and 12/Mar/2026:10:11:12.
+func date(w string) bool {
+	if len(w) >= 11 && digits(w[:2]) && w[2] == '/' && dateWords[w[3:6]] && w[6] == '/' && digits(w[7:11]) {
+		return true
+	}
+	for _, n := range [2]int{4, 2} {
+		if len(w) < n+6 || !digits(w[:n]) || w[n] != '-' && w[n] != '/' && w[n] != '.' || !digits(w[n+1:n+3]) || w[n+3] != w[n] || !digits(w[n+4:n+6]) {
+			continue
+		}
+		return len(w) == n+6 || n == 4 && strings.IndexByte("T-_ :t", w[n+6]) >= 0
+	}
+	return false
+}
+
+// compact recognises 081109 203615, and 20260312-10:11:12.
+func compact(w, rest string) bool {
+	if len(w) >= 14 && digits(w[:8]) && w[8] >= ' ' && strings.IndexByte("-T_ ", w[8]) >= 0 {
+		return digits(w[9:11])
+	}
+	rest = strings.TrimLeft(rest, " ")
+	return len(w) == 6 && digits(w) && len(rest) >= 6 && digits(rest[:6])
+}
