@@ -6,7 +6,7 @@
 // values, and what is left is looked up by a fingerprint. A line that is new
 // is compared with others that differ in one word: a place in which many
 // different words were seen is a value too, and the templates that differ in
-// it become one.
+// it become one. How many are many depends on what stands around them.
 package logpattern
 
 import (
@@ -35,6 +35,7 @@ type Miner struct {
 	templates []template
 	slots     [2]map[uint64]*slot // new and old generation
 	buf       []token
+	limits    limits
 }
 
 // template is one statement, or one that became part of another.
@@ -44,13 +45,6 @@ type template struct {
 	tokens []token
 	level  Level
 	count  uint64
-}
-
-// slot is a place in lines that are equal but for it.
-type slot struct {
-	words   []uint32 // short hashes of the distinct words seen
-	members []int32
-	value   bool // any word may stand here
 }
 
 // Match is what a line was found to be.
@@ -68,7 +62,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, slots: [2]map[uint64]*slot{{}, {}}}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual}
 }
 
 // Add folds one raw line.
@@ -77,18 +71,25 @@ func (m *Miner) Add(line string) Match {
 	return m.AddContent(text, level)
 }
 
+// longestMessage is how much of a message is looked at, in bytes.
+const longestMessage = 16 << 10
+
 // AddContent folds one message that has no header.
 func (m *Miner) AddContent(text string, level Level) Match {
-	m.buf = tokenize(m.buf, text)
+	m.buf = tokenize(m.buf, text[:min(len(text), longestMessage)])
 	fp := fingerprint(m.buf)
 	if i, ok := m.byPrint[fp]; ok {
-		root := m.root(i)
-		t := &m.templates[root]
-		t.count++
-		t.level = max(t.level, level)
-		return Match{ID: t.id, Level: level}
+		return m.hit(i, level)
 	}
 	return m.miss(fp, level)
+}
+
+// hit counts a line of a template.
+func (m *Miner) hit(i int32, level Level) Match {
+	t := &m.templates[m.root(i)]
+	t.count++
+	t.level = max(t.level, level)
+	return Match{ID: t.id, Level: level}
 }
 
 // miss handles a line whose fingerprint is new.
@@ -97,20 +98,16 @@ func (m *Miner) miss(fp uint64, level Level) Match {
 	fp2 := fingerprint(tokens)
 	if i, ok := m.byPrint[fp2]; ok {
 		m.remember(fp, i)
-		root := m.root(i)
-		m.templates[root].count++
-		return Match{ID: m.templates[root].id, Level: level}
+		return m.hit(i, level)
+	}
+	id := identity(tokens)
+	if i, ok := m.byID[id]; ok {
+		// It was seen before, and its fingerprint forgotten.
+		m.remember(fp, i)
+		return m.hit(i, level)
 	}
 	if len(m.templates) >= m.cfg.MaxTemplates {
 		return m.coarse(fp, level)
-	}
-	id := identity(tokens)
-	if j, ok := m.byID[id]; ok {
-		// It was seen before, and its fingerprint forgotten.
-		root := m.root(j)
-		m.remember(fp, root)
-		m.templates[root].count++
-		return Match{ID: m.templates[root].id, Level: level}
 	}
 	own := slices.Clone(tokens)
 	for i := range own {
@@ -170,163 +167,11 @@ func (m *Miner) coarse(fp uint64, level Level) Match {
 	return Match{ID: key, New: true, Level: level}
 }
 
-// rewrite turns the places of a line into values that were found to be such,
-// until nothing changes.
-func (m *Miner) rewrite(tokens []token) []token {
-	for range 8 {
-		fp := fingerprint(tokens)
-		changed := false
-		for p := range tokens {
-			if tokens[p].value {
-				continue
-			}
-			if s := m.slot(slotKey(fp, tokens[p], p)); s != nil && s.value {
-				tokens[p].text, tokens[p].value = wildcard, true
-				changed = true
-				break
-			}
-		}
-		if !changed {
-			return tokens
-		}
-		tokens = collapse(tokens)
-	}
-	return tokens
-}
-
-// collapse joins neighbouring values.
-func collapse(tokens []token) []token {
-	out := tokens[:0]
-	for _, t := range tokens {
-		out = push(out, t)
-	}
-	return out
-}
-
-// learn counts a template in the slots of its words, and joins the templates of
-// a slot in which words vary. What has become wider by that is learnt again.
-func (m *Miner) learn(i int32) {
-	for range 8 {
-		i = m.root(i)
-		wider := false
-		tokens := m.templates[i].tokens
-		words := 0
-		for _, t := range tokens {
-			if !t.value {
-				words++
-			}
-		}
-		if words < 2 {
-			return // the only word of a line is what the line says
-		}
-		fp := fingerprint(tokens)
-		for p, t := range tokens {
-			if t.value {
-				continue
-			}
-			s := m.makeSlot(slotKey(fp, t, p))
-			w := uint32(xxhash.Sum64String(t.text))
-			if !slices.Contains(s.words, w) && len(s.words) < 16 {
-				s.words = append(s.words, w)
-				s.members = append(s.members, i)
-			}
-			if s.value || len(s.words) < enough(tokens, p) {
-				continue
-			}
-			s.value = true
-			m.join(i, s.members, p)
-			s.members = nil
-			wider = true
-			break // its tokens are others now
-		}
-		if !wider {
-			return
-		}
-	}
-}
-
-// enough is how many distinct words make a place a value, by what stands
-// before it: after an equals sign few values are states, plain text is nearly
-// always constant.
-func enough(tokens []token, p int) int {
-	t := tokens[p]
-	switch {
-	case p == 0:
-		return 12
-	case t.after == '=':
-		return 5
-	case t.cue && !isUpper(t.text):
-		return 3
-	case identifier(t.text):
-		return 4
-	case t.after == ':':
-		return 6
-	case strings.IndexByte("[(<{", t.after) >= 0:
-		return 5
-	}
-	return 8
-}
-
-// join makes template i and the members of its slot one, with place p a value,
-// and with what is then the same.
-func (m *Miner) join(i int32, members []int32, p int) {
-	tokens := slices.Clone(m.templates[i].tokens)
-	tokens[p].text, tokens[p].value = wildcard, true
-	tokens = m.rewrite(collapse(tokens))
-	root := m.root(i)
-	for _, j := range members {
-		root = m.unite(root, m.root(j))
-	}
-	fp := fingerprint(tokens)
-	if j, ok := m.byPrint[fp]; ok {
-		root = m.unite(root, m.root(j))
-	}
-	m.templates[root].tokens = tokens
-	m.remember(fp, root)
-}
-
-// unite makes two templates one: the older.
-func (m *Miner) unite(a, b int32) int32 {
-	if a == b {
-		return a
-	}
-	root, gone := min(a, b), max(a, b)
-	t, g := &m.templates[root], &m.templates[gone]
-	g.parent, g.tokens = root, nil
-	t.count += g.count
-	t.level = max(t.level, g.level)
-	return root
-}
-
 func (m *Miner) root(i int32) int32 {
 	for m.templates[i].parent != i {
 		i = m.templates[i].parent
 	}
 	return i
-}
-
-func (m *Miner) slot(key uint64) *slot {
-	if s, ok := m.slots[0][key]; ok {
-		return s
-	}
-	if s, ok := m.slots[1][key]; ok {
-		m.slots[0][key] = s
-		delete(m.slots[1], key)
-		return s
-	}
-	return nil
-}
-
-func (m *Miner) makeSlot(key uint64) *slot {
-	if s := m.slot(key); s != nil {
-		return s
-	}
-	if len(m.slots[0]) >= m.cfg.MaxSlots {
-		m.slots[1], m.slots[0] = m.slots[0], map[uint64]*slot{}
-	}
-	s := &slot{}
-	m.slots[0][key] = s
-	return s
 }
 
 // fingerprint is an additive hash, so that leaving one word out is a
@@ -351,10 +196,6 @@ func mix(t token, p int) uint64 {
 }
 
 var valueHash = xxhash.Sum64String(wildcard)
-
-func slotKey(fp uint64, t token, p int) uint64 {
-	return fp - mix(t, p) + uint64(p+1)*0xd6e8feb86659fd93
-}
 
 // identity is the id of a template: a hash of its words when it was first
 // seen, so that the same statement has the same id in every partition that

@@ -3,6 +3,7 @@ package logpattern
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
@@ -55,6 +56,89 @@ func TestAWordThatVariesBecomesAValue(t *testing.T) {
 	}
 	if last := m.Add("session opened for user zoe now"); last.New {
 		t.Error("a sixth user is a new template")
+	}
+}
+
+// A line of brackets or quotes is a line: it must not cost its length squared.
+func TestHostileLinesAreLines(t *testing.T) {
+	m := New(Config{})
+	for _, unit := range []string{"[", "{", "(a,", `"`, `"\`, "'a ", "a=", "a=[", `{"a":`, "\\", "x:", "://", "\x00\xff", "\x1b[", "1 ", "2026-01-01 "} {
+		line := strings.Repeat(unit, 1<<20/len(unit))
+		first := m.Add(line)
+		if again := m.Add(line); again.ID != m.Resolve(first.ID) {
+			t.Errorf("%q: the same line has two templates", unit)
+		}
+		if n := len(m.Template(first.ID)); n > 64<<10 {
+			t.Errorf("%q: its template has %d bytes", unit, n)
+		}
+	}
+}
+
+// What has become wider keeps its id and counts, and takes in what it now equals.
+func TestATemplateThatBecomesWiderTakesInWhatItEquals(t *testing.T) {
+	m := New(Config{})
+	named := m.Add("password refused for user u17 today").ID // a value at once
+	first := m.Add("password refused for user anna today").ID
+	for _, user := range []string{"bob", "carl", "dora"} {
+		m.Add("password refused for user " + user + " today")
+	}
+	if m.Resolve(first) != m.Resolve(named) {
+		t.Errorf("got %q and %q, want one template", m.Template(first), m.Template(named))
+	}
+	if m.Resolve(named) != named {
+		t.Error("the oldest template has lost its id")
+	}
+	if got := m.templates[m.byID[named]].count; got != 5 {
+		t.Errorf("got %d lines, want 5", got)
+	}
+}
+
+func TestWhatIsAValueAtFirstSight(t *testing.T) {
+	for name, pair := range map[string][2]string{
+		"lists of any length":        {"members: [anna, bob] left", "members: [] left"},
+		"a list of one":              {"members: [anna, bob] left", "members: [carl] left"},
+		"objects":                    {"task Task(id=5, name=a) done", "task Task(id=7, name=b, x=[c, d]) done"},
+		"what is assigned in quotes": {`refused err="no route to host" now`, `refused err="timed out" now`},
+		"assigned nothing":           {"ruser= rhost=10.0.0.1 x", "ruser=0 rhost= x"},
+		"a name in quotes":           {"topic 'orders' is gone", "topic 'carts' is gone"},
+		"a URL with parameters":      {"GET /a/b?x=1&y=True done", "GET /c done"},
+		"a path of Windows":          {`opened C:\data\x.log now`, `opened C:\y now`},
+		"sizes":                      {"sent 0 bytes to them", "sent 1234 bytes (1.20 KB) to them"},
+		"a host of a name":           {"proxy web.example.org:443 open", "proxy 10.0.0.1:80 open"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := New(Config{})
+			if a, b := m.Add(pair[0]), m.Add(pair[1]); a.ID != b.ID {
+				t.Errorf("got %q and %q, want one template", m.Template(a.ID), m.Template(b.ID))
+			}
+		})
+	}
+}
+
+func TestStatementsStayApart(t *testing.T) {
+	m := New(Config{})
+	seen := map[uint64]string{}
+	for _, line := range []string{
+		"session opened for user root", "session closed for user root", "VM Started (Lifecycle Event)", "VM Stopped (Lifecycle Event)", "VM Paused (Lifecycle Event)",
+		`"Waiting" for="cache"`, `"Done waiting" for="cache"`, "it's up", "it's down", "file (deleted) gone", "file (moved) gone",
+	} {
+		id := m.Add(line).ID
+		if other, ok := seen[id]; ok {
+			t.Errorf("%q has the template of %q", line, other)
+		}
+		seen[id] = line
+	}
+}
+
+// A text after a colon is a value when it never ends to be another.
+func TestTextsOfManyLengthsBecomeAValue(t *testing.T) {
+	m := New(Config{})
+	texts := []string{"no route", "it timed out", "who are you", "gone", "connection was refused", "end of file", "broken pipe", "not now", "too many cooks in here", "bad luck", "permission denied", "stale handle", "try again", "no"}
+	for _, text := range texts {
+		m.Add("cannot reach store: " + text)
+	}
+	if got := m.Add("cannot reach store: something else entirely"); got.New || m.Template(got.ID) != "cannot reach store <*>" {
+		t.Errorf("got %+v %q, want the template of the others", got, m.Template(got.ID))
 	}
 }
 

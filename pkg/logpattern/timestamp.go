@@ -78,7 +78,10 @@ func timeAt(s string, pos int) (stamp, bool) {
 		for j < len(s) && s[j] != ' ' && s[j] != '\t' && s[j] != ']' && s[j] != ')' && s[j] != '|' {
 			j++
 		}
-		w := strings.TrimRight(s[i:j], ",;:")
+		w := s[i:j]
+		for w != "" && (w[len(w)-1] == ',' || w[len(w)-1] == ';' || w[len(w)-1] == ':') {
+			w = w[:len(w)-1]
+		}
 		switch {
 		case date(w):
 			dated, year = true, true
@@ -89,7 +92,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			dated, year, clocks = true, true, clocks || len(w) > 8
 		case monthDay(w) && clockFollows(s[j:]):
 			dated = true
-		case dateWords[w] || w == "May":
+		case isDateWord(w) || w == "May":
 			dated = true
 		case digits(w) && len(w) <= 4 && (!clocks || len(w) == 4):
 			year = year || len(w) == 4
@@ -131,7 +134,7 @@ func monthDay(w string) bool {
 // date recognises 2026-03-12…, 2026/03/12…, 26/03/12, 2005-06-03-15.42.50.3 and
 // 2026-03-12T10:11:12Z, and 12/Mar/2026:10:11:12.
 func date(w string) bool {
-	if len(w) >= 11 && digits(w[:2]) && w[2] == '/' && dateWords[w[3:6]] && w[6] == '/' && digits(w[7:11]) {
+	if len(w) >= 11 && digits(w[:2]) && w[2] == '/' && (isDateWord(w[3:6]) || w[3:6] == "May") && w[6] == '/' && digits(w[7:11]) {
 		return true
 	}
 	for _, n := range [2]int{4, 2} {

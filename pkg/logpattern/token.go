@@ -23,21 +23,30 @@ var wordByte = func() (t [256]bool) {
 	return t
 }()
 
+// ending are the signs that end a sentence, not a word.
+var ending = [256]bool{'.': true, '!': true, '?': true, '-': true, ':': true}
+
 const (
 	// maxTokens bounds what is looked at of one line.
 	maxTokens = 128
 	// longestWord is how long a word of a statement is; what is longer is data.
 	longestWord = 128
+	// longestGroup and deepestGroup bound what is taken as one value by the
+	// brackets or quotes around it, so that a line of brackets costs no more
+	// than another.
+	longestGroup = 2000
+	deepestGroup = 32
 )
 
-// cues announce a name that may be anything.
-var cues = map[string]bool{
-	"user": true, "for": true, "from": true, "by": true, "to": true, "host": true, "node": true, "pod": true,
-	"service": true, "namespace": true, "container": true, "on": true, "name": true, "called": true, "named": true, "id": true, "key": true,
+// isCue says whether a word announces a name that may be anything.
+func isCue(w string) bool {
+	var b [10]byte
+	switch string(lower(b[:], w)) {
+	case "user", "for", "from", "by", "to", "host", "node", "pod", "service", "namespace", "container", "on", "name", "called", "named", "id", "key":
+		return true
+	}
+	return false
 }
-
-// longestCue is the length of the longest word of cues.
-const longestCue = 9
 
 // wildcard is what stands for a value in a template.
 const wildcard = "<*>"
@@ -50,7 +59,7 @@ func tokenize(buf []token, s string) []token {
 	for i := 0; i < len(s) && len(buf) < maxTokens; {
 		c := s[i]
 		if !wordByte[c] {
-			if end, ok := groupValue(s, i, after); ok {
+			if end, ok := groupValue(s, i, after); ok && (len(buf) > 0 || c != '"') {
 				buf = push(buf, token{text: wildcard, value: true, after: after})
 				i, after = end, ' '
 				continue
@@ -162,7 +171,7 @@ func assigned(s string, i int) int {
 func closing(s string, i int) (end int, ok bool) {
 	open := s[i]
 	if open == '"' || open == '\'' {
-		for j := i + 1; j < len(s); j++ {
+		for j := i + 1; j < min(len(s), i+longestGroup); j++ {
 			switch s[j] {
 			case '\\':
 				j++
@@ -176,7 +185,7 @@ func closing(s string, i int) (end int, ok bool) {
 		return 0, false
 	}
 	depth := 0
-	for j := i; j < len(s) && j < i+2000; j++ {
+	for j := i; j < min(len(s), i+longestGroup) && depth < deepestGroup; j++ {
 		switch s[j] {
 		case '(', '[', '{':
 			depth++
@@ -216,7 +225,11 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 		if strings.TrimSpace(in) == "" {
 			return end, true
 		}
-		return end, listed(in)
+		// What is joined to a word is its arguments, or what it holds.
+		if i > 0 && nameByte(s[i-1]) && (s[i] != '(' || !plain(in)) {
+			return end, true
+		}
+		return end, after == ':' && s[i] != '(' || listed(in)
 	}
 	return 0, false
 }
@@ -237,20 +250,22 @@ func listed(in string) bool {
 }
 
 func pushWord(buf []token, word string, after byte) []token {
-	word = strings.TrimRight(word, ".!?-:")
-	word = strings.TrimLeft(word, "-:")
+	for word != "" && ending[word[len(word)-1]] {
+		word = word[:len(word)-1]
+	}
+	for word != "" && (word[0] == '-' || word[0] == ':') {
+		word = word[1:]
+	}
 	if word == "" {
 		return buf
 	}
 	t := token{text: word, after: after}
-	if n := len(buf); n > 0 && !buf[n-1].value {
-		var b [longestCue + 1]byte
-		t.cue = cues[string(lower(b[:], buf[n-1].text))]
-	}
 	if looksLikeValue(word) || (after == ':' || after == '[') && isLiteral(word) {
 		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
+	} else if n > 0 && !buf[n-1].value {
+		t.cue = isCue(buf[n-1].text)
 	}
 	return push(buf, t)
 }
@@ -295,10 +310,10 @@ func looksLikeValue(w string) bool {
 		return true
 	case slashes >= 2 || w[0] == '/' || strings.HasPrefix(w, "./"):
 		return true
-	case dots >= 2 && isDNS(w):
+	case dots >= 2 && isDNS(w), dots >= 3:
 		return true
 	}
-	return dateWords[w]
+	return isDateWord(w)
 }
 
 // identifier says whether a word looks like a name of something rather than a
@@ -320,13 +335,19 @@ func isDNS(w string) bool {
 	return len(last) >= 2 && len(last) <= 8 && !strings.ContainsFunc(w, isCapital)
 }
 
-var dateWords = func() map[string]bool {
-	m := map[string]bool{}
-	for _, w := range strings.Fields("Jan Feb Mar Apr Jun Jul Aug Sep Oct Nov Dec Mon Tue Wed Thu Fri Sat Sun UTC GMT") {
-		m[w] = true
+// isDateWord says whether a word is a month, a day of the week or a zone. May is
+// a verb too.
+func isDateWord(w string) bool {
+	if len(w) != 3 {
+		return false
 	}
-	return m
-}()
+	switch w {
+	case "Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+		"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", "UTC", "GMT":
+		return true
+	}
+	return false
+}
 
 func isLiteral(w string) bool {
 	var b [6]byte
@@ -346,3 +367,7 @@ func isUnit(w string) bool {
 }
 
 func isCapital(r rune) bool { return r >= 'A' && r <= 'Z' }
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_'
+}

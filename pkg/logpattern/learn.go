@@ -1,0 +1,258 @@
+package logpattern
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// slot is a place in lines that are equal but for it: a word, or all that
+// follows a colon.
+type slot struct {
+	words   []uint32 // short hashes of what was seen there, all different
+	members []int32  // the templates that it was seen in
+	value   bool     // anything may stand here
+}
+
+// limits are how many different words at a place make it a value.
+type limits struct {
+	// Words of a sentence, in one with as many constant words beside it as
+	// context; one word less for each more, but not less than least: the longer
+	// two sentences are, the less it is chance that they differ in one word.
+	plain, context, least int
+
+	first    int // the first word, which is what lines are told apart by
+	assigned int // after an equals sign, where few words are states
+	cued     int // after a word that announces a name
+	name     int // what looks like a name
+	colon    int // after a colon
+	bracket  int // in brackets
+	tail     int // texts after a colon, up to the end
+
+	// Where a value was seen in an otherwise equal sentence of at least sentence
+	// constant words, seen words are enough.
+	seen, sentence int
+}
+
+// usual are the limits for every log. They were chosen on statements of other
+// programs than those they are measured on; most may be half or twice of what
+// they are (docs/benchmarks.md).
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 5, cued: 3, name: 4, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+
+// of is the limit for the word at place p.
+func (l *limits) of(tokens []token, p int) int {
+	t := tokens[p]
+	switch {
+	case p == 0:
+		return l.first
+	case t.after == '=':
+		return l.assigned
+	case t.cue && !isUpper(t.text):
+		return l.cued
+	case identifier(t.text):
+		return l.name
+	case t.after == ':':
+		return l.colon
+	case strings.IndexByte("[(<{", t.after) >= 0:
+		return l.bracket
+	}
+	return max(l.least, l.plain-max(0, constants(tokens)-1-l.context))
+}
+
+// constants counts the words that are no values.
+func constants(tokens []token) int {
+	n := 0
+	for i := range tokens {
+		if !tokens[i].value {
+			n++
+		}
+	}
+	return n
+}
+
+// rewrite turns the places of a line into values that were found to be such,
+// until nothing changes.
+func (m *Miner) rewrite(tokens []token) []token {
+	for range 8 {
+		if p := tail(tokens); p > 0 {
+			if s := m.slot(tailKey(tokens, p)); s != nil && s.value {
+				tokens = collapse(append(tokens[:p], token{text: wildcard, value: true, after: ':'}))
+			}
+		}
+		fp := fingerprint(tokens)
+		changed := false
+		for p := range tokens {
+			if tokens[p].value {
+				continue
+			}
+			if s := m.slot(slotKey(fp, tokens[p], p)); s != nil && s.value {
+				tokens[p].text, tokens[p].value = wildcard, true
+				changed = true
+				break
+			}
+		}
+		if !changed {
+			return tokens
+		}
+		tokens = collapse(tokens)
+	}
+	return tokens
+}
+
+// collapse joins neighbouring values.
+func collapse(tokens []token) []token {
+	out := tokens[:0]
+	for _, t := range tokens {
+		out = push(out, t)
+	}
+	return out
+}
+
+// learn counts a new template in its slots, and joins the templates of a slot in
+// which words vary. What has become wider by that is learnt again.
+func (m *Miner) learn(i int32) {
+	for range 8 {
+		i = m.root(i)
+		tokens := m.templates[i].tokens
+		if constants(tokens) < 2 {
+			return // the only word of a line is what the line says
+		}
+		if !m.learnTail(i, tokens) && !m.learnWords(i, tokens) {
+			return
+		}
+	}
+}
+
+// learnWords counts the words of a template, and says whether it became wider.
+func (m *Miner) learnWords(i int32, tokens []token) bool {
+	fp := fingerprint(tokens)
+	for p, t := range tokens {
+		if t.value {
+			continue
+		}
+		s := m.makeSlot(slotKey(fp, t, p))
+		s.count(i, uint32(xxhash.Sum64String(t.text)))
+		if s.value || len(s.words) < m.limits.of(tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) {
+			continue
+		}
+		wide := slices.Clone(tokens)
+		wide[p].text, wide[p].value = wildcard, true
+		m.join(i, s, collapse(wide))
+		return true
+	}
+	return false
+}
+
+// valueSeen says whether there is a template that is the same but for a value
+// at place p.
+func (m *Miner) valueSeen(tokens []token, p int) bool {
+	wide := slices.Clone(tokens)
+	wide[p].text, wide[p].value = wildcard, true
+	wide = collapse(wide)
+	if constants(wide) < m.limits.sentence {
+		return false
+	}
+	_, ok := m.byPrint[fingerprint(wide)]
+	return ok
+}
+
+// learnTail counts what follows the last colon of a template, whatever its
+// length, and says whether it became wider.
+func (m *Miner) learnTail(i int32, tokens []token) bool {
+	p := tail(tokens)
+	if p == 0 {
+		return false
+	}
+	s := m.makeSlot(tailKey(tokens, p))
+	s.count(i, uint32(fingerprint(tokens[p:])))
+	if s.value || len(s.words) < m.limits.tail {
+		return false
+	}
+	m.join(i, s, collapse(append(slices.Clone(tokens[:p]), token{text: wildcard, value: true, after: ':'})))
+	return true
+}
+
+// tail is where the text begins that follows the last colon, after at least two
+// constant words; 0 when there is none, or a value follows.
+func tail(tokens []token) int {
+	for p := len(tokens) - 1; p >= 2; p-- {
+		if tokens[p].after == ':' && !tokens[p].value {
+			if constants(tokens[:p]) >= 2 {
+				return p
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
+// count notes a word of a template. Limits are lower than what is kept.
+func (s *slot) count(i int32, word uint32) {
+	if !s.value && len(s.words) < 16 && !slices.Contains(s.words, word) {
+		s.words, s.members = append(s.words, word), append(s.members, i)
+	}
+}
+
+// join makes a slot a value, and template i, the members of the slot and what
+// is then the same one template with these tokens.
+func (m *Miner) join(i int32, s *slot, tokens []token) {
+	s.value = true
+	tokens = m.rewrite(tokens)
+	root := m.root(i)
+	for _, j := range s.members {
+		root = m.unite(root, m.root(j))
+	}
+	s.members = nil
+	fp := fingerprint(tokens)
+	if j, ok := m.byPrint[fp]; ok {
+		root = m.unite(root, m.root(j))
+	}
+	m.templates[root].tokens = tokens
+	m.remember(fp, root)
+}
+
+// unite makes two templates one: the older.
+func (m *Miner) unite(a, b int32) int32 {
+	if a == b {
+		return a
+	}
+	root, gone := min(a, b), max(a, b)
+	t, g := &m.templates[root], &m.templates[gone]
+	g.parent, g.tokens = root, nil
+	t.count += g.count
+	t.level = max(t.level, g.level)
+	return root
+}
+
+func (m *Miner) slot(key uint64) *slot {
+	if s, ok := m.slots[0][key]; ok {
+		return s
+	}
+	if s, ok := m.slots[1][key]; ok {
+		m.slots[0][key] = s
+		delete(m.slots[1], key)
+		return s
+	}
+	return nil
+}
+
+func (m *Miner) makeSlot(key uint64) *slot {
+	if s := m.slot(key); s != nil {
+		return s
+	}
+	if len(m.slots[0]) >= m.cfg.MaxSlots {
+		m.slots[1], m.slots[0] = m.slots[0], map[uint64]*slot{}
+	}
+	s := &slot{}
+	m.slots[0][key] = s
+	return s
+}
+
+func slotKey(fp uint64, t token, p int) uint64 {
+	return fp - mix(t, p) + uint64(p+1)*0xd6e8feb86659fd93
+}
+
+func tailKey(tokens []token, p int) uint64 {
+	return fingerprint(tokens[:p]) ^ 0x9fb21c651e98df25
+}
