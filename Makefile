@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help demo up e2e test race compat bench bench-metrics lint fmt generate dist image fuzz
+.PHONY: help demo up e2e test race compat bench bench-metrics bench-logs lint fmt generate dist image fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -35,6 +35,10 @@ bench: ## the benchmarks
 
 bench-metrics: ## the detector of one series on labelled data, where that is there
 	$(GO) run ./test/benchmark/metrics -starts
+
+bench-logs: ## the log miner on invented logs, and on labelled ones where those are there
+	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented' -benchtime 1x ./pkg/logpattern
+	$(GO) test -run '^$$' -bench 'Add' -benchtime 2s ./pkg/logpattern
 
 lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

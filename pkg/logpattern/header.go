@@ -145,6 +145,7 @@ func afterTime(s string, stamp stamp) (string, Level) {
 		s, level = rest, max(level, l)
 	}
 	component, ended := false, false
+	tag := stamp.short // a program or a tag follows, whatever its name
 	for n := range 10 {
 		s = strings.TrimLeft(s, " \t|,;")
 		if s == "" {
@@ -175,7 +176,7 @@ func afterTime(s string, stamp stamp) (string, Level) {
 			level = l
 			s = rest
 		case level == Unknown && len(word) == 1 && letterLevel(word[0]) != Unknown && tagged(rest):
-			level = letterLevel(word[0])
+			level, tag = letterLevel(word[0]), true
 			s = rest
 		case !letters(word) && !(strings.Count(word, ".") >= 3 && anyDigit(word)):
 			s = rest // numbers, dashes, stars
@@ -183,7 +184,7 @@ func afterTime(s string, stamp stamp) (string, Level) {
 			return s, level
 		case !component && stamp.short && host(word, rest):
 			s = rest
-		case !component && isComponent(word, rest):
+		case !component && isComponent(word, rest, tag):
 			component = true
 			ended = strings.HasSuffix(word, ":") || strings.HasPrefix(rest, " : ")
 			s = strings.TrimPrefix(rest, " : ")
@@ -271,21 +272,28 @@ func tagged(rest string) bool {
 
 // isComponent recognises what names the place a line comes from: x.y.Z,
 // sshd[123]:, name:, file.go:12, Name followed by a dash, a pipe or a column's
-// padding.
-func isComponent(w, rest string) bool {
+// padding. A plain word with a colon is one where a tag has its place; elsewhere
+// it begins the message: "Reloaded: …".
+func isComponent(w, rest string, tag bool) bool {
 	bare := strings.TrimRight(w, ":")
+	if i := strings.LastIndexByte(bare, ':'); i > 0 && digits(bare[i+1:]) {
+		return strings.Count(bare[:i], ".") == 1 || strings.HasPrefix(rest, "\t") // with more dots it is a host and a port
+	}
 	switch {
 	case strings.HasSuffix(bare, "]") && w != bare:
 		return true
 	case strings.Count(bare, ".") >= 2 && !strings.ContainsAny(bare, "/=,") && letters(bare):
 		return true
-	case w != bare && !strings.ContainsAny(bare, "=/\"'(") && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
+	case w != bare && (tag || !plainWord(bare)) && !strings.ContainsAny(bare, "=/\"'(") && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
 		return true
 	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "):
 		return !strings.ContainsAny(w, "=\"")
 	}
-	i := strings.LastIndexByte(bare, ':')
-	return i > 0 && digits(bare[i+1:]) && strings.Contains(bare[:i], ".")
+	// A program and what it is: sync.exe *64 - .
+	if what, more, ok := firstWord(rest); ok && !letters(what) && what[0] == '*' && strings.HasPrefix(more, "- ") {
+		return true
+	}
+	return false
 }
 
 // host recognises syslog's host before its tag.

@@ -63,9 +63,13 @@ func TestMessagesStayWhole(t *testing.T) {
 		"workerEnv.init() ok /etc/httpd/conf/workers2.properties",
 		"web.example.org:443 open through proxy proxy.example.org:5070 HTTPS",
 		"Step count 3579",
+		"Reloaded: name = 5",
 	} {
 		if got, _ := Content(msg); got != msg {
 			t.Errorf("Content(%q): got %q, want all of it", msg, got)
+		}
+		if got, _ := Content("[4711] 2026/03/01 10:00:00.123456 [INF] " + msg); got != msg {
+			t.Errorf("behind a header %q: got %q, want all of it", msg, got)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 type slot struct {
 	words   []uint32 // short hashes of what was seen there, all different
 	members []int32  // the templates that it was seen in
+	named   int      // how many of the words look like names
 	value   bool     // anything may stand here
 }
 
@@ -25,9 +26,9 @@ type limits struct {
 	first    int // the first word, which is what lines are told apart by
 	assigned int // after an equals sign, where few words are states
 	cued     int // after a word that announces a name
-	name     int // what looks like a name
+	name     int // where half of the words look like names
 	colon    int // after a colon
-	bracket  int // in brackets
+	bracket  int // in brackets, or several in quotes
 	tail     int // texts after a colon, up to the end
 
 	// Where a value was seen in an otherwise equal sentence of at least sentence
@@ -38,10 +39,10 @@ type limits struct {
 // usual are the limits for every log. They were chosen on statements of other
 // programs than those they are measured on; most may be half or twice of what
 // they are (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 5, cued: 3, name: 4, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 4, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
 
-// of is the limit for the word at place p.
-func (l *limits) of(tokens []token, p int) int {
+// of is the limit for the words of a slot at place p.
+func (l *limits) of(s *slot, tokens []token, p int) int {
 	t := tokens[p]
 	switch {
 	case p == 0:
@@ -50,11 +51,11 @@ func (l *limits) of(tokens []token, p int) int {
 		return l.assigned
 	case t.cue && !isUpper(t.text):
 		return l.cued
-	case identifier(t.text):
+	case 2*s.named >= len(s.words):
 		return l.name
 	case t.after == ':':
 		return l.colon
-	case strings.IndexByte("[(<{", t.after) >= 0:
+	case strings.IndexByte("[(<{", t.after) >= 0, t.after == quoted:
 		return l.bracket
 	}
 	return max(l.least, l.plain-max(0, constants(tokens)-1-l.context))
@@ -75,9 +76,10 @@ func constants(tokens []token) int {
 // until nothing changes.
 func (m *Miner) rewrite(tokens []token) []token {
 	for range 8 {
-		if p := tail(tokens); p > 0 {
+		for p := tail(tokens, 2); p > 0; p = tail(tokens, p+1) {
 			if s := m.slot(tailKey(tokens, p)); s != nil && s.value {
 				tokens = collapse(append(tokens[:p], token{text: wildcard, value: true, after: ':'}))
+				break
 			}
 		}
 		fp := fingerprint(tokens)
@@ -132,8 +134,10 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 			continue
 		}
 		s := m.makeSlot(slotKey(fp, t, p))
-		s.count(i, uint32(xxhash.Sum64String(t.text)))
-		if s.value || len(s.words) < m.limits.of(tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) {
+		if s.count(i, uint32(xxhash.Sum64String(t.text))) && identifier(t.text) {
+			s.named++
+		}
+		if s.value || len(s.words) < m.limits.of(s, tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) {
 			continue
 		}
 		wide := slices.Clone(tokens)
@@ -157,41 +161,42 @@ func (m *Miner) valueSeen(tokens []token, p int) bool {
 	return ok
 }
 
-// learnTail counts what follows the last colon of a template, whatever its
-// length, and says whether it became wider.
+// learnTail counts what follows a colon of a template, whatever its length, and
+// says whether it became wider.
 func (m *Miner) learnTail(i int32, tokens []token) bool {
-	p := tail(tokens)
-	if p == 0 {
-		return false
+	for p := tail(tokens, 2); p > 0; p = tail(tokens, p+1) {
+		s := m.makeSlot(tailKey(tokens, p))
+		s.count(i, uint32(fingerprint(tokens[p:])))
+		if s.value || len(s.words) < m.limits.tail {
+			continue
+		}
+		m.join(i, s, collapse(append(slices.Clone(tokens[:p]), token{text: wildcard, value: true, after: ':'})))
+		return true
 	}
-	s := m.makeSlot(tailKey(tokens, p))
-	s.count(i, uint32(fingerprint(tokens[p:])))
-	if s.value || len(s.words) < m.limits.tail {
-		return false
-	}
-	m.join(i, s, collapse(append(slices.Clone(tokens[:p]), token{text: wildcard, value: true, after: ':'})))
-	return true
+	return false
 }
 
-// tail is where the text begins that follows the last colon, after at least two
-// constant words; 0 when there is none, or a value follows.
-func tail(tokens []token) int {
-	for p := len(tokens) - 1; p >= 2; p-- {
-		if tokens[p].after == ':' && !tokens[p].value {
-			if constants(tokens[:p]) >= 2 {
-				return p
-			}
-			return 0
+// tail is where the next text begins, from place p on, that follows a colon
+// after at least two constant words and has one itself; 0 when there is none.
+func tail(tokens []token, p int) int {
+	for ; p < len(tokens); p++ {
+		if tokens[p].after == ':' && constants(tokens[:p]) >= 2 && constants(tokens[p:]) > 0 {
+			return p
 		}
 	}
 	return 0
 }
 
-// count notes a word of a template. Limits are lower than what is kept.
-func (s *slot) count(i int32, word uint32) {
-	if !s.value && len(s.words) < 16 && !slices.Contains(s.words, word) {
-		s.words, s.members = append(s.words, word), append(s.members, i)
+// most is how many words are kept of a slot; every limit is lower.
+const most = 16
+
+// count notes a word of a template, and says whether it is another one.
+func (s *slot) count(i int32, word uint32) bool {
+	if s.value || len(s.words) >= most || slices.Contains(s.words, word) {
+		return false
 	}
+	s.words, s.members = append(s.words, word), append(s.members, i)
+	return true
 }
 
 // join makes a slot a value, and template i, the members of the slot and what

@@ -33,6 +33,7 @@ func (m *Miner) Write(w *snapshot.Writer) {
 			s := gen[key]
 			w.Fixed(key)
 			w.Bool(s.value)
+			w.Uint(uint64(s.named))
 			w.Uint(uint64(len(s.words)))
 			for _, x := range s.words {
 				w.Uint(uint64(x))
@@ -88,7 +89,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 	for g := range m.slots {
 		for range r.Len() {
 			key := r.Fixed()
-			s := &slot{value: r.Bool()}
+			s := &slot{value: r.Bool(), named: int(r.Uint() % (most + 1))}
 			for range r.Len() {
 				s.words = append(s.words, uint32(r.Uint()))
 			}

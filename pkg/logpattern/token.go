@@ -23,6 +23,9 @@ var wordByte = func() (t [256]bool) {
 	return t
 }()
 
+// quoted is what stands before a token that is several words in quotes.
+const quoted = 'q'
+
 // ending are the signs that end a sentence, not a word.
 var ending = [256]bool{'.': true, '!': true, '?': true, '-': true, ':': true}
 
@@ -60,6 +63,11 @@ func tokenize(buf []token, s string) []token {
 		c := s[i]
 		if !wordByte[c] {
 			if end, ok := groupValue(s, i, after); ok && (len(buf) > 0 || c != '"') {
+				if (c == '"' || c == '\'') && said(s[i+1:end-1], after) {
+					buf = append(buf, token{text: s[i+1 : end-1], after: quoted})
+					i, after = end, ' '
+					continue
+				}
 				buf = push(buf, token{text: wildcard, value: true, after: after})
 				i, after = end, ' '
 				continue
@@ -92,6 +100,9 @@ func tokenize(buf []token, s string) []token {
 			i = until(s, j)
 			buf = push(buf, token{text: wildcard, value: true, after: after})
 			after = ' '
+			if s[i-1] == ':' {
+				after = ':'
+			}
 			continue
 		}
 		i = j
@@ -210,12 +221,10 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 		if !ok || end < len(s) && wordByte[s[end]] && s[end] != '.' && s[end] != ':' {
 			return 0, false
 		}
-		// What is said in quotes is a value after a key. Elsewhere a name is, and
-		// a sentence is not.
-		if after == ':' {
-			return end, true
-		}
-		return end, strings.IndexByte(s[i:end], ' ') < 0
+		// A name in quotes is a value, and so is what is said after a key. Of what is
+		// said elsewhere only words are one thing; a request has a method.
+		in := s[i+1 : end-1]
+		return end, after == ':' || strings.IndexByte(in, ' ') < 0 || said(in, ' ')
 	case '[', '{', '(':
 		end, ok = closing(s, i)
 		if !ok {
@@ -232,6 +241,20 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 		return end, after == ':' && s[i] != '(' || listed(in)
 	}
 	return 0, false
+}
+
+// said says whether a text in quotes is a few words, none of which is a value,
+// and follows no key.
+func said(in string, after byte) bool {
+	if after == ':' || len(in) > longestWord || strings.IndexByte(in, ' ') < 0 {
+		return false
+	}
+	for i := range len(in) {
+		if c := in[i]; !nameByte(c) && strings.IndexByte(" -.,>", c) < 0 || c >= '0' && c <= '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // listed says whether what is in brackets is a list, not a remark: commas, and
@@ -260,7 +283,7 @@ func pushWord(buf []token, word string, after byte) []token {
 		return buf
 	}
 	t := token{text: word, after: after}
-	if looksLikeValue(word) || (after == ':' || after == '[') && isLiteral(word) {
+	if looksLikeValue(word) || isLiteral(word) && (after == ':' || after == '[' || len(buf) > 0 && !strings.EqualFold(word, "none")) {
 		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
@@ -349,6 +372,8 @@ func isDateWord(w string) bool {
 	return false
 }
 
+// isLiteral says whether a word is a value of every language. None is a word of
+// sentences too.
 func isLiteral(w string) bool {
 	var b [6]byte
 	switch string(lower(b[:], w)) {
