@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// A corpus of logs whose statements are known, in as many formats as we know, of
-// which no word was taken from the logs that the miner is judged by.
+// A corpus of logs whose statements are known, in as many formats as we know.
 
 // author writes the lines of one system.
 type author struct {

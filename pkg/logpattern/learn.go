@@ -36,9 +36,8 @@ type limits struct {
 	seen, sentence int
 }
 
-// usual are the limits for every log. They were chosen on statements of other
-// programs than those they are measured on; most may be half or twice of what
-// they are (docs/benchmarks.md).
+// usual are the limits for every log. Which they are matters little: limits drawn
+// at random are nearly as good (docs/benchmarks.md).
 var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 4, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
 
 // of is the limit for the words of a slot at place p.
