@@ -289,11 +289,9 @@ func isComponent(w, rest string, tag bool) bool {
 	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "):
 		return !strings.ContainsAny(w, "=\"")
 	}
-	// A program and what it is: sync.exe *64 - .
-	if what, more, ok := firstWord(rest); ok && !letters(what) && what[0] == '*' && strings.HasPrefix(more, "- ") {
-		return true
-	}
-	return false
+	// A place and which of its kind, before a dash: "worker 7 - ", "main #12 - ".
+	which, more, ok := firstWord(rest)
+	return ok && !letters(which) && anyDigit(which) && strings.HasPrefix(more, "- ") && !strings.ContainsAny(w, "=\"")
 }
 
 // host recognises syslog's host before its tag.
