@@ -18,73 +18,19 @@ func (x *triaged) print(o *options) error {
 	if o.format() == render.JSON || o.format() == render.YAML {
 		return render.Value(o.out, o.format(), x)
 	}
-	p := &triagePage{x: x, o: o.terminal(), md: o.format() == render.MD}
-	p.page()
+	p := &triagePage{page: &page{now: x.Time, o: o.terminal(), md: o.format() == render.MD}, x: x}
+	p.whole()
 	_, err := io.WriteString(o.out, p.b.String())
 	return err
 }
 
-// triagePage writes a result for people: on a terminal, or as Markdown. All text
-// of it passes show.
+// triagePage writes a result.
 type triagePage struct {
-	x  *triaged
-	o  render.Options
-	md bool
-	b  strings.Builder
+	*page
+	x *triaged
 }
 
-func (p *triagePage) show(s string) string {
-	if p.md {
-		return render.Markdown(s)
-	}
-	return render.Plain(s)
-}
-
-// head begins a section; note stands behind it.
-func (p *triagePage) head(title, note string) {
-	if p.md {
-		fmt.Fprintf(&p.b, "\n## %s\n\n", title)
-		if note != "" {
-			fmt.Fprintf(&p.b, "%s\n\n", p.show(note))
-		}
-		return
-	}
-	line := p.o.Paint("1", title)
-	if note != "" {
-		line += "  " + p.show(note)
-	}
-	fmt.Fprintf(&p.b, "\n%s\n", line)
-}
-
-// item is one entry of a section: text, broken at the width, with its evidence.
-func (p *triagePage) item(text string, evidence []string) {
-	text = p.show(text) + refs(evidence)
-	if p.md {
-		fmt.Fprintf(&p.b, "- %s\n", text)
-		return
-	}
-	for _, l := range render.Wrap(text, p.o.Columns(), "  ", "      ") {
-		fmt.Fprintln(&p.b, l)
-	}
-}
-
-// quote is a line of somebody else's text below an item, cut at the width.
-func (p *triagePage) quote(text string) {
-	if p.md {
-		fmt.Fprintf(&p.b, "  %s\n", render.Code(text))
-		return
-	}
-	fmt.Fprintf(&p.b, "%s\n", p.o.Paint("2", "      "+render.Clip(render.Plain(text), p.o.Columns()-6)))
-}
-
-func refs(ids []string) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	return " [" + strings.Join(ids, ", ") + "]"
-}
-
-func (p *triagePage) page() {
+func (p *triagePage) whole() {
 	p.top()
 	p.pods()
 	p.around()
@@ -136,10 +82,10 @@ func (p *triagePage) top() {
 		if a.Others > 0 {
 			text += fmt.Sprintf(" (%d more match)", a.Others)
 		}
-		p.paragraph(text, nil)
+		p.text(text)
 	}
 	if x.Pod != "" {
-		p.paragraph("asked about pod "+x.Pod+"; its containers, logs and probes are its own", nil)
+		p.text("asked about pod "+x.Pod+"; its containers, logs and probes are its own")
 	}
 	v := x.Verdict
 	text := v.Text
@@ -152,23 +98,12 @@ func (p *triagePage) top() {
 		text = strings.ToUpper(text[:1]) + text[1:]
 	}
 	p.b.WriteString("\n")
-	p.paragraph(text, v.Evidence)
+	p.text(text, v.Evidence...)
 	if v.Detail != "" {
 		p.item(v.Detail, nil)
 	}
 	for _, s := range v.Besides {
 		p.item(fmt.Sprintf("+ %s (%s)", s.Text, s.Confidence), s.Evidence)
-	}
-}
-
-func (p *triagePage) paragraph(text string, evidence []string) {
-	text = p.show(text) + refs(evidence)
-	if p.md {
-		fmt.Fprintf(&p.b, "%s\n\n", text)
-		return
-	}
-	for _, l := range render.Wrap(text, p.o.Columns(), "", "  ") {
-		fmt.Fprintln(&p.b, l)
 	}
 }
 
@@ -470,44 +405,15 @@ func (p *triagePage) next() {
 	p.commands("Rollback", "changes the cluster; for a human to decide", p.x.Rollback)
 }
 
-// commands writes each command on a line of its own, whole, so that it can be
-// copied.
-func (p *triagePage) commands(title, note string, list []event.Check) {
-	if len(list) == 0 {
-		return
-	}
-	p.head(title, note)
-	for _, c := range list {
-		if p.md {
-			fmt.Fprintf(&p.b, "- %s: %s\n", p.show(c.Why), render.Code(c.Command))
-			continue
-		}
-		for _, l := range render.Wrap("# "+p.show(c.Why), p.o.Columns(), "  ", "  # ") {
-			fmt.Fprintln(&p.b, p.o.Paint("2", l))
-		}
-		fmt.Fprintf(&p.b, "  %s\n", render.Plain(c.Command))
-	}
-}
-
 // left is what could not be read, and where the rest is.
 func (p *triagePage) left() {
 	p.b.WriteString("\n")
 	for _, u := range p.x.NotRead {
 		if why, ok := strings.CutPrefix(u.Why, "not asked: "); ok {
-			p.paragraph("not asked: "+u.What+": "+why, nil)
+			p.text("not asked: "+u.What+": "+why)
 			continue
 		}
-		p.paragraph("not read: "+u.What+": "+u.Why, nil)
+		p.text("not read: "+u.What+": "+u.Why)
 	}
-	if !p.md {
-		fmt.Fprintf(&p.b, "evidence E1-E%d in full: -o json\n", max(1, len(p.x.Evidence)))
-	} else {
-		p.head("Evidence", "")
-		for _, e := range p.x.Evidence {
-			fmt.Fprintf(&p.b, "- %s %s: %s\n", e.ID, e.Source, render.Code(e.Query))
-			for _, l := range e.Excerpt[:min(len(e.Excerpt), 5)] {
-				fmt.Fprintf(&p.b, "  - %s\n", render.Code(l))
-			}
-		}
-	}
+	p.evidence(p.x.Evidence)
 }
