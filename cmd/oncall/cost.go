@@ -241,10 +241,10 @@ func (f *costFlags) space(ctx context.Context, client *kube.Client) ([]*corev1.N
 	switch err := client.Get(ctx, "/api/v1/namespaces/"+f.namespace, nil, &ns); {
 	case kube.NotFound(err):
 		return nil, hint(&service.UsageError{Err: fmt.Errorf("--namespace %s: the cluster has no such namespace", f.namespace)}, service.ExitUsage, "kubectl get namespaces")
-	case err != nil || ns.Name == "":
-		return nil, nil
+	case err == nil && ns.Name != "":
+		return []*corev1.Namespace{&ns}, nil
 	}
-	return []*corev1.Namespace{&ns}, nil
+	return nil, nil
 }
 
 // usage asks Prometheus.

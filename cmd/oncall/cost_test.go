@@ -46,7 +46,8 @@ func TestHostileTextInCostIsInert(t *testing.T) {
 		for _, by := range []string{"", "team"} {
 			var b bytes.Buffer
 			o := &options{out: io.Writer(&b), output: format}
-			if err := costExample().print(o, &costFlags{by: by}, io.Discard); err != nil {
+			example := costExample()
+			if err := example.print(o, &costFlags{by: by}, io.Discard); err != nil {
 				t.Fatal(err)
 			}
 			if strings.Contains(b.String(), "\x1b") {

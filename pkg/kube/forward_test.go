@@ -174,7 +174,8 @@ func TestAForwardingThatCannotBeSaysWhy(t *testing.T) {
 
 // A server that is silent must not hold a command for ever.
 func TestAnOpeningEndsWithItsContext(t *testing.T) {
-	block := make(chan struct{})
+	block, dialled := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
@@ -183,21 +184,20 @@ func TestAnOpeningEndsWithItsContext(t *testing.T) {
 		case strings.HasSuffix(r.URL.Path, "/pods"):
 			_, _ = io.WriteString(w, `{"items":[{"metadata":{"name":"p"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}]}`)
 		default:
+			once.Do(func() { close(dialled) })
 			<-block
 		}
 	}))
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(block) })
-	f, audits := forwarder(t, srv.URL)
+	f, _ := forwarder(t, srv.URL)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	asked := make(chan error, 1) // it ends before it is read
 	go func() {
 		_, err := f.Forward(ctx, Target{Namespace: "m", Service: "s", Port: "9090"})
 		asked <- err
 	}()
-	for len(audits()) < 2 { // service and pods are read: it dials
-		time.Sleep(time.Millisecond) //nolint:forbidigo // waits for the other goroutine
-	}
+	<-dialled
 	cancel(fmt.Errorf("not found in 8s"))
 	if err := <-asked; err == nil || !strings.Contains(err.Error(), "not found in 8s") {
 		t.Errorf("got %v, want the cause of the end", err)
