@@ -85,7 +85,7 @@ func (p *triagePage) top() {
 		p.text(text)
 	}
 	if x.Pod != "" {
-		p.text("asked about pod "+x.Pod+"; its containers, logs and probes are its own")
+		p.text("asked about pod " + x.Pod + "; its containers, logs and probes are its own")
 	}
 	v := x.Verdict
 	text := v.Text
@@ -410,10 +410,10 @@ func (p *triagePage) left() {
 	p.b.WriteString("\n")
 	for _, u := range p.x.NotRead {
 		if why, ok := strings.CutPrefix(u.Why, "not asked: "); ok {
-			p.text("not asked: "+u.What+": "+why)
+			p.text("not asked: " + u.What + ": " + why)
 			continue
 		}
-		p.text("not read: "+u.What+": "+u.Why)
+		p.text("not read: " + u.What + ": " + u.Why)
 	}
 	p.evidence(p.x.Evidence)
 }
