@@ -1,22 +1,14 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
 // TestAgentScripts runs every script of testdata/agent. The scripts' own
@@ -33,60 +25,11 @@ import (
 //	private FILE    nobody else may read it
 //	json SCHEMA CMD…  what CMD writes is of a schema of schemas/cli
 func TestAgentScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/agent",
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
-			e.Setenv("HOME", e.WorkDir)
-			e.Setenv("KUBECONFIG", filepath.Join(e.WorkDir, "no-kubeconfig"))
-			e.Setenv("ONCALL_CONFIG", "")
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": func(ts *testscript.TestScript, _ bool, args []string) {
-				want, err := strconv.Atoi(args[0])
-				ts.Check(err)
-				got := 0
-				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					var exit *exec.ExitError
-					if !errors.As(err, &exit) {
-						ts.Fatalf("%v", err)
-					}
-					got = exit.ExitCode()
-				}
-				if got != want {
-					ts.Fatalf("exit code %d, want %d", got, want)
-				}
-			},
-			"prometheus": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Setenv("PROM", agentServer(ts, hoursOf(args[0])))
-			},
-			"loki": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", agentServer(ts, fakeLoki)) },
-			"fill": func(ts *testscript.TestScript, _ bool, args []string) {
-				h := openBus(ts, args[0], "")
-				all := sample(time.Date(2026, 3, 1, 2, 51, 0, 0, time.UTC))
-				ts.Check(h.Bus.Publish(context.Background(), all...))
-				ts.Setenv("ID", event.ShortID(all[1].Data().(event.Incident).ID))
-				ts.Check(h.Close())
-			},
-			"objects": serveObjects,
-			"model":   scriptModel,
-			"json":    scriptJSON,
-			"private": func(ts *testscript.TestScript, _ bool, args []string) {
-				st, err := os.Stat(ts.MkAbs(args[0]))
-				ts.Check(err)
-				if st.Mode().Perm() != 0o600 {
-					ts.Fatalf("%s has mode %o", args[0], st.Mode().Perm())
-				}
-			},
-		},
+	runScripts(t, "agent", commands{
+		"prometheus": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv("PROM", serve(ts, hoursOf(args[0]))) },
+		"loki":       func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
+		"model":      scriptModel,
 	})
-}
-
-func agentServer(ts *testscript.TestScript, h http.HandlerFunc) string {
-	s := httptest.NewServer(h)
-	ts.Defer(s.Close)
-	return s.URL
 }
 
 // hoursOf is a Prometheus that has scraped one workload for hours.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,8 +51,125 @@ func TestMain(m *testing.M) {
 //	private FILE   nobody else may read it
 //	monitored      an API server by which the Prometheus at $PROM is reached
 func TestScripts(t *testing.T) {
+	runScripts(t, "script", commands{
+		"bus": func(ts *testscript.TestScript, _ bool, _ []string) {
+			h := openBus(ts, ts.MkAbs("bus"), "127.0.0.1:0")
+			ts.Defer(func() { _ = h.Close() })
+			ts.Setenv("NATS", h.Address())
+		},
+		"ready": func(ts *testscript.TestScript, _ bool, args []string) {
+			path := "/readyz"
+			if len(args) > 1 {
+				path = args[1]
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				res, err := http.Get("http://" + args[0] + path)
+				if err == nil {
+					_ = res.Body.Close()
+					if res.StatusCode == http.StatusOK {
+						return
+					}
+				}
+				select {
+				case <-ctx.Done():
+					ts.Fatalf("nobody is ready at %s within a minute: %v", args[0], err)
+				case <-tick.C:
+				}
+			}
+		},
+		"trickle": func(ts *testscript.TestScript, _ bool, _ []string) {
+			h := openBus(ts, ts.Getenv("NATS"), "")
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for i := 0; ctx.Err() == nil; i++ {
+					_ = publish(h, sample(time.Date(2026, 3, 1, 2, 51, i, 0, time.UTC))[:2])
+					select {
+					case <-ctx.Done():
+					case <-time.After(20 * time.Millisecond):
+					}
+				}
+			}()
+			ts.Defer(func() { cancel(); <-done; _ = h.Close() })
+		},
+		"prometheus": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(-10*time.Minute))))
+		},
+		"quiet": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(time.Hour))))
+		},
+		"empty": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, r *http.Request) {
+				result := []any{}
+				if _ = r.ParseForm(); strings.HasPrefix(r.Form.Get("query"), "count(up)") {
+					result = append(result, map[string]any{"metric": map[string]string{}, "value": [2]any{time.Now().Unix(), "1"}})
+				}
+				answer(w, map[string]any{"resultType": "vector", "result": result})
+			}))
+		},
+		"monitored": serveMonitored,
+		"audited":   scriptAudited,
+		"wrote":     scriptWrote,
+		"again":     scriptAgain,
+		"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
+		},
+		"canaries": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeCanaries())) },
+		"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
+		"usage":    usagePrometheus,
+		"answers":  scriptAnswers,
+		"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
+	})
+}
+
+// commands are what scripts may call besides the programs.
+type commands = map[string]func(*testscript.TestScript, bool, []string)
+
+// runScripts runs every script of a folder of testdata with its commands and those
+// that all scripts have.
+func runScripts(t *testing.T, dir string, own commands) {
+	cmds := commands{
+		"status": func(ts *testscript.TestScript, _ bool, args []string) {
+			want, err := strconv.Atoi(args[0])
+			ts.Check(err)
+			got := 0
+			if err := ts.Exec(args[1], args[2:]...); err != nil {
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) {
+					ts.Fatalf("%v", err)
+				}
+				got = exit.ExitCode()
+			}
+			if got != want {
+				ts.Fatalf("exit code %d, want %d", got, want)
+			}
+		},
+		"fill": func(ts *testscript.TestScript, _ bool, args []string) {
+			h := openBus(ts, args[0], "")
+			all := sample(time.Date(2026, 3, 1, 2, 51, 0, 0, time.UTC))
+			ts.Check(publish(h, all))
+			ts.Setenv("ID", event.ShortID(all[1].Data().(event.Incident).ID))
+			ts.Check(h.Close())
+		},
+		"private": func(ts *testscript.TestScript, _ bool, args []string) {
+			st, err := os.Stat(ts.MkAbs(args[0]))
+			ts.Check(err)
+			if st.Mode().Perm() != 0o600 {
+				ts.Fatalf("%s has mode %o", args[0], st.Mode().Perm())
+			}
+		},
+		"objects": serveObjects,
+		"json":    scriptJSON,
+	}
+	maps.Copy(cmds, own)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:  filepath.Join("testdata", dir),
+		Cmds: cmds,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("HOME", e.WorkDir)
@@ -65,111 +183,6 @@ func TestScripts(t *testing.T) {
 			examples, err := filepath.Abs(filepath.Join("..", "..", "examples"))
 			e.Setenv("EXAMPLES", examples)
 			return errors.Join(err, l.Close())
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": func(ts *testscript.TestScript, _ bool, args []string) {
-				want, err := strconv.Atoi(args[0])
-				ts.Check(err)
-				got := 0
-				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					var exit *exec.ExitError
-					if !errors.As(err, &exit) {
-						ts.Fatalf("%v", err)
-					}
-					got = exit.ExitCode()
-				}
-				if got != want {
-					ts.Fatalf("exit code %d, want %d", got, want)
-				}
-			},
-			"bus": func(ts *testscript.TestScript, _ bool, _ []string) {
-				h := openBus(ts, ts.MkAbs("bus"), "127.0.0.1:0")
-				ts.Defer(func() { _ = h.Close() })
-				ts.Setenv("NATS", h.Address())
-			},
-			"fill": func(ts *testscript.TestScript, _ bool, args []string) {
-				h := openBus(ts, args[0], "")
-				all := sample(time.Date(2026, 3, 1, 2, 51, 0, 0, time.UTC))
-				ts.Check(publish(h, all))
-				ts.Setenv("ID", event.ShortID(all[1].Data().(event.Incident).ID))
-				ts.Check(h.Close())
-			},
-			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
-				path := "/readyz"
-				if len(args) > 1 {
-					path = args[1]
-				}
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				tick := time.NewTicker(50 * time.Millisecond)
-				defer tick.Stop()
-				for {
-					res, err := http.Get("http://" + args[0] + path)
-					if err == nil {
-						_ = res.Body.Close()
-						if res.StatusCode == http.StatusOK {
-							return
-						}
-					}
-					select {
-					case <-ctx.Done():
-						ts.Fatalf("nobody is ready at %s within a minute: %v", args[0], err)
-					case <-tick.C:
-					}
-				}
-			},
-			"trickle": func(ts *testscript.TestScript, _ bool, _ []string) {
-				h := openBus(ts, ts.Getenv("NATS"), "")
-				ctx, cancel := context.WithCancel(context.Background())
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					for i := 0; ctx.Err() == nil; i++ {
-						_ = publish(h, sample(time.Date(2026, 3, 1, 2, 51, i, 0, time.UTC))[:2])
-						select {
-						case <-ctx.Done():
-						case <-time.After(20 * time.Millisecond):
-						}
-					}
-				}()
-				ts.Defer(func() { cancel(); <-done; _ = h.Close() })
-			},
-			"prometheus": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(-10*time.Minute))))
-			},
-			"quiet": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(time.Hour))))
-			},
-			"empty": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, r *http.Request) {
-					result := []any{}
-					if _ = r.ParseForm(); strings.HasPrefix(r.Form.Get("query"), "count(up)") {
-						result = append(result, map[string]any{"metric": map[string]string{}, "value": [2]any{time.Now().Unix(), "1"}})
-					}
-					answer(w, map[string]any{"resultType": "vector", "result": result})
-				}))
-			},
-			"objects":   serveObjects,
-			"monitored": serveMonitored,
-			"audited":   scriptAudited,
-			"wrote":     scriptWrote,
-			"again":     scriptAgain,
-			"json":      scriptJSON,
-			"private": func(ts *testscript.TestScript, _ bool, args []string) {
-				st, err := os.Stat(ts.MkAbs(args[0]))
-				ts.Check(err)
-				if st.Mode().Perm() != 0o600 {
-					ts.Fatalf("%s has mode %o", args[0], st.Mode().Perm())
-				}
-			},
-			"cluster": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, serve(ts, fakeCluster)), 0o600))
-			},
-			"canaries": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeCanaries())) },
-			"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
-			"usage":    usagePrometheus,
-			"answers":  scriptAnswers,
-			"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
 		},
 	})
 }
