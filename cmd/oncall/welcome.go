@@ -13,6 +13,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/baseline"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/services/collector"
 	"github.com/oncall-copilot/oncall/services/collector/alertmanager"
@@ -202,8 +203,8 @@ func learning(cfg detector.Config, step time.Duration) (at []string, first map[s
 			continue
 		}
 		switch c := c.(type) {
-		case detectors.SpikeConfig:
-			first[i.Name] = time.Duration(c.WarmUp) * step
+		case detectors.BaselineConfig:
+			first[i.Name] = baseline.WarmUp * step
 		case detectors.LevelShiftConfig:
 			first[i.Name] = c.WarmUp
 		case detectors.FlatlineConfig:

@@ -45,13 +45,13 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 			t.Errorf("%s: judged from now %v, learns %v", i.Name, !learns, learns)
 		}
 	}
-	if got := first["spike"]; got != 75*time.Minute {
-		t.Errorf("spike learns for %s of 30s steps, want 75m", got)
+	if got := first["baseline"]; got != 30*time.Minute {
+		t.Errorf("baseline learns for %s of 30s steps, want 30m", got)
 	}
 	off := detector.DefaultConfig()
-	off.Disabled = []string{"spike", "change"}
+	off.Disabled = []string{"baseline", "change"}
 	at, first = learning(off, 30*time.Second)
-	if _, ok := first["spike"]; ok || slices.Contains(at, "change") {
+	if _, ok := first["baseline"]; ok || slices.Contains(at, "change") {
 		t.Error("what is switched off is named")
 	}
 }

@@ -27,12 +27,11 @@ const (
 	longRun      = 30 // of being surprised
 )
 
-// What makes a series ready to be judged, and a calibration's first opinion,
-// in samples.
-const (
-	warmUp = 60
-	prior  = 100
-)
+// WarmUp is how many samples of a series are only learnt from.
+const WarmUp = 60
+
+// prior is the weight of a calibration's first opinion, in samples.
+const prior = 100
 
 // Offsets are what a way of looking must be better by to be believed before
 // the others, in orders of magnitude of the probability: how seldom each was
@@ -117,7 +116,7 @@ type Verdict struct {
 // not learnt from and looks like nothing.
 func (s *Series) Observe(t int64, x float64) Verdict {
 	if math.IsNaN(x) || math.Abs(x) > 1e100 || s.seen > 0 && t <= s.last {
-		return Verdict{TailProb: 1, Low: math.NaN(), High: math.NaN(), Anomaly: s.alarm.on, Onset: s.alarm.onset, Ready: s.seen >= warmUp}
+		return Verdict{TailProb: 1, Low: math.NaN(), High: math.NaN(), Anomaly: s.alarm.on, Onset: s.alarm.onset, Ready: s.seen >= WarmUp}
 	}
 	s.step(t)
 	at, other := s.slots(t)
@@ -135,7 +134,7 @@ func (s *Series) Observe(t int64, x float64) Verdict {
 		hourDistance = math.Abs(s.ways[seasonal].scale.Z(r))
 	}
 	sigma := s.ways[seasonal].scale.Sigma()
-	v := Verdict{Low: usual - 3*sigma, High: usual + 3*sigma, Distance: distance, HourDistance: hourDistance, Ready: s.seen >= warmUp}
+	v := Verdict{Low: usual - 3*sigma, High: usual + 3*sigma, Distance: distance, HourDistance: hourDistance, Ready: s.seen >= WarmUp}
 	if s.level.M-3*s.level.Sigma() < 0 && s.habit.M >= 0 && v.Low < 0 && x >= 0 {
 		v.Low = 0
 	}
@@ -195,7 +194,7 @@ func (w *way) look(e float64) float64 {
 // of surprise (Wilson and Hilferty 1931).
 func (s *Series) lasting(surprise float64) (one float64) {
 	s.run.Add(min(2, surprise), longRun)
-	if s.seen > warmUp && s.run.M > s.runs.M+0.05 {
+	if s.seen > WarmUp && s.run.M > s.runs.M+0.05 {
 		shape := s.runs.M * s.runs.M / max(s.spread.M, 4e-4)
 		z := (math.Cbrt(s.run.M/s.runs.M) - 1 + 1/(9*shape)) * math.Sqrt(9*shape)
 		one = stat.Surprise(stat.NormalTail(z))

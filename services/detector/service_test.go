@@ -108,7 +108,7 @@ func TestServiceTurnsTelemetryOnTheBusIntoAnomalies(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	for _, name := range []string{"burn_rate", "availability", "spike", "level_shift", "log_spike", "log_new_pattern", "event_surge", "change", "alert", "forecast"} {
+	for _, name := range []string{"burn_rate", "availability", "baseline", "level_shift", "log_spike", "log_new_pattern", "event_surge", "change", "alert", "forecast"} {
 		if found[name] == 0 {
 			t.Errorf("no anomaly of %s", name)
 		}
@@ -131,7 +131,7 @@ func (e errString) Error() string { return string(e) }
 
 func TestConfigErrorsNameLineFieldAndFix(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
-		"a wrong value of a detector":  {"spike:\n  warm_up: 200\n  false_per_day: -1\n", "oncall.yaml:3: spike.false_per_day: -1 is not between 1e-06 and 100; write 0.02"},
+		"a wrong value of a detector":  {"level_shift:\n  warm_up: 2h\n  false_per_day: -1\n", "oncall.yaml:3: level_shift.false_per_day: -1 is not between 1e-06 and 100; write 0.02"},
 		"a detector that is not there": {"max_series: 5000\nspikes:\n  warm_up: 1\n", "oncall.yaml:2: spikes: is neither a setting nor a detector"},
 		"a limit that is too low":      {"max_series: 1\n", "oncall.yaml:1: max_series: 1 is not at least 100"},
 		"an unknown name in disabled":  {"disabled: [nothing]\n", "oncall.yaml:1: disabled[0]: nothing is not a detector; write one of alert"},

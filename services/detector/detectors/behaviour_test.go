@@ -50,23 +50,23 @@ func TestBehaviour(t *testing.T) {
 			map[string]string{rate: "100x400"},
 			"", "", "", "",
 		},
-		"one wild sample is a spike": {
-			"spike",
+		"one wild sample stands out": {
+			"baseline",
 			map[string]string{`{__name__="x"` + web: "10~1x199 30 10~1x20"},
 			"200", event.ClassAmbient, "", "x 30, expected",
 		},
-		"noise is no spike": {
-			"spike",
+		"noise does not": {
+			"baseline",
 			map[string]string{`{__name__="x"` + web: "10~1x800"},
 			"", "", "", "",
 		},
-		"nothing is a spike before the series is known": {
-			"spike",
+		"nothing stands out before the series is known": {
+			"baseline",
 			map[string]string{`{__name__="x"` + web: "10~1x50 30 10~1x10"},
 			"", "", "", "",
 		},
-		"a constant that changes a little is no spike": {
-			"spike",
+		"a constant that changes a little does not stand out": {
+			"baseline",
 			map[string]string{`{__name__="x"` + web: "10x200 10.5 10x20"},
 			"", "", "", "",
 		},

@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -133,7 +134,7 @@ func (d *levelShift) Observe(b event.Batch) (found []event.Anomaly) {
 			}
 			limit := threshold(d.cfg.FalsePerDay, &st.step)
 			if odd = p.T-st.first >= d.cfg.WarmUp.Milliseconds() && st.usual.N > 3*window && prob <= limit &&
-				abs(st.drift.M) > 2 && abs(st.recent.M-level) > d.cfg.MinChange*abs(level); !odd {
+				math.Abs(st.drift.M) > 2 && math.Abs(st.recent.M-level) > d.cfg.MinChange*math.Abs(level); !odd {
 				st.odd = 0
 				continue
 			}

@@ -18,8 +18,8 @@ type SeasonalConfig struct {
 	FalsePerDay float64 `yaml:"false_per_day"`
 	// MinChange is the least relative distance from the forecast, a ratio. Default: 0.2.
 	MinChange float64 `yaml:"min_change"`
-	// For is how long it must last, so that a single sample is the spike
-	// detector's. Default: 5m.
+	// For is how long it must last, so that a single sample is the
+	// baseline's. Default: 5m.
 	For time.Duration `yaml:"for"`
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 )
 
@@ -258,6 +259,29 @@ func span(seconds float64) string {
 		return fmt.Sprintf("%d m", int(d.Minutes()))
 	}
 	return fmt.Sprintf("%d s", int(d.Seconds()))
+}
+
+// threshold is the tail probability that an operator's false alarms a day
+// mean at a series' step.
+func threshold(falsePerDay float64, s *step) float64 {
+	if s.gap <= 0 {
+		return 1e-6
+	}
+	return max(1e-6, min(1e-3, falsePerDay*s.gap/86_400_000))
+}
+
+// far says whether x lies outside an interval by more than a share of the
+// larger bound.
+func far(x, low, high, share float64) bool {
+	scale := share * max(math.Abs(low), math.Abs(high))
+	return x > high+scale || x < low-scale
+}
+
+func between(path string, v, low, high, instead float64) error {
+	if v >= low && v <= high {
+		return nil
+	}
+	return &policy.FieldError{Path: path, Value: v, Problem: fmt.Sprintf("is not between %g and %g", low, high), Fix: fmt.Sprintf("write %g", instead)}
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
