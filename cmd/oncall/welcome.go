@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/internal/pipeline"
-	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/baseline"
+	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/services/collector"
 	"github.com/oncall-copilot/oncall/services/collector/alertmanager"
@@ -53,10 +53,11 @@ func welcome(ctx context.Context, h *pipeline.Host, say func(string, ...any)) {
 		say("%s: nothing read yet; oncall doctor says what to do", name)
 	}
 	cfg := h.Config.Section(detector.Spec.Name).(detector.Config)
-	at, first := learning(cfg, stepOf(h))
+	step, history := stepOf(h)
+	at, first := learning(cfg, step, history)
 	say("judged from now: %s", strings.Join(at, ", "))
 	if words := learns(first, since, time.Now()); words != "" {
-		say("baselines are learnt from what comes, nothing older is read back: %s", words)
+		say("still learnt from what comes: %s", words)
 	}
 	say("nothing more is said until something happens")
 }
@@ -178,24 +179,27 @@ func configures(h *pipeline.Host, kinds []string) bool {
 	return found
 }
 
-// stepOf is the time between two samples of a series.
-func stepOf(h *pipeline.Host) time.Duration {
-	step := 30 * time.Second
+// stepOf is the time between two samples of a series, and how much of the past is
+// read at the first start.
+func stepOf(h *pipeline.Host) (step, history time.Duration) {
+	step = 30 * time.Second
 	c := h.Config.Section(collector.Spec.Name).(collector.Config)
 	c.Each(func(_ string, src any) {
 		if p, ok := src.(prometheus.Config); ok {
-			step = p.Step
+			if step = p.Step; !p.WarmStart.Off {
+				history = p.WarmStart.History
+			}
 		}
 	})
-	return step
+	return step, history
 }
 
 // seasonLearns is how long stat.Season learns before it may have earned trust.
 const seasonLearns = 48 * time.Hour
 
 // learning says which detectors judge what they see at once, and how long each
-// of the others learns what is normal first.
-func learning(cfg detector.Config, step time.Duration) (at []string, first map[string]time.Duration) {
+// of the others learns what is normal first, beyond the history that was read.
+func learning(cfg detector.Config, step, history time.Duration) (at []string, first map[string]time.Duration) {
 	first = map[string]time.Duration{}
 	for _, i := range detector.Builtin.All() {
 		c, err := cfg.Section(i)
@@ -217,7 +221,12 @@ func learning(cfg detector.Config, step time.Duration) (at []string, first map[s
 			first[i.Name] = c.WarmUp
 		case detectors.SeasonalConfig:
 			first[i.Name] = seasonLearns
-		default:
+		}
+		if i.Input == detector.Metrics {
+			first[i.Name] -= history
+		}
+		if first[i.Name] <= 0 {
+			delete(first, i.Name)
 			at = append(at, i.Name)
 		}
 	}

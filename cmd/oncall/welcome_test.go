@@ -38,7 +38,7 @@ func TestWhatIsSeenIsSaidWithWhereItComesFrom(t *testing.T) {
 }
 
 func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
-	at, first := learning(detector.DefaultConfig(), 30*time.Second)
+	at, first := learning(detector.DefaultConfig(), 30*time.Second, 0)
 	for _, i := range detector.Builtin.All() {
 		_, learns := first[i.Name]
 		if slices.Contains(at, i.Name) == learns {
@@ -48,9 +48,13 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 	if got := first["baseline"]; got != 30*time.Minute {
 		t.Errorf("baseline learns for %s of 30s steps, want 30m", got)
 	}
+	_, first = learning(detector.DefaultConfig(), 30*time.Second, 2*time.Hour)
+	if _, learns := first["baseline"]; learns || first["seasonal"] != 46*time.Hour || first["log_spike"] == 0 {
+		t.Errorf("after two hours of history: %v; baseline has learnt, seasonal has 46 hours left, logs have no history", first)
+	}
 	off := detector.DefaultConfig()
 	off.Disabled = []string{"baseline", "change"}
-	at, first = learning(off, 30*time.Second)
+	at, first = learning(off, 30*time.Second, 0)
 	if _, ok := first["baseline"]; ok || slices.Contains(at, "change") {
 		t.Error("what is switched off is named")
 	}

@@ -32,7 +32,7 @@ type MetricBatch struct {
 	Namespace string    // the one namespace of every series in it; "" for cluster-wide series
 	Step      time.Time // the aligned step that was read
 	Chunk     int       // counts up when one step needs several batches
-	Bootstrap bool      // history read to warm folds up: learn, but report nothing
+	Bootstrap bool      // history before the first step: learnt from, and only its end is judged
 	Series    []Series
 }
 

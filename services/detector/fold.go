@@ -92,11 +92,8 @@ func (f *metricFold) reselect() {
 func (f *metricFold) Apply(m bus.Message) ([]event.Outgoing, error) {
 	switch v := m.Data.(type) {
 	case event.MetricBatch:
-		if v.Bootstrap {
-			return f.bootstrap(m, v), nil
-		}
 		for i := range v.Series {
-			f.buffer(&v.Series[i])
+			f.buffer(&v.Series[i], v.Bootstrap)
 		}
 		return nil, nil
 	case event.Tick:
@@ -140,8 +137,9 @@ func (f *metricFold) mask(ls event.Labels) uint64 {
 }
 
 // buffer keeps the new samples of a series, sorted by time; of two at one
-// time the first stays.
-func (f *metricFold) buffer(s *event.Series) {
+// time the first stays. History is never late: detectors see it in the window
+// that closes next, with all that belongs together, and judge its end.
+func (f *metricFold) buffer(s *event.Series, history bool) {
 	st := f.lookup(s)
 	if st == nil {
 		return
@@ -150,7 +148,7 @@ func (f *metricFold) buffer(s *event.Series) {
 		switch {
 		case p.T <= st.lastT:
 			f.drop("repeat", 1)
-		case f.watermark != 0 && p.T <= f.watermark:
+		case f.watermark != 0 && p.T <= f.watermark && !history:
 			f.drop("late", 1)
 		case math.IsNaN(p.V) || math.IsInf(p.V, 0):
 			f.drop("not_finite", 1)
@@ -169,43 +167,11 @@ func (f *metricFold) buffer(s *event.Series) {
 	}
 }
 
-// bootstrap shows history to the detectors at once.
-func (f *metricFold) bootstrap(m bus.Message, b event.MetricBatch) []event.Outgoing {
-	f.clearViews()
-	var last int64
-	for i := range b.Series {
-		s := b.Series[i]
-		st := f.lookup(&s)
-		if st == nil {
-			continue
-		}
-		points := make([]event.Point, 0, len(s.Points))
-		for _, p := range s.Points {
-			if p.T > st.lastT && !math.IsNaN(p.V) && !math.IsInf(p.V, 0) {
-				points = append(points, p)
-				st.lastT, last = p.T, max(last, p.T)
-			}
-		}
-		if len(points) > 0 {
-			f.route(st, event.Series{ID: s.ID, Labels: s.Labels, Points: points})
-		}
-	}
-	batch := event.Batch{Partition: f.partition, Watermark: time.UnixMilli(last).UTC()}
-	return f.learn(m, func(i int) event.Batch {
-		v := batch
-		slices.SortFunc(f.views[i], bySeries)
-		v.Metrics = f.asBatch(i, batch.Watermark, true)
-		return v
-	})
-}
-
-func bySeries(a, b event.Series) int { return cmp.Compare(a.ID, b.ID) }
-
-func (f *metricFold) asBatch(i int, at time.Time, bootstrap bool) []event.MetricBatch {
+func (f *metricFold) asBatch(i int, at time.Time) []event.MetricBatch {
 	if len(f.views[i]) == 0 {
 		return nil
 	}
-	return []event.MetricBatch{{Partition: f.partition, Step: at, Bootstrap: bootstrap, Series: f.views[i]}}
+	return []event.MetricBatch{{Partition: f.partition, Step: at, Series: f.views[i]}}
 }
 
 func (f *metricFold) clearViews() {
@@ -252,7 +218,7 @@ func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	batch := f.batch(t)
 	out := f.window(m, t, nil, f.overflowed(t), func(i int) event.Batch {
 		v := batch
-		v.Metrics = f.asBatch(i, batch.Watermark, false)
+		v.Metrics = f.asBatch(i, batch.Watermark)
 		return v
 	})
 	f.sweep(w)

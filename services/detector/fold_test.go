@@ -3,6 +3,7 @@ package detector_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -203,27 +204,51 @@ func TestFold(t *testing.T) {
 	}
 }
 
-func TestBootstrapIsSilent(t *testing.T) {
-	f := newFold(t, detector.Metrics, detector.DefaultConfig())
-	for _, b := range detectortest.Stream(detector.Metrics, 300) {
-		for _, m := range b.Metrics {
-			m.Bootstrap = true
-			out, err := f.Apply(bus.Message{Attributes: event.Attributes{ID: event.MetricsRead.ID(m)}, Data: m})
-			if err != nil {
-				t.Fatal(err)
+// History is learnt from in the window that closes next: what was odd in it and is
+// over is no news, and what goes on at its end is told at once, since when it does.
+func TestOfHistoryOnlyTheEndIsJudged(t *testing.T) {
+	const steps = 200
+	end := detectortest.Start.Add(steps * time.Minute)
+	for name, c := range map[string]struct {
+		odd  func(i int) bool
+		want string // onset
+	}{
+		"nothing happened":     {func(int) bool { return false }, ""},
+		"trouble that is over": {func(i int) bool { return i > 100 && i < 120 }, ""},
+		"trouble that goes on": {func(i int) bool { return i > steps-5 }, "4m0s"},
+		"trouble that begins":  {func(i int) bool { return i == steps }, "0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := detector.DefaultConfig()
+			f := newFold(t, detector.Metrics, cfg)
+			l := event.LabelsOf(map[string]string{event.LabelName: "latency_p99", event.LabelNamespace: "shop", event.LabelWorkload: "web", event.LabelKind: "Deployment", event.LabelDetected: "baseline"})
+			var points []event.Point
+			r := rand.New(rand.NewPCG(1, 2))
+			for i := range steps + 1 {
+				v := 10 + r.NormFloat64()
+				if c.odd(i) {
+					v += 100
+				}
+				points = append(points, event.Point{T: detectortest.Start.Add(time.Duration(i) * time.Minute).UnixMilli(), V: v})
 			}
-			if len(out) != 0 {
-				t.Fatalf("history gave output: %s", lines(t, out))
+			batch := func(points []event.Point, bootstrap bool) bus.Message {
+				return bus.Message{Data: event.MetricBatch{Step: end, Partition: 7, Namespace: "shop", Bootstrap: bootstrap, Series: []event.Series{{ID: l.Hash(), Labels: l, Points: points}}}}
 			}
-		}
-	}
-	at := detectortest.Start.Add(301 * time.Minute)
-	out, err := f.Apply(bus.Message{Data: event.Tick{Partition: 7, Watermark: at}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(out) != 1 {
-		t.Errorf("got %d events after history and one tick, want the watermark alone:\n%s", len(out), lines(t, out))
+			// It is there again after a restart, and history of a source that came later
+			// is not late.
+			out := apply(t, f, []bus.Message{
+				{Data: event.Tick{Partition: 7, Watermark: end.Add(-time.Minute)}},
+				batch(points[:steps], true), batch(points[:steps], true), batch(points[steps:], false),
+				{Data: event.Tick{Partition: 7, Watermark: end}},
+			})
+			got := ""
+			for _, a := range anomalies(out) {
+				got += end.Sub(a.Onset).String()
+			}
+			if got != c.want {
+				t.Errorf("anomalies since %q, want %q", got, c.want)
+			}
+		})
 	}
 }
 

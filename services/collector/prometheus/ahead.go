@@ -21,6 +21,10 @@ type ahead struct {
 	step    time.Duration
 	settled func() time.Time // up to here answers change no more
 
+	// alone is without instants in place of a range that is refused: who reads what it can do without sends no thousand questions
+	// where a few are refused.
+	alone bool
+
 	mu   sync.Mutex
 	held map[string]*stretch // by expression
 }
@@ -29,6 +33,7 @@ type ahead struct {
 type stretch struct {
 	from, to time.Time
 	at       map[int64]model.Vector // by step, in milliseconds
+	told     int64                  // the step that was answered last
 	steps    int                    // how many to read the next time
 }
 
@@ -48,11 +53,8 @@ func (a *ahead) Instant(ctx context.Context, expr string, at time.Time) (model.V
 		a.held[expr] = s
 	}
 	a.mu.Unlock()
-	// One step asks each expression once, and steps come one after the other.
 	if !at.Before(s.from) && !at.After(s.to) && s.at != nil {
-		v := s.at[at.UnixMilli()]
-		delete(s.at, at.UnixMilli())
-		return v, nil
+		return s.tell(at), nil
 	}
 	end := at.Add(time.Duration(s.steps-1) * a.step)
 	if settled := a.settled(); end.After(settled) {
@@ -68,6 +70,9 @@ func (a *ahead) Instant(ctx context.Context, expr string, at time.Time) (model.V
 	m, err := a.ranges(ctx, expr, at, end, a.step)
 	if err != nil {
 		s.steps = max(1, s.steps/4) // it may have been too much at once
+		if a.alone && upstream.KindOf(err) == upstream.BadQuery {
+			return nil, errRefused{err}
+		}
 		if up, ok := errors.AsType[*upstream.Error](err); ctx.Err() != nil || ok && up.Kind != upstream.BadQuery && up.Kind != upstream.TooLarge {
 			return nil, err
 		}
@@ -80,7 +85,20 @@ func (a *ahead) Instant(ctx context.Context, expr string, at time.Time) (model.V
 		}
 	}
 	s.steps = max(2, min(mostSteps, mostSamples/max(1, len(m))))
-	v := s.at[at.UnixMilli()]
-	delete(s.at, at.UnixMilli())
-	return v, nil
+	return s.tell(at), nil
 }
+
+// tell answers a step, and forgets the one before. It may be asked again, when
+// another expression of it had no answer.
+func (s *stretch) tell(at time.Time) model.Vector {
+	if ms := at.UnixMilli(); s.told != ms {
+		delete(s.at, s.told)
+		s.told = ms
+	}
+	return s.at[s.told]
+}
+
+// errRefused is a range that was refused while there is nothing else to ask.
+type errRefused struct{ err error }
+
+func (e errRefused) Error() string { return "query_range: " + e.err.Error() }

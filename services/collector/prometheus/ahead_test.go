@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +122,15 @@ func TestCatchingUpReadsRangesAndEmitsWhatInstantsWould(t *testing.T) {
 			}
 			return 0
 		},
+		"a server that fails one of the queries of a step now and then": func() func(int) int {
+			var n atomic.Int64
+			return func(int) int {
+				if k := n.Add(1); k == 2 || k == 5 { // of some queries, not of all
+					return http.StatusServiceUnavailable
+				}
+				return 0
+			}
+		}(),
 		"a server for which any range is wrong": func(int) int { return http.StatusUnprocessableEntity },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func TestStepsAreReadWhenTheyAreOverByTheServersClock(t *testing.T) {
 			now.Store(int64(off[0]))
 			wall := func() time.Time { return time.Now().Round(0).Add(time.Duration(now.Load())) }
 			cfg := Config{Step: time.Second, Delay: time.Millisecond}
-			cfg.URL, cfg.MaxQPS = requests(t).URL, 10_000
+			cfg.URL, cfg.MaxQPS, cfg.WarmStart.Off = requests(t).URL, 10_000, true
 			clocks := clock.NewServers(wall)
 			s, err := New(cfg, collector.Env{
 				Log: slog.New(slog.DiscardHandler), Metrics: prom.NewRegistry(), Policies: builtin(t), Now: wall, Clocks: clocks,

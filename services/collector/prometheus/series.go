@@ -2,6 +2,7 @@ package prometheus
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +133,7 @@ func Batches(source, query string, at time.Time, series []event.Series) []event.
 			}
 			return 0
 		})
-		for batch := range slices.Chunk(list, event.MaxBatchSamples) {
+		for batch := range chunked(list) {
 			out = append(out, event.MetricBatch{
 				Source: source, Query: query, Partition: p.partition, Namespace: p.namespace, Step: at.UTC(), Chunk: chunks[p.partition], Series: batch,
 			})
@@ -140,4 +141,29 @@ func Batches(source, query string, at time.Time, series []event.Series) []event.
 		}
 	}
 	return out
+}
+
+// chunked splits series into lists of at most [event.MaxBatchSamples] points. A
+// series without points is in none, and one with more is in several.
+func chunked(list []event.Series) iter.Seq[[]event.Series] {
+	return func(yield func([]event.Series) bool) {
+		var chunk []event.Series
+		room := event.MaxBatchSamples
+		for _, s := range list {
+			for points := s.Points; len(points) > 0; {
+				n := min(room, len(points))
+				s.Points = points[:n:n]
+				chunk, points, room = append(chunk, s), points[n:], room-n
+				if room == 0 {
+					if !yield(chunk) {
+						return
+					}
+					chunk, room = nil, event.MaxBatchSamples
+				}
+			}
+		}
+		if len(chunk) > 0 {
+			yield(chunk)
+		}
+	}
 }

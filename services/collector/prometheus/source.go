@@ -38,6 +38,9 @@ type Config struct {
 	// MaxCatchUp is how far back missed steps are read after an outage. What is
 	// older is skipped and counted. Default: 1h.
 	MaxCatchUp time.Duration `yaml:"max_catch_up"`
+	// WarmStart is what the first start reads of the past, so that detectors know
+	// from the first step on what is usual.
+	WarmStart WarmStart `yaml:"warm_start"`
 	// Reprobe is how long what is there is taken to stay there; 0 means 5m. It is
 	// for readings of the past, and not for the configuration file.
 	Reprobe time.Duration `yaml:"-"`
@@ -51,6 +54,9 @@ func (c *Config) Fill() {
 			*p = d
 		}
 	}
+	if c.WarmStart.History == 0 {
+		c.WarmStart.History = min(2*time.Hour, 240*c.Step)
+	}
 }
 
 // Validate checks the fields; path stands before their names in errors.
@@ -62,7 +68,7 @@ func (c *Config) Validate(path string) error {
 	if c.Window < time.Second {
 		errs = append(errs, &policy.FieldError{Path: path + "window", Value: c.Window, Problem: "is less than a second", Fix: "write 2m"})
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.WarmStart.validate(path, c.Step))...)
 }
 
 func init() {
@@ -198,7 +204,11 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			next = oldest.UTC()
 			s.env.Log.Warn("steps skipped, older than max_catch_up", "source", s.cfg.Name, "steps", skipped, "to", next)
 		}
-		events, err := s.read(ctx, next)
+		read := s.read
+		if first && !s.cfg.WarmStart.Off {
+			read = s.readFirst
+		}
+		events, err := read(ctx, next)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -254,6 +264,15 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 	if err := s.probe(ctx, at); err != nil {
 		return nil, err
 	}
+	answers, err := s.answers(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return s.batches(at, answers, false), nil
+}
+
+// answers are the series of each query at one step.
+func (s *Source) answers(ctx context.Context, at time.Time) ([][]event.Series, error) {
 	answers := make([][]event.Series, len(s.queries))
 	errs := make([]error, len(s.queries))
 	slots := make(chan struct{}, concurrent)
@@ -285,13 +304,18 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 			answers[i] = s.ratio(q, s.answer(q.family, q.Ratio[0], answers), s.answer(q.family, q.Ratio[1], answers))
 		}
 	}
-	var out []event.Outgoing
+	return answers, nil
+}
+
+// batches are the batches of the series of each query.
+func (s *Source) batches(at time.Time, answers [][]event.Series, bootstrap bool) (out []event.Outgoing) {
 	for i, q := range s.queries {
 		for _, b := range Batches(s.cfg.Name, q.hash(s.cfg.Window), at, answers[i]) {
+			b.Bootstrap = bootstrap
 			out = append(out, event.MetricsRead.Out(b))
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (s *Source) instant(ctx context.Context, expr string, at time.Time) (model.Vector, error) {

@@ -36,7 +36,7 @@ func builtin(t testing.TB) *policy.Store {
 func newTestSource(t testing.TB, store *policy.Store, url string, change func(*Config)) *Source {
 	t.Helper()
 	cfg := Config{}
-	cfg.URL, cfg.MaxQPS = url, 10_000
+	cfg.URL, cfg.MaxQPS, cfg.WarmStart.Off = url, 10_000, true
 	if change != nil {
 		change(&cfg)
 	}

@@ -127,7 +127,7 @@ func (d *flatline) Observe(b event.Batch) (found []event.Anomaly) {
 			found = append(found, a)
 		}
 	})
-	if !b.Previous.IsZero() && b.Skipped == 0 && (len(b.Metrics) == 0 || !b.Metrics[0].Bootstrap) {
+	if !b.Previous.IsZero() && b.Skipped == 0 {
 		found = append(found, d.missing(b, here)...)
 	}
 	d.sweep(b.Watermark)
