@@ -157,10 +157,8 @@ func (w window) narrow(cfg any, stepped bool) any {
 // run reads everything, and shows on a terminal how far it is.
 func (p *pass) run(ctx context.Context, timeout time.Duration, notes io.Writer) error {
 	done := p.progress(ctx, notes)
-	l := pipeline.Live{Host: p.host, Since: time.Since(p.since) + p.window.history, For: -settled, Late: timeout}
-	if p.window.history > learntLogs {
-		l.Logs = time.Since(p.since) + learntLogs
-	}
+	since := time.Since(p.since)
+	l := pipeline.Live{Host: p.host, Since: since, History: p.window.history, Logs: since + min(p.window.history, learntLogs), For: -settled, Late: timeout}
 	reading, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := l.Read(reading)

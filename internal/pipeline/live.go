@@ -24,7 +24,10 @@ type Live struct {
 	// Since is how far back metrics and logs are read, from their sources'
 	// history. Kubernetes has none but its events and rollouts of the last hour.
 	Since time.Duration
-	// Logs is how far back logs are read, where that is less; 0 means Since.
+	// History is how far back metrics are learnt from before that. What began in it
+	// is told when it goes on at its end.
+	History time.Duration
+	// Logs is how far back logs are read; 0 means Since.
 	Logs time.Duration
 	// For is how long is watched on from now.
 	For time.Duration
@@ -64,12 +67,13 @@ func (l *Live) read(ctx context.Context, observe func(kubernetes.Observation)) e
 		switch s := cfg.(type) {
 		case prometheus.Config:
 			name, s.MaxCatchUp = s.Name, max(s.MaxCatchUp, l.Since+10*time.Minute)
-			seed = append(seed, cursorOf(ctx, name, prometheus.After(start.Truncate(s.Step).Add(-s.Step))))
+			s.WarmStart = prometheus.WarmStart{Off: l.History == 0, History: min(l.History, prometheus.MostHistory*s.Step)}
+			seed = append(seed, cursorOf(ctx, name, prometheus.FirstAfter(start.Truncate(s.Step).Add(-s.Step))))
 			cfg = s
 		case loki.Config:
-			name, s.MaxCatchUp = s.Name, max(s.MaxCatchUp, l.Since+10*time.Minute)
+			name, s.MaxCatchUp = s.Name, max(s.MaxCatchUp, l.Since+l.Logs+10*time.Minute)
 			from := start
-			if l.Logs > 0 && l.Logs < l.Since {
+			if l.Logs > 0 {
 				from = now.Add(-l.Logs)
 			}
 			seed = append(seed, cursorOf(ctx, name, loki.After(from.Truncate(s.Window))))

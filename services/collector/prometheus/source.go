@@ -141,13 +141,20 @@ func (s *Source) Client() *promql.Client { return s.client }
 
 // cursor is how far has been read.
 type cursor struct {
-	Step time.Time `json:"step"` // the last step that is stored
+	Step time.Time `json:"step"`          // the last step that is stored
+	New  bool      `json:"new,omitempty"` // nothing is stored: history comes first
 }
 
 // After is the cursor of a source that has read everything up to a time: it
 // goes on with the step after.
 func After(at time.Time) []byte {
-	b, _ := json.Marshal(cursor{at.UTC()}) // a time of this era is JSON
+	b, _ := json.Marshal(cursor{Step: at.UTC()}) // a time of this era is JSON
+	return b
+}
+
+// FirstAfter is the cursor of a source whose first step is the one after a time.
+func FirstAfter(at time.Time) []byte {
+	b, _ := json.Marshal(cursor{at.UTC(), true})
 	return b
 }
 
@@ -183,10 +190,12 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			s.env.Log.Warn("cursor unreadable, reading from now on", "source", s.cfg.Name, "err", err)
 		}
 	}
-	if cur.Step.IsZero() {
+	fresh := cur.Step.IsZero()
+	if fresh {
 		cur.Step = s.latest()
 	}
-	first := raw == nil
+	first := raw == nil || cur.New
+	cur.New = false
 	s.env.Workloads.Wait(ctx, introduction)
 	var blind *event.Blindness
 	for backoff := time.Second; ; {
@@ -233,12 +242,12 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		// The answers have told what time it is there. What was asked of a time that
 		// has not come is no answer, and it must not be closed.
 		if next.Add(s.cfg.Delay).After(s.now()) {
-			if first {
+			if fresh {
 				cur.Step = s.latest()
 			}
 			continue
 		}
-		first = false
+		first, fresh = false, false
 		cur.Step = next
 		position, err := json.Marshal(cur)
 		if err != nil {

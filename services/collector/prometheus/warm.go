@@ -20,9 +20,9 @@ type WarmStart struct {
 	History time.Duration `yaml:"history"`
 }
 
-// mostHistory bounds the samples of a series that a first start reads: they are
+// MostHistory bounds the samples of a series that a first start reads: they are
 // held in memory until they are stored.
-const mostHistory = 2880
+const MostHistory = 2880
 
 // A step of history is asked for again so often, after such a pause or what the
 // server asks for.
@@ -32,11 +32,11 @@ const (
 )
 
 func (w WarmStart) validate(path string, step time.Duration) error {
-	if w.History >= 0 && w.History <= mostHistory*step {
+	if w.History >= 0 && w.History <= MostHistory*step {
 		return nil
 	}
 	return &policy.FieldError{
-		Path: path + "warm_start.history", Value: w.History, Problem: fmt.Sprintf("is not between 0 and %d steps of %s", mostHistory, step),
+		Path: path + "warm_start.history", Value: w.History, Problem: fmt.Sprintf("is not between 0 and %d steps of %s", MostHistory, step),
 		Fix: "write 2h, or warm_start: {off: true} to read nothing of the past",
 	}
 }

@@ -98,7 +98,9 @@ func TestTheFirstStartReadsWhatWas(t *testing.T) {
 // What a first start reads of the past is what steps would have read then.
 func TestHistoryIsWhatStepsWouldHaveRead(t *testing.T) {
 	url, _ := history(t, func(int) int { return 0 })
-	change := func(c *Config) { c.Step, c.Delay, c.WarmStart = 15*time.Second, time.Second, WarmStart{History: 10 * time.Minute} }
+	change := func(c *Config) {
+		c.Step, c.Delay, c.WarmStart = 15*time.Second, time.Second, WarmStart{History: 10 * time.Minute}
+	}
 	e := firstStep(t, newTestSource(t, builtin(t), url, change), nil)
 	got := map[int64]map[uint64]float64{}
 	for _, o := range e.Events {
