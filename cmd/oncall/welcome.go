@@ -53,8 +53,7 @@ func welcome(ctx context.Context, h *pipeline.Host, say func(string, ...any)) {
 		say("%s: nothing read yet; oncall doctor says what to do", name)
 	}
 	cfg := h.Config.Section(detector.Spec.Name).(detector.Config)
-	step, history := stepOf(h)
-	at, first := learning(cfg, step, history)
+	at, first := learning(cfg, stepOf(h), historyRead(ctx, h.Bus))
 	say("judged from now: %s", strings.Join(at, ", "))
 	if words := learns(first, since, time.Now()); words != "" {
 		say("still learnt from what comes: %s", words)
@@ -179,19 +178,44 @@ func configures(h *pipeline.Host, kinds []string) bool {
 	return found
 }
 
-// stepOf is the time between two samples of a series, and how much of the past is
-// read at the first start.
-func stepOf(h *pipeline.Host) (step, history time.Duration) {
-	step = 30 * time.Second
+// stepOf is the time between two samples of a series.
+func stepOf(h *pipeline.Host) time.Duration {
+	step := 30 * time.Second
 	c := h.Config.Section(collector.Spec.Name).(collector.Config)
 	c.Each(func(_ string, src any) {
 		if p, ok := src.(prometheus.Config); ok {
-			if step = p.Step; !p.WarmStart.Off {
-				history = p.WarmStart.History
-			}
+			step = p.Step
 		}
 	})
-	return step, history
+	return step
+}
+
+// historyRead is how far back the metrics go that were read before the first step:
+// how much a server has kept is not known before.
+func historyRead(ctx context.Context, b *bus.Bus) time.Duration {
+	over := errors.New("over")
+	var oldest, first time.Time
+	_ = b.Read(ctx, event.Metrics, bus.ReadOptions{}, func(m bus.Message) error {
+		switch v := m.Data.(type) {
+		case event.MetricBatch:
+			for _, s := range v.Series {
+				if !v.Bootstrap || len(s.Points) == 0 {
+					continue
+				}
+				if at := time.UnixMilli(s.Points[0].T); oldest.IsZero() || at.Before(oldest) {
+					oldest = at
+				}
+			}
+		case event.Tick:
+			first = v.Watermark
+			return over
+		}
+		return nil
+	})
+	if oldest.IsZero() || first.IsZero() {
+		return 0
+	}
+	return first.Sub(oldest)
 }
 
 // seasonLearns is how long stat.Season learns before it may have earned trust.

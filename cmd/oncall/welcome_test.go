@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oncall-copilot/oncall/internal/pipeline"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/policies"
 	"github.com/oncall-copilot/oncall/services/detector"
 )
@@ -57,6 +60,44 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 	at, first = learning(off, 30*time.Second, 0)
 	if _, ok := first["baseline"]; ok || slices.Contains(at, "change") {
 		t.Error("what is switched off is named")
+	}
+}
+
+func TestHistoryIsAsLongAsWhatWasReadOfIt(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	batch := func(step time.Time, history bool, ago ...time.Duration) event.Outgoing {
+		ls := event.LabelsOf(map[string]string{event.LabelName: "x"})
+		s := event.Series{ID: ls.Hash(), Labels: ls}
+		for _, d := range ago {
+			s.Points = append(s.Points, event.Point{T: at.Add(-d).UnixMilli(), V: 1})
+		}
+		return event.MetricsRead.Out(event.MetricBatch{Source: "p", Query: "q", Step: step, Bootstrap: history, Series: []event.Series{s}})
+	}
+	tick := event.MetricsTick.Out(event.Tick{Watermark: at})
+	for name, c := range map[string]struct {
+		stored []event.Outgoing
+		want   time.Duration
+	}{
+		"nothing was read yet":    {nil, 0},
+		"no history":              {[]event.Outgoing{batch(at, false, 0), tick}, 0},
+		"twelve minutes of it":    {[]event.Outgoing{batch(at.Add(-time.Minute), true, 12*time.Minute, time.Minute), batch(at, false, 0), tick}, 12 * time.Minute},
+		"history before any tick": {[]event.Outgoing{batch(at.Add(-time.Minute), true, time.Minute)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := service.DefaultConfig(pipeline.Services...)
+			cfg.Obs.Listen, cfg.Obs.LogLevel = "", "error"
+			h, err := pipeline.Open(t.Context(), cfg, pipeline.Options{Data: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = h.Close() }()
+			if err := publish(h, c.stored); err != nil {
+				t.Fatal(err)
+			}
+			if got := historyRead(t.Context(), h.Bus); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }
 
