@@ -31,6 +31,9 @@ type Config struct {
 	// is no longer waited for. Incidents are the same in every run over the same
 	// telemetry as long as no group is further behind. Default: 2m.
 	Grace time.Duration `yaml:"grace"`
+	// Heard says when a replayed anomaly begins to count, by the id of its event:
+	// the time at which the recorded run came to it. It is not read from a file.
+	Heard map[string]time.Time `yaml:"-"`
 }
 
 // Validate checks the fields.
@@ -76,7 +79,7 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 
 func (r *runner) newFold() *fold {
 	f := &fold{
-		inForce: r.book.inForce, cluster: r.env.Cluster, groups: r.cfg.Groups, grace: r.cfg.Grace, scorers: Scorers(), State: newState(),
+		inForce: r.book.inForce, cluster: r.env.Cluster, groups: r.cfg.Groups, grace: r.cfg.Grace, heardAt: r.cfg.Heard, scorers: Scorers(), State: newState(),
 		late: func() { r.env.Bus.CountLate(GroupName, 1) },
 	}
 	f.reload()

@@ -23,7 +23,8 @@ const grid = 5 * time.Second
 type fold struct {
 	policy     Policy
 	policyHash string
-	inForce    func() rules // nil: the rules stay as they are
+	inForce    func() rules         // nil: the rules stay as they are
+	heardAt    map[string]time.Time // see Config.Heard
 	owners     owner.Policy
 	cluster    string
 	groups     []string
@@ -71,6 +72,7 @@ type testCount struct {
 // input is one message that waits for its time.
 type input struct {
 	Time     time.Time       `json:"time"`
+	Heard    time.Time       `json:"heard,omitzero"` // counts from then on; zero: from its time on
 	ID       string          `json:"id"`
 	Trace    string          `json:"trace,omitempty"` // of the detection
 	Anomaly  *event.Anomaly  `json:"anomaly,omitempty"`
@@ -109,7 +111,7 @@ func (f *fold) Apply(m bus.Message) ([]event.Outgoing, error) {
 		if f.repeats(v) {
 			return nil, nil
 		}
-		s.Pending = append(s.Pending, input{Time: v.WindowEnd.UTC(), ID: m.ID, Trace: m.Traceparent, Anomaly: &v})
+		s.Pending = append(s.Pending, input{Time: v.WindowEnd.UTC(), Heard: f.heardAt[m.ID], ID: m.ID, Trace: m.Traceparent, Anomaly: &v})
 	case event.Change:
 		s.Pending = append(s.Pending, input{Time: f.heard(v.Time, v.Entity), ID: m.ID, Change: &v})
 	case event.Topology:
@@ -166,18 +168,9 @@ func key(group string, partition int) string { return group + "/" + event.Partit
 // watermark takes in a watermark and judges every grid time that it completes.
 func (f *fold) watermark(w event.Watermark) []event.Outgoing {
 	s := &f.State
-	k := key(w.Group, w.Partition)
-	old, seen := s.Watermarks[k]
-	if seen && !w.Time.After(old) {
-		return nil // a repeat
+	if !f.note(w) {
+		return nil
 	}
-	if !seen && s.Released.IsZero() && (s.First.IsZero() || w.Time.Before(s.First)) {
-		s.First = w.Time.UTC()
-	}
-	if w.Signals != nil {
-		s.Signals = w.Signals
-	}
-	s.Watermarks[k] = w.Time.UTC()
 	if w.Partition == 0 || w.HypothesesTested > 0 {
 		s.Marks = append(s.Marks, mark{w.Time.UTC(), w.Group, w.Partition, w.HypothesesTested, w.Blind})
 	}
@@ -205,6 +198,24 @@ func (f *fold) watermark(w event.Watermark) []event.Outgoing {
 		s.Released = next
 		out = append(out, f.judge(next)...)
 	}
+}
+
+// note remembers how far a partition of a group has come; false for a repeat.
+func (f *fold) note(w event.Watermark) bool {
+	s := &f.State
+	k := key(w.Group, w.Partition)
+	old, seen := s.Watermarks[k]
+	if seen && !w.Time.After(old) {
+		return false
+	}
+	if !seen && s.Released.IsZero() && (s.First.IsZero() || w.Time.Before(s.First)) {
+		s.First = w.Time.UTC()
+	}
+	if w.Signals != nil {
+		s.Signals = w.Signals
+	}
+	s.Watermarks[k] = w.Time.UTC()
+	return true
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -305,8 +316,8 @@ func (f *fold) idle() bool {
 func (f *fold) earliest() (time.Time, bool) {
 	var t time.Time
 	for _, i := range f.State.Pending {
-		if t.IsZero() || i.Time.Before(t) {
-			t = i.Time
+		if at := maxTime(i.Time, i.Heard); t.IsZero() || at.Before(t) {
+			t = at
 		}
 	}
 	for _, m := range f.State.Marks {
@@ -323,7 +334,7 @@ func (f *fold) judge(now time.Time) []event.Outgoing {
 	f.pass(now)
 	var due, later []input
 	for _, i := range s.Pending {
-		if i.Time.After(now) {
+		if i.Time.After(now) || i.Heard.After(now) {
 			later = append(later, i)
 		} else {
 			due = append(due, i)
