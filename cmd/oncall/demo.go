@@ -66,7 +66,7 @@ func demo(ctx context.Context, o *options, b *bundle.Bundle, fast bool, notes io
 	if err := p.play(ctx, s, done, fast); err != nil {
 		return err
 	}
-	all, err := outcomes(ctx, h.Bus)
+	all, err := outcomes(ctx, h.Bus, pipeline.Span{})
 	if err != nil {
 		return err
 	}

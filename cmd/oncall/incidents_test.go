@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oncall-copilot/oncall/internal/pipeline"
 	"github.com/oncall-copilot/oncall/pkg/bus/bustest"
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -45,7 +46,7 @@ func TestTheReportOfTheHighestRevisionIsShown(t *testing.T) {
 			if got == nil || got.Incident != id || got.Revision != 5 {
 				t.Errorf("of revisions %v of %s, got %+v, want 5", revisions, id, got)
 			}
-			all, err := outcomes(t.Context(), b)
+			all, err := outcomes(t.Context(), b, pipeline.Span{})
 			if err != nil {
 				t.Fatal(err)
 			}

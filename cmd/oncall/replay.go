@@ -21,7 +21,8 @@ import (
 
 // replayFlags are the flags of `oncall replay`.
 type replayFlags struct {
-	from          string
+	from          []string
+	to            string
 	speed         float64
 	workers       int
 	digest, quiet bool
@@ -40,8 +41,13 @@ reports, byte for byte, on every run: --digest prints a hash of them.
 and objects.jsonl through the collector's own code; telemetry feeds the recorded
 streams to the detectors; anomalies feeds what the detectors had found to the
 correlator. When the bundle holds what the recorded run had found, the replay is
-compared with it; a difference is exit code 1.`,
-		Example: "  oncall replay examples/incidents/oom-after-rollout.tar.zst\n  oncall replay --from anomalies --digest incident-9kd",
+compared with it; a difference is exit code 1.
+
+With a time, --from shows what was found from then on, and --to stops there. What
+lies before --from is folded all the same, as fast as it goes, so that what is
+shown is what the whole replay shows of that time. A time is 2026-11-25T02:10:00Z,
+02:10 (UTC), or +10m from the recording's beginning. --from can be given twice.`,
+		Example: "  oncall replay examples/incidents/oom-after-rollout.tar.zst\n  oncall replay --from anomalies --digest incident-9kd\n  oncall replay --from +12m --to +20m --speed 10 incident-9kd",
 		Args:    exactArgs(1, "a bundle: a folder or a .tar.zst"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.workers < 1 || f.workers > event.Partitions {
@@ -57,13 +63,14 @@ compared with it; a difference is exit code 1.`,
 			return replay(cmd.Context(), o, b, f, cmd.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&f.from, "from", "", "sources, telemetry or anomalies; default: telemetry if it is recorded, else sources")
+	c.Flags().StringArrayVar(&f.from, "from", nil, "sources, telemetry or anomalies, or the event `time` from which on is shown; default: telemetry if it is recorded, else sources, and all of it")
+	c.Flags().StringVar(&f.to, "to", "", "event `time` at which to stop; default: the recording's end")
 	c.Flags().Float64Var(&f.speed, "speed", 0, "multiple of the speed it had; 0: as fast as it goes")
 	c.Flags().IntVar(&f.workers, "workers", 1, "detectors that share the work; the result is the same")
 	c.Flags().BoolVar(&f.digest, "digest", false, "print a hash of all that was found, and nothing else")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no lines while the incident develops")
 	c.Flags().StringVar(&f.record, "record", "", "write what this replay found into a `bundle` of its own: a folder or a .tar.zst")
-	_ = c.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"sources", "telemetry", "anomalies"}, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
+	completeParts(c)
 	return c
 }
 
@@ -85,22 +92,27 @@ func openReplay(ctx context.Context, o *options, b *bundle.Bundle, notes io.Writ
 // replay runs a bundle and prints how the incident develops, then the report
 // at its worst and its end.
 func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, notes io.Writer) (err error) {
+	from, span, err := f.part(b.Manifest)
+	if err != nil {
+		return err
+	}
 	h, err := openReplay(ctx, o, b, notes)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	r := &pipeline.Replay{Host: h, Bundle: b, From: pipeline.From(f.from), Workers: f.workers, Speed: f.speed}
+	r := &pipeline.Replay{Host: h, Bundle: b, From: from, Span: span, Workers: f.workers, Speed: f.speed}
 	stop := func() {}
 	if !f.digest && !f.quiet && o.format() == render.Table {
 		stop = follow(ctx, h.Bus, func(m bus.Message) {
-			if i, ok := m.Data.(event.Incident); ok {
+			if i, ok := m.Data.(event.Incident); ok && span.Holds(m.Time) {
 				fmt.Fprintln(o.out, develops(i))
 			}
 		}, event.Incidents)
 	}
 	if f.speed > 0 {
-		fmt.Fprintf(notes, "oncall: replaying %s of %s at %g times its speed; Ctrl-C ends it\n", b.Manifest.End.Sub(b.Manifest.Start).Round(time.Second), b.Manifest.Name, f.speed)
+		paced := span.Within(b.Manifest.Start, b.Manifest.End)
+		fmt.Fprintf(notes, "oncall: replaying %s of %s at %g times its speed; Ctrl-C ends it\n", paced.To.Sub(paced.From).Round(time.Second), b.Manifest.Name, f.speed)
 	}
 	err = r.Run(ctx)
 	stop()
@@ -120,12 +132,12 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 		return err
 	}
 	if f.digest {
-		d, err := pipeline.Digest(ctx, h.Bus)
+		d, err := r.Digest(ctx)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintln(o.out, d)
-	} else if err := printReports(ctx, o, h.Bus); err != nil {
+	} else if err := printReports(ctx, o, h.Bus, span); err != nil {
 		return err
 	}
 	if c.Difference != "" {
@@ -161,13 +173,14 @@ type outcome struct {
 	last  event.Report
 }
 
-// outcomes are the incidents on a bus in the order they were reported first.
-func outcomes(ctx context.Context, b *bus.Bus) ([]outcome, error) {
+// outcomes are the incidents on a bus in the order they were reported first, as
+// far as they were reported in a span.
+func outcomes(ctx context.Context, b *bus.Bus, span pipeline.Span) ([]outcome, error) {
 	var out []outcome
 	at := map[string]int{}
 	err := b.Read(ctx, event.Reports, bus.ReadOptions{}, func(m bus.Message) error {
 		r, ok := m.Data.(event.Report)
-		if !ok {
+		if !ok || !span.Holds(m.Time) {
 			return nil
 		}
 		i, seen := at[r.Incident]
@@ -203,8 +216,8 @@ func graver(a, b event.Report) bool {
 
 // printReports prints, for each incident that is worth it, the report at its
 // worst, and how it ended.
-func printReports(ctx context.Context, o *options, b *bus.Bus) error {
-	all, err := outcomes(ctx, b)
+func printReports(ctx context.Context, o *options, b *bus.Bus, span pipeline.Span) error {
+	all, err := outcomes(ctx, b, span)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type Comparison struct {
 	Comparable bool
 	Why        string
 	Fidelity   Fidelity
+	Span       Span // that was compared; zero: all of it
 	// Difference is the first one, in a sentence; "" when there is none.
 	Difference string
 }
@@ -33,6 +34,7 @@ func (c Comparison) String() string {
 	if c.Incidents == 1 {
 		noun = "incident"
 	}
+	noun += c.Span.String()
 	switch {
 	case !c.Comparable:
 		return "not compared with the recorded run: " + c.Why
@@ -49,11 +51,16 @@ func (c Comparison) String() string {
 // every report of the run. Reports of revisions that were overtaken in the run
 // are new in a replay and are no difference.
 //
-// Of a warm bundle, that is so between its Since and its Judged; of a bundle of
+// Of a part of a recording, that is so for what was found in it. Of a warm bundle, that is so between its Since and its Judged; of a bundle of
 // one incident, for that incident.
 func (r *Replay) Compare(ctx context.Context) (Comparison, error) {
 	b, now, from := r.Bundle, r.Host.Bus, r.From
 	c := Comparison{Fidelity: r.fidelity}
+	span, err := r.Judged(ctx)
+	if err != nil {
+		return c, err
+	}
+	c.Span = span
 	streams := []*event.Stream{event.Anomalies, event.Incidents, event.Reports}
 	if from == FromAnomalies {
 		streams = streams[1:]
@@ -70,7 +77,7 @@ func (r *Replay) Compare(ctx context.Context) (Comparison, error) {
 				return c, err
 			}
 			key, ok := keyOf(first(r.Header["ce-type"]), first(r.Header["ce-id"]))
-			if at, err := time.Parse(time.RFC3339Nano, first(r.Header["ce-time"])); err != nil || !ok || !known(b.Manifest, key, at) {
+			if at, timed := eventTime(r.Header); !timed || !ok || !span.Holds(at) || !known(b.Manifest, key, at) {
 				continue
 			}
 			if recorded[key], err = plain(r.Payload); err != nil {
@@ -91,7 +98,7 @@ func (r *Replay) Compare(ctx context.Context) (Comparison, error) {
 	for _, s := range streams {
 		err := now.Read(ctx, s, bus.ReadOptions{}, func(m bus.Message) error {
 			key, ok := keyOf(m.Type, m.ID)
-			if !ok || !known(b.Manifest, key, m.Time) {
+			if !ok || !span.Holds(m.Time) || !known(b.Manifest, key, m.Time) {
 				return nil
 			}
 			v, err := plain(m.Payload)

@@ -21,7 +21,10 @@ var volatile = []string{"config_hash", "policy_hash"}
 // on the bus as canonical JSON, sorted, without what differs between runs of
 // other versions. Two runs over the same telemetry have the same digest,
 // whatever befell them.
-func Digest(ctx context.Context, b *bus.Bus) (string, error) {
+func Digest(ctx context.Context, b *bus.Bus) (string, error) { return digest(ctx, b, Span{}) }
+
+// digest is Digest of what was found in a span.
+func digest(ctx context.Context, b *bus.Bus, span Span) (string, error) {
 	var lines []string
 	for _, s := range []*event.Stream{event.Anomalies, event.Incidents, event.Reports} {
 		var o bus.ReadOptions
@@ -29,6 +32,9 @@ func Digest(ctx context.Context, b *bus.Bus) (string, error) {
 			o.Filters = []string{event.AnomalyDetected.Filter()}
 		}
 		err := b.Read(ctx, s, o, func(m bus.Message) error {
+			if !span.Holds(m.Time) {
+				return nil
+			}
 			switch m.Data.(type) {
 			case event.Anomaly, event.Incident, event.Report:
 				line, err := canonical(m.Payload)

@@ -44,6 +44,11 @@ type Replay struct {
 	// From is where to begin; "": with the telemetry streams if the bundle has
 	// them, else with the sources.
 	From From
+	// Span is the part that is shown, all of the recording when it is zero. What is
+	// before From is folded too, as fast as it goes, so that the pipeline knows what
+	// it had known by then, and is left out of Digest and Compare. What is after To
+	// is not read.
+	Span Span
 	// Workers is how many detectors share the partitions; 0 means 1.
 	Workers int
 	// Pace says how long after the beginning an event time is fed; nil: at once.
@@ -60,6 +65,7 @@ type Replay struct {
 	given    []bundle.Checkpoint // states that were restored
 	seeded   uint64              // position in ANOMALIES here of what the correlator had folded
 	after    uint64              // position in the recorded ANOMALIES that its state has
+	begins   []byte              // that state; nil when it begins with none
 }
 
 // telemetry are the streams that a replay feeds.
@@ -87,7 +93,7 @@ func (r *Replay) start() error {
 	case !slices.Contains([]From{FromSources, FromTelemetry, FromAnomalies}, r.From):
 		return usage("cannot replay from %q: write %s, %s or %s", r.From, FromSources, FromTelemetry, FromAnomalies)
 	}
-	return nil
+	return r.checkSpan()
 }
 
 // patient is a grace with which the correlator waits for every group, however
@@ -125,10 +131,17 @@ func (r *Replay) Run(ctx context.Context) error {
 		}
 	}
 	r.Host.Config.SetSection(reasoner.Spec.Name, rc)
-	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
-	cc.Grace = patient
-	r.Host.Config.SetSection(correlator.Spec.Name, cc)
 	if err := r.restore(ctx); err != nil {
+		return err
+	}
+	cc := r.Host.Config.Section(correlator.Spec.Name).(correlator.Config)
+	theirs, heard, err := r.foreign(cc)
+	if err != nil {
+		return err
+	}
+	cc.Grace, cc.Heard = patient, heard
+	r.Host.Config.SetSection(correlator.Spec.Name, cc)
+	if err := r.republish(ctx, theirs); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -223,18 +236,36 @@ func (r *Replay) records() ([]timed, error) {
 			}
 			stream = append(stream, timed{Raw: bus.Raw{Sequence: rec.Sequence, Received: rec.Received, Subject: rec.Subject, Header: rec.Header, Payload: rec.Payload}})
 		}
-		// A message is due with the watermark that closes over it.
-		var due time.Time
-		for i, m := range slices.Backward(stream) {
-			if at, ok := watermark(m.Raw); ok && (due.IsZero() || at.Before(due)) {
-				due = at
-			}
-			stream[i].due = due
-		}
-		out = append(out, stream...)
+		out = append(out, r.untilTo(dueBy(stream))...)
 	}
 	slices.SortStableFunc(out, func(a, b timed) int { return a.due.Compare(b.due) })
 	return out, nil
+}
+
+// dueBy says when the messages of one stream are due: with the watermark that
+// closes over them, and what none closes over with the last.
+func dueBy(stream []timed) []timed {
+	var due time.Time
+	for _, m := range stream {
+		if at, ok := watermark(m.Raw); ok && at.After(due) {
+			due = at
+		}
+	}
+	for i, m := range slices.Backward(stream) {
+		if at, ok := watermark(m.Raw); ok && at.Before(due) {
+			due = at
+		}
+		stream[i].due = due
+	}
+	return stream
+}
+
+// untilTo leaves out what is due after the span.
+func (r *Replay) untilTo(stream []timed) []timed {
+	if r.Span.To.IsZero() {
+		return stream
+	}
+	return slices.DeleteFunc(stream, func(m timed) bool { return m.due.After(r.Span.To) })
 }
 
 // watermark is the event time that a tick or a watermark closes.
@@ -242,8 +273,7 @@ func watermark(m bus.Raw) (time.Time, bool) {
 	typ := first(m.Header["ce-type"])
 	switch typ {
 	case event.MetricsTick.Type, event.LogsTick.Type, event.EventsTick.Type, event.WatermarkPassed.Type:
-		at, err := time.Parse(time.RFC3339Nano, first(m.Header["ce-time"]))
-		return at, err == nil
+		return eventTime(m.Header)
 	}
 	return time.Time{}, false
 }
@@ -279,7 +309,7 @@ func (r *Replay) feed(ctx context.Context) error {
 	}
 	began := time.Now()
 	if r.Speed > 0 {
-		r.Pace = Linear(records[0].due, r.Speed)
+		r.Pace = Linear(later(records[0].due, r.Span.From), r.Speed)
 	}
 	for i := 0; i < len(records); {
 		n := i + 1
@@ -429,6 +459,13 @@ func (r *Replay) answer(ctx context.Context, from evidence.Retriever, body []byt
 		return nil, err
 	}
 	return e, r.Host.Bus.Publish(ctx, event.EvidenceFound.Out(e))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Linear paces event time at a multiple of its own speed, from start on.

@@ -132,7 +132,7 @@ func (r *Replay) sources(ctx context.Context) (map[*event.Stream][]recordedSourc
 	began := time.Now()
 	m := r.Bundle.Manifest
 	if r.Speed > 0 {
-		r.Pace = Linear(m.Start, r.Speed)
+		r.Pace = Linear(later(m.Start, r.Span.From), r.Speed)
 	}
 	wait := func(ctx context.Context, at time.Time) error {
 		if r.Clock != nil && m.End.After(m.Start) {
@@ -159,8 +159,7 @@ func (r *Replay) sources(ctx context.Context) (map[*event.Stream][]recordedSourc
 // within says whether a time is inside the window of the bundle. Objects of
 // before it are what was there when it began.
 func (r *Replay) within(t time.Time) bool {
-	m := r.Bundle.Manifest
-	return (m.Start.IsZero() || !t.Before(m.Start)) && (m.End.IsZero() || !t.After(m.End))
+	return Span{r.Bundle.Manifest.Start, r.end()}.Holds(t)
 }
 
 // sourceOf is the name of the source that a line or series came from.
@@ -200,7 +199,7 @@ func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.T
 		if err != nil {
 			return nil, nil, err
 		}
-		if !r.within(l.Timestamp) {
+		if !r.within(l.Timestamp) || r.beyond(l.Timestamp.Add(1)) { // a line is in the window that ends after it
 			continue
 		}
 		name := sourceOf(l.Labels[event.LabelSource], "loki")
@@ -208,7 +207,7 @@ func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.T
 	}
 	var out []recordedSource
 	for _, name := range slices.Sorted(maps.Keys(by)) {
-		out = append(out, loki.NewRecorded(name, by[name], r.Bundle.Manifest.Start, r.Bundle.Manifest.End, r.Bundle.Manifest.Grain(), env, wait))
+		out = append(out, loki.NewRecorded(name, by[name], r.Bundle.Manifest.Start, r.end(), r.Bundle.Manifest.Grain(), env, wait))
 	}
 	return event.Logs, out, nil
 }
@@ -224,6 +223,9 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 			at, ok := o.Seen()
 			if !ok {
 				at = m.Start // without a word about it, it was always so
+			}
+			if r.beyond(at) {
+				continue
 			}
 			objects = append(objects, kubernetes.Observation{Time: at, Object: o.JSON, Gone: o.Gone()})
 		}
@@ -259,7 +261,7 @@ func (r *Replay) kubernetesSource(env collector.Env, wait func(context.Context, 
 		}
 		calls[caller] = append(calls[caller], callee)
 	}
-	s, err := kubernetes.NewRecorded("kubernetes", kubernetes.Recording{Objects: objects, Events: events, Calls: calls, Start: m.Start, End: m.End, Idle: m.Grain()}, env, wait)
+	s, err := kubernetes.NewRecorded("kubernetes", kubernetes.Recording{Objects: objects, Events: events, Calls: calls, Start: m.Start, End: r.end(), Idle: m.Grain()}, env, wait)
 	if err != nil {
 		return nil, nil, fmt.Errorf("bundle %s: objects.jsonl, events.jsonl: %w", m.Name, err)
 	}
@@ -276,6 +278,7 @@ func (r *Replay) Record(ctx context.Context, dir string) error {
 	if !strings.Contains(m.MadeBy, replayOf) {
 		m.MadeBy = "oncall " + service.Version() + replayOf + m.MadeBy
 	}
+	m.End = r.end()
 	rec := Recording{Manifest: m, Warmed: len(r.given) > 0, ObjectsWritten: r.Bundle.Has("objects.jsonl")}
 	if rec.ObjectsWritten {
 		w, err := bundle.Create(dir, "objects.jsonl")
@@ -283,6 +286,9 @@ func (r *Replay) Record(ctx context.Context, dir string) error {
 			return err
 		}
 		for o, err := range r.Bundle.Objects() {
+			if at, ok := o.Seen(); ok && r.beyond(at) {
+				continue
+			}
 			if err == nil {
 				err = w.Write(o)
 			}

@@ -234,7 +234,7 @@ func (r *Replay) restore(ctx context.Context) error {
 	for i, c := range list {
 		position := uint64(0)
 		if c.Group == correlator.GroupName {
-			r.after, position = c.Sequence, r.seeded
+			r.after, r.begins, position = c.Sequence, states[i], r.seeded
 		} else if r.From == FromAnomalies {
 			continue
 		}
