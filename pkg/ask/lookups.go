@@ -10,8 +10,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
@@ -156,43 +154,6 @@ func (b *Toolbox) metrics() *tool {
 			}
 			return b.found(evidence.Prometheus, "golden signals of "+o.entity().String(), r.Entity, lines), nil
 		})
-}
-
-// maxPromQL bounds an expression, in bytes.
-const maxPromQL = 500
-
-// ranges are the durations in brackets of an expression.
-var ranges = regexp.MustCompile(`\[([^\]]*)\]`)
-
-// maxRange is the longest range a model may ask for.
-const maxRange = 24 * time.Hour
-
-// checkPromQL bounds what an expression may cost; that it is PromQL says who
-// parses it.
-func checkPromQL(expr string) error {
-	switch {
-	case strings.TrimSpace(expr) == "":
-		return errors.New("expr is missing")
-	case len(expr) > maxPromQL:
-		return fmt.Errorf("expr has %d bytes, more than %d", len(expr), maxPromQL)
-	case strings.ContainsFunc(expr, func(r rune) bool { return unicode.IsControl(r) || r == '#' }):
-		return errors.New("expr holds control characters or a comment")
-	case strings.Count(expr, "[") != strings.Count(expr, "]") || strings.Count(expr, "(") != strings.Count(expr, ")") || strings.Count(expr, "{") != strings.Count(expr, "}"):
-		return errors.New("expr has a bracket that nothing closes")
-	case strings.Contains(expr, "@"):
-		return errors.New("expr has an @ modifier; the time is that of minutes")
-	}
-	for _, m := range ranges.FindAllStringSubmatch(expr, -1) {
-		text, _, sub := strings.Cut(m[1], ":")
-		if sub {
-			return errors.New("expr has a subquery")
-		}
-		d, err := model.ParseDuration(strings.TrimSpace(text))
-		if err != nil || d <= 0 || time.Duration(d) > maxRange {
-			return fmt.Errorf("expr has the range %q, which is not between 1s and 24h", clip(text, 20))
-		}
-	}
-	return nil
 }
 
 func (b *Toolbox) promql() *tool {
