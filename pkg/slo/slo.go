@@ -53,6 +53,9 @@ type Match struct {
 type Policy struct {
 	// Objectives in the order in which they are tried.
 	Objectives []Objective `yaml:"objectives"`
+	// Include are files of Sloth, Pyrra or OpenSLO, by their path below policies/;
+	// a * stands for any part of a name. What they promise comes after Objectives.
+	Include []string `yaml:"include"`
 	// Windows are the burn rates that count. Default: those of the Site
 	// Reliability Workbook, chapter 5.
 	Windows []Window `yaml:"windows"`
@@ -88,7 +91,11 @@ func Default() Policy {
 func Load(store *policy.Store) (Policy, error) {
 	if store != nil {
 		if b, ok := store.File(File); ok {
-			return Parse("policies/"+File, b)
+			p, err := Parse("policies/"+File, b)
+			if err != nil {
+				return Policy{}, err
+			}
+			return p, p.include(store)
 		}
 	}
 	p := Default()
@@ -104,6 +111,40 @@ func Parse(file string, b []byte) (Policy, error) {
 	}
 	p.fill()
 	return p, nil
+}
+
+// include adds the objectives of files of other tools.
+func (p *Policy) include(store *policy.Store) error {
+	bad := func(i int, problem, fix string) error {
+		return fmt.Errorf("policies/%s: %w", File, &policy.FieldError{Path: fmt.Sprintf("include[%d]", i), Value: p.Include[i], Problem: problem, Fix: fix})
+	}
+	read := map[string]bool{}
+	for i, glob := range p.Include {
+		var found bool
+		for _, name := range store.Glob(path.Dir(glob), ".yaml") {
+			ok, _ := path.Match(glob, name)
+			if !ok || read[name] {
+				found = found || ok
+				continue
+			}
+			found, read[name] = true, true
+			b, _ := store.File(name)
+			all, err := ParseForeign("policies/"+name, b)
+			if err != nil {
+				return err
+			}
+			for _, o := range all {
+				if _, twice := p.Named(o.Name); twice {
+					return bad(i, fmt.Sprintf("holds objective %s, which is there already", o.Name), "rename one of the two")
+				}
+				p.Objectives = append(p.Objectives, o)
+			}
+		}
+		if !found {
+			return bad(i, "matches no file below policies/", "write slo/*.yaml, and put the files into policies/slo")
+		}
+	}
+	return nil
 }
 
 func (p *Policy) fill() {
@@ -161,6 +202,11 @@ func (p *Policy) Validate() error {
 			if _, err := path.Match(g, ""); err != nil {
 				bad(at+".match", g, "is not a glob", "write shop-*")
 			}
+		}
+	}
+	for i, g := range p.Include {
+		if _, err := path.Match(g, ""); err != nil || path.Dir(g) == "." || path.Clean(g) != g || g[0] == '/' || g[0] == '.' {
+			bad(fmt.Sprintf("include[%d]", i), g, "is not the path of a file in a folder below policies/", "write slo/*.yaml")
 		}
 	}
 	for i, w := range p.Windows {
