@@ -148,7 +148,7 @@ func runAsk(ctx context.Context, o *options, f *askFlags, question string, notes
 	if err != nil {
 		return err
 	}
-	a := &asking{o: o, f: f, notes: notes, cfg: cfg, began: time.Now(), out: outside{o: o, f: &f.triageFlags, notes: notes}}
+	a := &asking{o: o, f: f, notes: notes, cfg: cfg, began: time.Now(), out: f.outside(o, notes)}
 	a.x = asked{Question: question, Scope: []string{}, About: []event.Entity{}, By: "rules", Answer: []ask.Sentence{}, Dropped: map[string]int{}, Steps: []ask.Step{}, Checks: []event.Check{}, Rollback: []event.Check{}, NotLooked: []check.Unchecked{}, Evidence: []event.Evidence{}}
 	kept, err := openTranscript(f.transcript)
 	if err != nil {

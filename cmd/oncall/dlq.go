@@ -8,9 +8,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 )
+
+// deadLetter is a dead letter as dlq ls writes it.
+type deadLetter struct {
+	Sequence uint64 `json:"sequence"`                  // in the dead-letter stream, as show and redrive take it
+	Of       uint64 `json:"stream_sequence,omitempty"` // of the message in the stream that it came from
+	event.DeadLetter
+}
 
 func newDLQ(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "dlq", Short: "Messages that could not be processed, with the reason."}
@@ -28,13 +36,15 @@ func newDLQ(o *options) *cobra.Command {
 					return err
 				}
 				var rows [][]string
+				all := []deadLetter{}
 				for _, l := range ls {
+					all = append(all, deadLetter{l.Sequence, l.DeadLetter.Sequence, l.DeadLetter})
 					rows = append(rows, []string{strconv.FormatUint(l.Sequence, 10), l.Time.UTC().Format(time.RFC3339), l.Stream, l.Consumer, l.Subject, l.Reason})
 				}
 				if len(rows) == 0 && o.format() == render.Table {
 					fmt.Fprintln(cmd.ErrOrStderr(), "oncall: no dead letters")
 				}
-				return o.list(append([]bus.Letter{}, ls...), []string{"seq", "time", "stream", "consumer", "subject", "reason"}, rows)
+				return o.list(all, []string{"seq", "time", "stream", "consumer", "subject", "reason"}, rows)
 			},
 		},
 		letterCommand(o, "show SEQ", "Show one dead letter with its headers and payload.", func(cmd *cobra.Command, b *bus.Bus, l bus.Letter) error {

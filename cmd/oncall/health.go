@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,11 +26,16 @@ import (
 // healthFlags are the flags of `oncall health`.
 type healthFlags struct {
 	kubeFlags
+	sourceFlags
 	watchFlags
+	find                  bool
 	all, hygiene, verbose bool
 	since                 time.Duration
 	failOn                string
 }
+
+// healthKinds are the sources that health reads beside the cluster.
+var healthKinds = []string{"prometheus", "loki"}
 
 // kubeFlags say which cluster, and which part of it.
 type kubeFlags struct {
@@ -76,6 +82,12 @@ is one line for each thing that somebody would have to mend. What is untidy and
 not broken is only counted, unless --hygiene asks for it; declared exemptions are
 in policies/exemptions.yaml. docs/health-checks.md lists what is checked.
 
+What no object shows is read from Prometheus and Loki, with a few queries: latency
+and errors that left what is usual, name look-ups that fail, volumes that fill up,
+and what logs have not said before. They are those of the flags or the
+configuration file, else those that oncall up would find in the cluster; without
+them the output says what was not checked.
+
 Exit code 0 when it could look, whatever it found; 1 with --fail-on, when there
 is something of that urgency; 3 when the cluster could not be reached. With
 --watch it looks once in every interval until Ctrl-C (130), or until there is
@@ -95,11 +107,16 @@ something of --fail-on (1); what a pipe gets is what has changed, with the time.
 			if err := f.watchFlags.check(); err != nil {
 				return err
 			}
+			if _, err := f.sourceFlags.check(healthKinds); err != nil {
+				return err
+			}
 			return health(cmd.Context(), o, &f, cmd.ErrOrStderr())
 		},
 	}
 	f.kubeFlags.register(c)
+	f.sourceFlags.register(c, healthKinds...)
 	f.watchFlags.register(c)
+	c.Flags().BoolVar(&f.find, "find", true, "find those of Prometheus and Loki that are neither named nor configured in the cluster, and forward a port to them")
 	c.Flags().BoolVarP(&f.all, "all-namespaces", "A", false, "all namespaces, which is the default")
 	c.Flags().BoolVar(&f.hygiene, "hygiene", false, "show what is untidy, too")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show every finding with its evidence and next checks")
@@ -136,21 +153,37 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		return err
 	}
 	mask := redact.New(redact.Options{})
+	signals, err := newSignals(o, f, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
+	if err != nil {
+		return &service.UsageError{Err: err}
+	}
+	defer signals.close()
 	look := func(ctx context.Context) (*examination, event.Urgency, error) {
 		requests.Store(0)
 		x, began := &examination{}, time.Now()
 		if err := namespaceExists(ctx, client, f.namespace); err != nil {
 			return nil, "", err
 		}
+		// What is measured is read while the objects are.
+		var wg sync.WaitGroup
+		var measured *reading
+		wg.Go(func() { measured = signals.read(ctx) })
 		cluster, err := check.Read(ctx, client, f.namespace, began)
+		wg.Wait()
+		if signals.err != nil {
+			return nil, "", signals.err
+		}
 		if err != nil {
 			return nil, "", hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get nodes", rule.Quote(name))
 		}
+		var unmeasured []check.Unchecked
+		cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
 		x.Result, err = check.Examine(ctx, cluster, check.Options{Rules: rules, Redact: mask, Ask: evidence.NewKubernetes(client, mask), Context: f.context, Exempt: exempt})
 		if err != nil {
 			return nil, "", err
 		}
 		x.Cluster = name
+		x.NotChecked = append(x.NotChecked, unmeasured...)
 		x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
 		return x, x.choose(f, began), nil
 	}

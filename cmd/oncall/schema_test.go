@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/pkg/bundle"
-	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/canary"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/slo"
@@ -40,8 +39,9 @@ var outputs = []struct {
 	{"config", "What oncall config validate writes.", []string{"config validate"}, validated{}, none},
 	{"cost", "What oncall cost writes: what a cluster has, pays for and does not use, and what would be enough.", []string{"cost"}, costed{}, costExamples},
 	{"coverage", "What oncall doctor --coverage writes: which workloads are seen by which signal.", nil, coverage{}, none},
+	{"detect-metrics", "A line of what oncall detect metrics writes: how odd a sample is.", []string{"detect metrics"}, verdict{}, none},
 	{"detectors", "What oncall detectors writes: the detectors there are.", []string{"detectors"}, []listed{}, none},
-	{"dlq", "What oncall dlq ls writes: the messages that could not be processed.", []string{"dlq ls"}, []bus.Letter{}, none},
+	{"dlq", "What oncall dlq ls writes: the messages that could not be processed.", []string{"dlq ls"}, []deadLetter{}, none},
 	{"doctor", "What oncall doctor writes: what was checked, and what to do.", []string{"doctor"}, []finding{}, none},
 	{"events", "What oncall events writes: the kinds of events on the bus.", []string{"events"}, []kindOfEvent{}, none},
 	{"health", "What oncall health writes: what is broken in a cluster, what will be soon, and why.", []string{"health"}, examination{}, none},
@@ -71,8 +71,6 @@ var outputsOfEvents = map[string]string{
 var outputless = map[string]string{
 	"up": "reports, until it is stopped", "serve canary": "answers to other programs; those are of schemas/cli/canary.json", "detector run": "anomalies, on the bus",
 	"bus init": "a line", "bus keys": "Secrets of Kubernetes", "bus permissions": "a NATS server's configuration", "dlq redrive": "a line", "config print": "a configuration file",
-	// Not yet published.
-	"detect metrics": "see its own tests",
 }
 
 // A command whose output has no schema cannot be relied on by a script.

@@ -111,6 +111,11 @@ func (f *triageFlags) check() error {
 	return err
 }
 
+// outside are the sources that triage reads beside the cluster.
+func (f *triageFlags) outside(o *options, notes io.Writer) outside {
+	return outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: sourceKinds, search: f.find, notes: notes}
+}
+
 // triaged is a result with what it took.
 type triaged struct {
 	*triage.Result
@@ -140,7 +145,7 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 		return err
 	}
 	// The outside sources are looked for while the names are read.
-	out := outside{o: o, f: f, notes: notes}
+	out := f.outside(o, notes)
 	defer out.close()
 	look := func(ctx context.Context) (*triaged, error) {
 		requests.Store(0)

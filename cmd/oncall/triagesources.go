@@ -32,9 +32,12 @@ import (
 // outside are the sources beside the cluster: those that flags or the
 // configuration file name, or that are found in the cluster.
 type outside struct {
-	o     *options
-	f     *triageFlags
-	notes io.Writer
+	o       *options
+	cluster clusterFlags
+	flags   sourceFlags
+	kinds   []string // that are read
+	search  bool     // the cluster, for what is neither named nor configured
+	notes   io.Writer
 
 	prometheus   *promql.Client
 	loki         *upstream.Client
@@ -75,17 +78,17 @@ func (x *outside) find(ctx context.Context) {
 		note("past incidents", "not asked: nothing has been recorded in "+x.o.data+"; oncall up does (--data, --nats)")
 	}
 	section := cfg.Section(collector.Spec.Name).(collector.Config)
-	search, cancel := context.WithTimeoutCause(ctx, searchTime, fmt.Errorf("not found in %s", searchTime))
+	searching, cancel := context.WithTimeoutCause(ctx, searchTime, fmt.Errorf("not found in %s", searchTime))
 	defer cancel()
-	x.finder = &finder{o: x.o, cluster: x.f.clusterFlags, flags: x.f.sourceFlags, kinds: sourceKinds, instead: true, beside: true, say: func(format string, args ...any) {
+	x.finder = &finder{o: x.o, cluster: x.cluster, flags: x.flags, kinds: x.kinds, instead: true, beside: true, say: func(format string, args ...any) {
 		fmt.Fprintf(x.notes, "oncall: "+format+"\n", args...)
 	}}
 	find := x.finder.named
-	if x.f.find {
+	if x.search {
 		find = x.finder.find
 	}
-	if err = find(search, &section); err != nil {
-		if usage := (*service.UsageError)(nil); errors.As(err, &usage) || len(x.f.via) > 0 && x.finder.reached == 0 {
+	if err = find(searching, &section); err != nil {
+		if usage := (*service.UsageError)(nil); errors.As(err, &usage) || len(x.flags.via) > 0 && x.finder.reached == 0 {
 			x.err = err // what somebody asked for is not done without
 			return
 		}

@@ -25,7 +25,7 @@ type Info struct {
 }
 
 // All are the checks, in the order in which they are documented.
-var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks, referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, hygieneChecks)
+var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks, referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, signalChecks, hygieneChecks)
 
 // Problem is what a check finds wrong with one thing.
 type Problem struct {
@@ -48,6 +48,8 @@ type Problem struct {
 	Brief    string    // stands behind the title of a state for which no cause is found
 	Since    time.Time // zero when nobody knows
 	Seen     []string  // the lines of evidence: what was read
+	Source   string    // of evidence other than the object itself: prometheus, loki
+	Query    string    // what was asked of Source
 	Next     []event.Check
 	Rollback []event.Check
 

@@ -68,6 +68,7 @@ type Cluster struct {
 	VPAs        []Object // VerticalPodAutoscalers of autoscaling.k8s.io
 
 	Serving *kube.Serving // how the API server itself is; nil when it was not asked
+	Signals *Signals      // what was measured beside the objects; nil when nothing was
 
 	Unread []Unread
 	read   map[string]bool // resources that could be read

@@ -20,7 +20,9 @@ type Condition struct {
 // Reasons for which conditions are left out.
 const (
 	needsMetrics = "needs a metric; the pipeline watches it"
-	needsLogs    = "needs log lines; the pipeline and `oncall triage` read them"
+	fromMetrics  = "Where there is a Prometheus."
+	fromLogs     = "Where there is a Loki."
+	needsLogs    = "needs log lines; `oncall triage` reads them"
 	controlPlane = "what watches it is its own metrics and alerts; an API server that cannot be reached ends the command with exit code 3"
 	thirdParty   = "a third party's product that is not in the test bed"
 	notTrouble   = "no trouble by itself"
@@ -46,7 +48,7 @@ var Conditions = []Condition{
 	{"Pods", "Terminating and not gone", words("pods"), nil, "Only five minutes beyond its grace period."},
 	{"Pods", "Init container fails", words("pods init_container_failing"), words("init-container"), ""},
 	{"Pods", "Kill, PreStop or grace period exceeded events", words("pods pod_endings"), nil, "Where the pod is stuck by it."},
-	{"Pods", "Errors in the last hundred log lines", words("new_error_in_logs"), nil, needsLogs + "; of containers that crash, the last lines are read."},
+	{"Pods", "Errors in the last hundred log lines", words("log_statements new_error_in_logs"), nil, fromLogs + " Those that are new or come far oftener; of containers that crash, the last lines are read."},
 	{"Pods", "Logs unreadable", nil, nil, needsLogs},
 	{"Pods", "CPU or memory near the limit", words("memory_near_limit"), nil, needsMetrics},
 	{"Pods", "CPU throttled", words("cpu_throttled"), nil, needsMetrics},
@@ -118,15 +120,16 @@ var Conditions = []Condition{
 	{"Networking", "Route refused by namespace or label, port mismatch", words("routes"), nil, ""},
 	{"Networking", "NetworkPolicy selects nothing", words("policy_hygiene"), nil, ""},
 	{"Networking", "NetworkPolicy denies or allows all", words("isolated_services no_dns"), words("network-policy"), ""},
-	{"Networking", "Name resolution fails", words("no_dns dns_failing dns_errors"), nil, needsLogs + "; that a policy cuts pods off from DNS is told"},
-	{"Networking", "Latency or errors of an application shift", nil, nil, needsMetrics},
+	{"Networking", "Name resolution fails", words("no_dns dns_shift log_statements dns_failing dns_errors"), nil, fromMetrics + " Else that a policy cuts pods off from DNS, and what logs say of it."},
+	{"Networking", "Latency of an application shifts", words("latency_shift"), nil, fromMetrics},
+	{"Networking", "Errors of an application shift, or burn its error budget", words("error_shift"), nil, fromMetrics},
 
 	{"Storage", "Claim pending, provisioning failed", words("claims references pvc_pending"), words("claim-pending storage-class-missing"), ""},
 	{"Storage", "Claim lost", words("claims pvc_lost"), words("claim-lost"), ""},
 	{"Storage", "Volume released or unclaimed", words("volume_hygiene"), nil, ""},
 	{"Storage", "Volume failed, pending or lost", words("volumes"), words("volume-failed"), ""},
 	{"Storage", "Claim tiny, no class, many default classes, provisioner deprecated", words("volume_hygiene"), nil, ""},
-	{"Storage", "Volume filling, inodes running out", words("volume_filling inodes_running_out"), nil, needsMetrics},
+	{"Storage", "Volume filling, inodes running out", words("volume_space volume_filling inodes_running_out"), nil, fromMetrics + " With the time to full."},
 	{"Storage", "Attach, mount, resize and delete events", words("pods mount_failed multi_attach volume_resize_failed"), words("mount-failed multi-attach"), ""},
 
 	{"Admission and certificates", "Webhook whose Service is missing or without a pod", words("webhooks webhook_hygiene"), words("webhook"), ""},
@@ -143,7 +146,7 @@ var Conditions = []Condition{
 	{"Nodes", "Taint that nobody tolerates", words("node_hygiene"), nil, ""},
 	{"Nodes", "More than 95 % of the pods it may hold", words("node_capacity"), words("node-full"), ""},
 	{"Nodes", "CPU or memory over 80 %", words("node_saturated"), nil, needsMetrics},
-	{"Nodes", "File system filling", words("nodes"), words("node-disk-pressure"), "By DiskPressure; what comes before " + needsMetrics},
+	{"Nodes", "File system filling", words("nodes volume_space"), words("node-disk-pressure"), "By DiskPressure; before that, with the time to full, where there is a Prometheus."},
 	{"Nodes", "Evictions by the kubelet", words("pods node_events"), words("evicted"), ""},
 	{"Nodes", "PLEG and pod start latency, kubelet down, kubelet certificates", nil, nil, needsMetrics},
 	{"Nodes", "A single control-plane node", words("node_hygiene"), nil, ""},

@@ -98,6 +98,24 @@ server with its controllers, where a test wants each found and none of the healt
 look-alikes flagged. How it compares with Popeye is in
 [benchmarks.md](benchmarks.md); [walkthroughs.md](walkthroughs.md) goes from a line to
 its cause.
+
+## What no object shows
+
+Latency and errors that left what is usual, name look-ups that fail, volumes that fill
+up, and statements that logs did not make before are read from Prometheus and Loki:
+those of `+"`--prometheus`"+`, `+"`--loki`"+` or `+"`--via-kube`"+`, else those of the configuration file, else
+those that are found in the cluster (`+"`--find=false`"+` does not look). Without one the output
+says what was not checked, and why.
+
+The queries are those of [policies/queries](../policies/queries), and what is odd is said
+by the detectors of the pipeline ([detectors.md](detectors.md)) over the last four hours, a
+value a minute. Of Prometheus there are at most 24 range queries beside one or two that ask
+what there is; of Loki at most 17, the lines of the last ten minutes that look like trouble
+and, of the eight most frequent statements among them, how often each was made in the four
+hours before. All of a kind are asked at the same time, and while the objects are read: a
+tenth of a second of distance costs about a second in all. What is not answered within ten
+seconds is not waited for. `+"`test/integration/health`"+` runs it over a real Prometheus and a real
+Loki, with look-alikes that are well.
 `, found, left)
 	area := ""
 	for _, c := range Conditions {
@@ -111,7 +129,7 @@ its cause.
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", tick, c.Name, code(c.By), strings.Join(c.Zoo, ", "), c.Out)
 	}
-	b.WriteString("\n## The checks\n\nEach is a function of one reading of the cluster. A check whose resources may not be\nread is skipped, and the output says so.\n\n| check | what it tells, and what it lets pass | reads |\n|---|---|---|\n")
+	b.WriteString("\n## The checks\n\nEach is a function of one reading of the cluster. A check whose resources may not be\nread is skipped, and the output says so. What is measured needs no resource.\n\n| check | what it tells, and what it lets pass | reads |\n|---|---|---|\n")
 	for _, i := range All {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", i.Name, strings.ReplaceAll(i.Doc, "|", `\|`), strings.Join(i.Needs, ", "))
 	}

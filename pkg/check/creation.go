@@ -40,7 +40,8 @@ func (c *Cluster) refused(root event.Entity) (ev event.KubeEvent, ok bool) {
 }
 
 // refusal is a reason for which the API server refuses a pod, as the controller
-// that wanted it quotes it.
+// that wanted it quotes it. What goes into a command is the name of an object, and
+// nothing else that an event says.
 type refusal struct {
 	says  *regexp.Regexp
 	title string // with the groups of says
@@ -49,13 +50,13 @@ type refusal struct {
 
 var refusals = []refusal{
 	{
-		regexp.MustCompile(`exceeded quota: ([^,\s]+), requested: (.+?), used: (.+?), limited: (.+)$`), "quota $1 refuses more pods: $4 allowed, $3 used, $2 asked for",
+		regexp.MustCompile(`exceeded quota: ([a-z0-9][-.a-z0-9]*), requested: (.+?), used: (.+?), limited: (.+)$`), "quota $1 refuses more pods: $4 allowed, $3 used, $2 asked for",
 		func(ns string, g []string) event.Check {
 			return event.Check{Why: "what uses the quota", Command: kubectl(ns, "describe resourcequota %s", g[1])}
 		},
 	},
 	{
-		regexp.MustCompile(`failed quota: ([^:\s]+): (must specify .+)$`), "quota $1 refuses its pods: they $2",
+		regexp.MustCompile(`failed quota: ([a-z0-9][-.a-z0-9]*): (must specify .+)$`), "quota $1 refuses its pods: they $2",
 		func(ns string, g []string) event.Check {
 			return event.Check{Why: "what the quota demands", Command: kubectl(ns, "describe resourcequota %s", g[1])}
 		},
@@ -97,7 +98,7 @@ var refusals = []refusal{
 		},
 	},
 	{
-		regexp.MustCompile(`ValidatingAdmissionPolicy '([^']+)' [^:]*denied request: ?(.*)$`), "admission policy $1 refuses its pods: $2",
+		regexp.MustCompile(`ValidatingAdmissionPolicy '([a-z0-9][-.a-z0-9]*)' [^:]*denied request: ?(.*)$`), "admission policy $1 refuses its pods: $2",
 		func(_ string, g []string) event.Check {
 			return event.Check{Why: "what the policy demands", Command: "kubectl describe validatingadmissionpolicy " + g[1]}
 		},

@@ -223,7 +223,11 @@ func (x *examiner) finding(p Problem) event.Finding {
 	for i, l := range p.Seen {
 		seen[i] = x.o.Redact.Line(l)
 	}
-	id := x.cite(evidence.New(evidence.Query{Source: evidence.Kubernetes, Expr: query("object", p.Entity), End: x.c.Now, Entity: p.Entity}, seen, nil))
+	q := evidence.Query{Source: evidence.Kubernetes, Expr: query("object", p.Entity), End: x.c.Now, Entity: p.Entity}
+	if p.Query != "" {
+		q.Source, q.Expr = p.Source, p.Query
+	}
+	id := x.cite(evidence.New(q, seen, nil))
 	f := event.Finding{
 		ID: event.FindingID(p.check, p.Entity), Rule: p.check, Entity: p.Entity, Urgency: p.Urgency, Severity: p.Severity, Confidence: p.Confidence, Cause: p.Cause,
 		Title: x.o.Redact.Line(p.Title), Detail: x.o.Redact.Line(p.Detail), Evidence: []string{id}, Checks: x.commands(p.Next), Rollback: x.commands(p.Rollback),

@@ -314,7 +314,7 @@ func (g *gathered) podPattern() string {
 
 // logQL asks Loki for lines that look like trouble.
 func (g *gathered) logQL() string {
-	return fmt.Sprintf("{namespace=%q, pod=~%q} |~ %q", g.root.Namespace, g.podPattern(), troubleWords)
+	return fmt.Sprintf("{namespace=%q, pod=~%q} |~ %q", g.root.Namespace, g.podPattern(), TroubleWords)
 }
 
 // revision is one template that a workload had.

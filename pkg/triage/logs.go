@@ -11,11 +11,11 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
 )
 
-// troubleWords are the words of lines that look like trouble, whatever level
-// they state.
-const troubleWords = `(?i)error|fatal|panic|exception|refused|timeout|timed out|denied|killed|no such host|no space|too many|expired|unavailable|traceback|segfault|cannot `
+// TroubleWords are the words of lines that look like trouble, whatever level
+// they state, as a regular expression of RE2.
+const TroubleWords = `(?i)error|fatal|panic|exception|refused|timeout|timed out|denied|killed|no such host|no space|too many|expired|unavailable|traceback|segfault|cannot `
 
-var troubleRE = regexp.MustCompile(troubleWords)
+var troubleRE = regexp.MustCompile(TroubleWords)
 
 // mild are lines that only speak of trouble: error=nil, 0 errors.
 var mild = regexp.MustCompile(`(?i)\b(no|0|without) (errors?|exceptions?|timeouts?)\b|\berrors?["']?\s*[=:]\s*(0\b|null|nil|none|<nil>|""|false)`)
@@ -45,8 +45,8 @@ func parseLine(s string) (time.Time, string) {
 // maxPatterns is how many patterns are told.
 const maxPatterns = 6
 
-// looksLikeTrouble says whether a line does, by its level or else its words.
-func looksLikeTrouble(text string, level logpattern.Level) bool {
+// LooksLikeTrouble says whether a line does, by its level or else its words.
+func LooksLikeTrouble(text string, level logpattern.Level) bool {
 	if level >= logpattern.Error {
 		return true
 	}
@@ -72,7 +72,7 @@ func patterns(lines []line) (out []Pattern, trouble []line) {
 	var order []uint64
 	for i, l := range lines {
 		id := m.Resolve(found[i]) // templates become one while they are learnt
-		bad := looksLikeTrouble(l.text, levels[i])
+		bad := LooksLikeTrouble(l.text, levels[i])
 		g := groups[id]
 		if g == nil {
 			g = &group{Pattern: Pattern{Template: m.Template(id)}}
