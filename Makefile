@@ -15,14 +15,14 @@ up: ## watch the cluster of the current kubeconfig context
 # a quarter less.
 TEST = $(GO) test -ldflags=-w
 
-test: ## everything that needs no server build
+test: ## everything that needs no server build, and no service as a process
 	$(TEST) ./...
 	$(TEST) work
 
 e2e: ## real servers, the services as processes, real failures
 	$(GO) run ./test/testbed/cmd/testbed build
-	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/... ./deploy
-	$(GO) test -tags e2e -count=1 -timeout 20m ./test/fault -kills 40 -run 'KilledAtRandom|ClockThatIsSet|TheLeaderOfAStream|TheQuorum'
+	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/... ./deploy ./internal/archtest
+	$(GO) test -tags e2e -count=1 -timeout 30m ./test/fault
 
 race: ## what is concurrent, under the race detector
 	$(TEST) -race ./pkg/bus/... ./pkg/service/... ./services/... ./internal/pipeline/...

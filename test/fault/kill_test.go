@@ -1,3 +1,5 @@
+//go:build e2e
+
 package fault
 
 import (
@@ -25,7 +27,7 @@ func (r *rig) readTo(share float64) {
 	eventually(r.t, time.Minute, "the history read up to "+at.Format(time.TimeOnly), func() bool { return r.sources.read.Load() >= at.UnixMilli() })
 }
 
-// TestServicesKilledAtRandom is fault 1. Run it with -kills 40, as make e2e does, or 100 for the full
+// TestServicesKilledAtRandom is fault 1. Run it with -kills 100 for the full
 // measure, and with another -seed for another order.
 func TestServicesKilledAtRandom(t *testing.T) {
 	t.Parallel()

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package fault
 
 import (
@@ -29,7 +31,7 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 20, "how many services the random-kill test kills")
+	kills = flag.Int("kills", 40, "how many services the random-kill test kills")
 	seed  = flag.Uint64("seed", 1, "seed of the random-kill test")
 	keep  = flag.Bool("logs", false, "print the services' logs of every test, not only of failed ones")
 )
