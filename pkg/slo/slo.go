@@ -56,6 +56,10 @@ type Policy struct {
 	// Include are files of Sloth, Pyrra or OpenSLO, by their path below policies/;
 	// a * stands for any part of a name. What they promise comes after Objectives.
 	Include []string `yaml:"include"`
+	// FalsePagesPerWeek is how many incidents that have no symptom behind them (no
+	// SLO that burns, no errors or latency, no firing alert) may be told as tickets
+	// in a week; the rest is in the digest. At most 50. Default: 1.
+	FalsePagesPerWeek float64 `yaml:"false_pages_per_week"`
 	// Windows are the burn rates that count. Default: those of the Site
 	// Reliability Workbook, chapter 5.
 	Windows []Window `yaml:"windows"`
@@ -151,6 +155,9 @@ func (p *Policy) fill() {
 	if len(p.Windows) == 0 {
 		p.Windows = DefaultWindows()
 	}
+	if p.FalsePagesPerWeek == 0 {
+		p.FalsePagesPerWeek = 1
+	}
 	for i := range p.Objectives {
 		o := &p.Objectives[i]
 		if o.Period == 0 {
@@ -203,6 +210,9 @@ func (p *Policy) Validate() error {
 				bad(at+".match", g, "is not a glob", "write shop-*")
 			}
 		}
+	}
+	if b := p.FalsePagesPerWeek; b != 0 && !(b >= 0.01 && b <= 50) {
+		bad("false_pages_per_week", b, "is not between 0.01 and 50", "write 1")
 	}
 	for i, g := range p.Include {
 		if _, err := path.Match(g, ""); err != nil || path.Dir(g) == "." || path.Clean(g) != g || g[0] == '/' || g[0] == '.' {

@@ -52,6 +52,7 @@ type state struct {
 	Blind      map[string]event.Blindness `json:"blind"`
 	Tests      testCount                  `json:"tests"`
 	Claims     map[string]*record         `json:"claims,omitempty"` // of trusted third parties' detectors
+	Odd        []odd                      `json:"odd,omitempty"`    // incidents without a symptom, of the last weeks
 }
 
 // mark is what a watermark says that holds from its time on.
@@ -388,6 +389,34 @@ func (f *fold) change(c event.Change) {
 	}
 }
 
+// whole makes the maps that are not there, and says what is missing elsewhere.
+func (s *state) whole() error {
+	for id, inc := range s.Incidents {
+		if inc == nil || inc.Anomalies == nil || inc.Roots == nil || inc.Spaces == nil {
+			return fmt.Errorf("incidents: %s is empty", id)
+		}
+	}
+	for name, r := range s.Claims {
+		if r == nil {
+			return fmt.Errorf("claims: %s is empty", name)
+		}
+	}
+	empty := newState()
+	if s.Watermarks == nil {
+		s.Watermarks = empty.Watermarks
+	}
+	if s.Incidents == nil {
+		s.Incidents = empty.Incidents
+	}
+	if s.ByAnomaly == nil {
+		s.ByAnomaly = empty.ByAnomaly
+	}
+	if s.Blind == nil {
+		s.Blind = empty.Blind
+	}
+	return nil
+}
+
 // MarshalBinary writes the state as JSON, which sorts its maps: the same state
 // gives the same bytes.
 func (f *fold) MarshalBinary() ([]byte, error) { return json.Marshal(&f.State) }
@@ -403,6 +432,9 @@ func (f *fold) UnmarshalBinary(b []byte) error {
 	}
 	if s.Topology == nil || s.Topology.Workloads == nil {
 		s.Topology = newTopology()
+	}
+	if err := s.whole(); err != nil {
+		return fmt.Errorf("correlator state: %w", err)
 	}
 	f.State = s
 	return nil

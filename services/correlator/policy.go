@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/slo"
 )
 
 // Policy is policies/correlation.yaml.
@@ -27,8 +28,8 @@ type Policy struct {
 	// it then resolves later each time, up to Reopen, and is a line in the
 	// digest as long as it has no symptom. One that has is never held back.
 	MaxFlaps int `yaml:"max_flaps"`
-	// FalsePagesPerWeek bounds tickets that have no symptom behind them.
-	FalsePagesPerWeek float64 `yaml:"false_pages_per_week"`
+	// FalsePagesPerWeek is that of policies/slo.yaml.
+	FalsePagesPerWeek float64 `yaml:"-"`
 	// Storm is how many incidents within two minutes are one.
 	Storm int `yaml:"storm"`
 	// TrustedDetectors are third parties' detectors that may weigh in a page, by
@@ -60,9 +61,6 @@ func (p *Policy) Validate() error {
 	if p.MaxFlaps < 1 {
 		errs = append(errs, &policy.FieldError{Path: "max_flaps", Value: p.MaxFlaps, Problem: "is not at least 1", Fix: "write 3"})
 	}
-	if p.FalsePagesPerWeek <= 0 {
-		errs = append(errs, &policy.FieldError{Path: "false_pages_per_week", Value: p.FalsePagesPerWeek, Problem: "is not above 0", Fix: "write 1"})
-	}
 	if p.Storm < 2 {
 		errs = append(errs, &policy.FieldError{Path: "storm", Value: p.Storm, Problem: "is not at least 2", Fix: "write 5"})
 	}
@@ -73,5 +71,7 @@ func (p *Policy) Validate() error {
 func LoadPolicy(s *policy.Store) (Policy, error) {
 	var p Policy
 	b, _ := s.File(PolicyFile)
-	return p, policy.Decode("policies/"+PolicyFile, b, &p)
+	promises, err := slo.Load(s)
+	p.FalsePagesPerWeek = promises.FalsePagesPerWeek
+	return p, errors.Join(policy.Decode("policies/"+PolicyFile, b, &p), err)
 }

@@ -3,7 +3,6 @@ package correlator
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -309,39 +308,17 @@ func (f *fold) prioritise(inc *incident, n *event.Incident, symptoms []event.Ano
 			n.Priority = p
 		}
 	}
-	if len(symptoms) > 0 || n.Priority != event.P3 {
+	if !symptomless(n, symptoms) || inc.MergedTo != "" {
+		f.unodd(n.ID)
 		return
 	}
-	if bound := f.bound(now); n.Score < bound {
+	switch n.Held = f.budget(inc, n.Score, now); {
+	case n.Held != "":
 		n.Priority = event.P4
-		n.Held = fmt.Sprintf("no symptom, and score %.1f is below the bound %.1f of %g false pages a week", n.Score, bound, f.policy.FalsePagesPerWeek)
-	} else if inc.Flaps > f.policy.MaxFlaps {
+	case inc.Flaps > f.policy.MaxFlaps:
 		n.Priority = event.P4
 		n.Held = fmt.Sprintf("no symptom, and flapping: reopened %d times", inc.Flaps)
 	}
-}
-
-// week is what the page budget is counted in.
-const week = 7 * 24 * time.Hour
-
-// bound is the score that chance alone passes no more often than the budget
-// allows: with H hypotheses tested a week and p = exp(-score), H·p ≤ budget.
-func (f *fold) bound(now time.Time) float64 {
-	return round(math.Log(f.tests(now) / f.policy.FalsePagesPerWeek))
-}
-
-// tests is how many hypotheses a week tests, at least 1. Until an hour has been
-// counted, a week is taken to hold what a prior says.
-func (f *fold) tests(now time.Time) float64 {
-	const prior = 1e4 // tests a week before anything is known
-	weekly := prior
-	if seen := now.Sub(f.State.Tests.Since); seen >= time.Hour && f.State.Tests.Count > 0 {
-		weekly = max(prior, float64(f.State.Tests.Count)*float64(week)/float64(seen))
-	}
-	// A hypothesis is tested at every step, and neighbouring steps are one
-	// event: an hour's tests of one series count once.
-	const stepsPerHour = 120
-	return max(1, weekly/stepsPerHour)
 }
 
 func (f *fold) renderBlind(inc *incident, now time.Time) event.Incident {
