@@ -153,7 +153,7 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		return err
 	}
 	mask := redact.New(redact.Options{})
-	signals, err := newSignals(o, f, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
+	signals, err := newSignals(o, f.namespace, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
 	if err != nil {
 		return &service.UsageError{Err: err}
 	}

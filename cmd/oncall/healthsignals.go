@@ -39,12 +39,12 @@ const (
 )
 
 // newSignals prepares the reading. Nothing is asked yet.
-func newSignals(o *options, f *healthFlags, x outside) (*watchedSignals, error) {
+func newSignals(o *options, namespace string, x outside) (*watchedSignals, error) {
 	store, _, err := o.store()
 	if err != nil {
 		return nil, err
 	}
-	s := &watchedSignals{outside: x, store: store, mask: redact.New(redact.Options{}), namespace: f.namespace}
+	s := &watchedSignals{outside: x, store: store, mask: redact.New(redact.Options{}), namespace: namespace}
 	s.entities, err = entities.Load(store)
 	return s, err
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/check"
@@ -24,6 +27,7 @@ import (
 // bounded, redacted, recorded, and read-only, as the collector answers those of
 // the services.
 type lookups struct {
+	o     *options
 	cfg   *service.Config
 	store *policy.Store
 	mask  *redact.Redactor
@@ -43,7 +47,7 @@ func (o *options) lookups(cfg *service.Config) (*lookups, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lookups{cfg: cfg, store: store, mask: redact.New(redact.Options{}), mux: evidence.NewMux()}
+	l := &lookups{o: o, cfg: cfg, store: store, mask: redact.New(redact.Options{}), mux: evidence.NewMux()}
 	c := cfg.Section(collector.Spec.Name).(collector.Config)
 	c.Each(func(kind string, src any) {
 		if err != nil {
@@ -84,7 +88,8 @@ func (o *options) lookups(cfg *service.Config) (*lookups, error) {
 	return l, err
 }
 
-// examine is `oncall health` of a namespace, or of all.
+// examine is `oncall health` of a namespace, or of all, with the sources that there
+// are. Who calls it says which there are none of.
 func (l *lookups) examine(ctx context.Context, namespace string) (*check.Result, error) {
 	rules, err := rule.Load(l.store)
 	if err != nil {
@@ -94,10 +99,23 @@ func (l *lookups) examine(ctx context.Context, namespace string) (*check.Result,
 	if err != nil {
 		return nil, &service.UsageError{Err: err}
 	}
+	signals, err := l.signals(namespace)
+	if err != nil {
+		return nil, &service.UsageError{Err: err}
+	}
+	var wg sync.WaitGroup
+	var measured *reading
+	wg.Go(func() { measured = signals.read(ctx) })
 	cluster, err := check.Read(ctx, l.kube, namespace, time.Now())
+	wg.Wait()
 	if err != nil {
 		return nil, err
 	}
+	measured.missing = slices.DeleteFunc(measured.missing, func(u check.Unchecked) bool {
+		return l.prometheus == nil && strings.HasPrefix(u.What, ofMetrics) || l.loki == nil && u.What == ofLogs
+	})
+	var unmeasured []check.Unchecked
+	cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
 	x, err := check.Examine(ctx, cluster, check.Options{
 		Rules: rules, Redact: l.mask, Ask: evidence.NewKubernetes(l.kube, l.mask), Context: l.context(), Exempt: exempt,
 	})
@@ -105,7 +123,18 @@ func (l *lookups) examine(ctx context.Context, namespace string) (*check.Result,
 		return nil, err
 	}
 	x.Cluster = l.cfg.Cluster
+	x.NotChecked = append(x.NotChecked, unmeasured...)
 	return x, nil
+}
+
+// signals read what no object shows from the sources that were opened.
+func (l *lookups) signals(namespace string) (*watchedSignals, error) {
+	x := outside{o: l.o, prometheus: l.prometheus, loki: l.loki, finder: &finder{}}
+	var err error
+	if x.families, err = prometheus.LoadFamilies(l.store); err != nil {
+		return nil, err
+	}
+	return newSignals(l.o, namespace, x)
 }
 
 // context is the kubectl context that commands name; "" for none.

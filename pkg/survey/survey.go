@@ -253,6 +253,18 @@ func (m *maker) incident(i Incident) {
 func (m *maker) health(f Found, h *check.Result, now time.Time) {
 	again := m.cite(h.Evidence)
 	drafted := 0
+	own := func(root check.Root) {
+		t := Thing{Entity: root.Entity, Urgency: root.Urgency, Since: root.Since, Line: root.Line(now), Causes: []event.Cause{}, Findings: []event.Finding{}}
+		if f.Draft != nil && drafted < maxDrafted {
+			drafted++
+			if r, ok := f.Draft(Draftable(root, f.Changes, h.Cluster, now)); ok {
+				t.Owner = r.Owner
+				m.take(&t, r)
+			}
+		}
+		m.absorb(&t, root, again)
+		m.r.Things = append(m.r.Things, t)
+	}
 	for _, root := range h.Roots {
 		if root.Urgency == event.Hygiene {
 			m.r.Hygiene++
@@ -262,28 +274,25 @@ func (m *maker) health(f Found, h *check.Result, now time.Time) {
 			return t.Incident != "" && slices.ContainsFunc(t.touched, func(e event.Entity) bool { return same(e, root.Entity) })
 		})
 		if at < 0 {
-			t := Thing{Entity: root.Entity, Urgency: root.Urgency, Since: root.Since, Line: root.Line(now), Causes: []event.Cause{}, Findings: []event.Finding{}}
-			if f.Draft != nil && drafted < maxDrafted {
-				drafted++
-				if r, ok := f.Draft(Draftable(root, f.Changes, h.Cluster, now)); ok {
-					t.Owner = r.Owner
-					m.take(&t, r)
-				}
-			}
-			m.absorb(&t, root, again)
-			m.r.Things = append(m.r.Things, t)
+			own(root)
 			continue
 		}
 		t := &m.r.Things[at]
-		m.absorb(t, root, again)
 		if same(t.Entity, root.Entity) {
+			m.absorb(t, root, again)
 			if !strings.Contains(t.Line, root.State) {
 				t.Line += "; " + root.Line(now)
 			}
 			continue
 		}
-		// The incident holds more than what it is named for.
-		t.Line += "; " + check.Name(root.Entity) + " " + root.Line(now)
+		// The incident holds more than what it is named for. A workload that is
+		// broken itself has to be mended, whatever fails beside it; anything else is
+		// a part of the trouble.
+		apart := root.Urgency == event.Broken && slices.Contains(workloads, root.Entity.Kind) && slices.Contains(workloads, t.Entity.Kind)
+		if !apart {
+			m.absorb(t, root, again)
+			t.Line += "; " + check.Name(root.Entity) + " " + root.Line(now)
+		}
 		if i := Draftable(root, f.Changes, h.Cluster, now); len(i.Suspects) > 0 {
 			c := i.Suspects[0].Change
 			t.Causes = append(t.Causes, event.Cause{
@@ -292,11 +301,17 @@ func (m *maker) health(f Found, h *check.Result, now time.Time) {
 			})
 			slices.SortStableFunc(t.Causes, func(a, b event.Cause) int { return sure(b) - sure(a) })
 		}
+		if apart {
+			own(root)
+		}
 	}
 	for _, u := range h.NotChecked {
 		m.notLooked(u)
 	}
 }
+
+// workloads are the kinds that somebody mends each for itself.
+var workloads = []string{"Workload", "Deployment", "StatefulSet", "DaemonSet", "Rollout", "Job", "CronJob"}
 
 func sure(c event.Cause) int {
 	return map[event.Confidence]int{event.High: 3, event.Medium: 2, event.Low: 1}[c.Confidence]

@@ -79,6 +79,34 @@ func TestWhatBothFoundIsOneThing(t *testing.T) {
 	}
 }
 
+func TestABrokenWorkloadOfAnothersIncidentHasANameOfItsOwn(t *testing.T) {
+	cart := event.Entity{Namespace: "shop", Kind: "Deployment", Name: "cart"}
+	node := event.Entity{Kind: "Node", Name: "n1"}
+	i := incident(cart, event.P1)
+	i.Related = []event.Entity{cart, web, node}
+	rollout := event.Change{Kind: event.Rollout, Entity: web, Time: now.Add(-12 * time.Minute), Summary: "image v1 -> v2", Revision: "2"}
+	r := survey.Make(survey.Found{
+		Incidents: []survey.Incident{i}, Changes: []event.Change{rollout},
+		Health: &check.Result{
+			Roots:    []check.Root{root(web, event.Broken, "0/2 ready"), root(node, event.Broken, "NotReady")},
+			Evidence: []event.Evidence{seen("E1", "object web"), seen("E2", "end of web")},
+		},
+	}, now)
+	if len(r.Things) != 2 || r.Things[0].Entity != cart || r.Things[1].Entity != web {
+		t.Fatalf("things %+v, want cart, and web for itself", r.Things)
+	}
+	mine, its := r.Things[0], r.Things[1]
+	if strings.Contains(mine.Line, "0/2 ready") || !strings.Contains(mine.Line, "node/n1 NotReady") {
+		t.Errorf("cart: %s, want the node as a part of it, and web not", mine.Line)
+	}
+	if !slices.ContainsFunc(mine.Causes, func(c event.Cause) bool { return strings.Contains(c.Text, "rollout of shop/deploy/web") }) {
+		t.Errorf("causes of cart: %+v, want the rollout of web among them", mine.Causes)
+	}
+	if !strings.HasPrefix(its.Line, "0/2 ready") || len(its.Causes) == 0 || its.Causes[0].Text != "OOMKilled" || len(its.Findings) == 0 {
+		t.Errorf("web: %+v, want how it is and why", its)
+	}
+}
+
 func TestThingsAreInTheOrderToLookAtThem(t *testing.T) {
 	other := event.Entity{Namespace: "shop", Kind: "Deployment", Name: "cart"}
 	r := survey.Make(survey.Found{
