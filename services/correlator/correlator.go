@@ -86,6 +86,18 @@ func (r *runner) newFold() *fold {
 	return f
 }
 
+// NewFold makes the fold outside the service: for backtests and benchmarks. Its
+// inputs are the messages of ANOMALIES, its outputs revisions of incidents.
+func NewFold(cfg Config, policies *policy.Store, cluster string) (bus.Fold, error) {
+	r, err := readRules(policies)
+	if err != nil {
+		return nil, err
+	}
+	f := &fold{cluster: cluster, groups: cfg.Groups, grace: cfg.Grace, heardAt: cfg.Heard, scorers: Scorers(), State: newState()}
+	f.policy, f.owners, f.policyHash = r.policy, r.owners, r.hash
+	return f, nil
+}
+
 type runner struct {
 	cfg  Config
 	env  service.Env
