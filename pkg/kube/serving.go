@@ -67,8 +67,9 @@ func failing(body string) []string {
 	var out []string
 	for line := range strings.Lines(body) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "[-]"); ok {
-			name, _, _ = strings.Cut(name, " ")
-			out = append(out, name)
+			if words := strings.Fields(name); len(words) > 0 {
+				out = append(out, words[0])
+			}
 		}
 	}
 	if len(out) == 0 {
