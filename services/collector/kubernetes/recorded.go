@@ -167,7 +167,7 @@ func decode(raw json.RawMessage) (runtime.Object, error) {
 			return nil, fmt.Errorf("%s: %w", head.Kind, err)
 		}
 		if c, ok := obj.(*corev1.ConfigMap); ok {
-			c.Data = map[string]string{hashKey: cmp.Or(head.Hash, kube.ConfigHash(c.Data, c.BinaryData))}
+			c.Data, c.BinaryData = map[string]string{hashKey: cmp.Or(head.Hash, kube.ConfigHash(c.Data, c.BinaryData))}, nil
 		} else {
 			trim(obj.(runtime.Object))
 		}
