@@ -11,6 +11,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -113,12 +115,36 @@ func TestWhatNoObjectShowsIsReadFromPrometheusAndLoki(t *testing.T) {
 		}
 	}
 	asked(t, audit)
+	// From far away each request takes a tenth of a second longer.
+	far, _ := examine(ctx, t, bin, farAway(t, cluster), "--prometheus", behind(t, prom.URL), "--loki", behind(t, loki.URL))
+	if len(far.Roots) < len(wanted) || len(far.NotChecked) > 0 || far.Seconds > maxFar {
+		t.Errorf("from far away: %.2f s, %d things, not checked %+v; want all within %.1f s", far.Seconds, len(far.Roots), far.NotChecked, maxFar)
+	}
+	t.Logf("%.2f s, %.2f s with %v more for each request", r.Seconds, far.Seconds, distance)
 	// A namespace in which nothing happens takes at most five lines.
 	out, err := exec.CommandContext(ctx, bin, "health", "-n", "calm", "--kubeconfig", cluster.Kubeconfig, "--prometheus", prom.URL, "--loki", loki.URL).Output()
 	if n := strings.Count(string(out), "\n"); err != nil || n > 5 || !strings.Contains(string(out), "nothing is broken") {
 		t.Errorf("%v, %d lines of a namespace that is well:\n%s", err, n, out)
 	}
-	t.Logf("%.1f s, %d requests", r.Seconds, r.Requests)
+}
+
+// behind is a server behind a long line.
+func behind(t *testing.T, address string) string {
+	t.Helper()
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(distance): // the line, not a wait of the test
+			proxy.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
 // asked holds the queries of one examination against their documented bounds.
