@@ -33,6 +33,7 @@ type want struct {
 	headline string           // part of it
 	cause    string           // part of the first cause
 	finding  string           // part of a finding's title
+	also     string           // part of another's
 	rollback bool             // a roll-back is offered
 	evidence string           // part of an excerpt that is cited
 	check    string           // part of a command among the next checks
@@ -49,8 +50,10 @@ func (w want) lacks(r event.Report) string {
 		return fmt.Sprintf("headline %q lacks %q", r.Headline, w.headline)
 	case w.cause != "" && (len(r.Causes) == 0 || !strings.Contains(r.Causes[0].Text, w.cause)):
 		return fmt.Sprintf("the first cause does not say %q", w.cause)
-	case !slices.ContainsFunc(r.Findings, func(f event.Finding) bool { return strings.Contains(f.Title, w.finding) }):
+	case !finds(r, w.finding):
 		return fmt.Sprintf("no finding says %q", w.finding)
+	case !finds(r, w.also):
+		return fmt.Sprintf("no finding says %q", w.also)
 	case w.rollback && len(r.Rollback) == 0:
 		return "no roll-back is offered"
 	case !slices.ContainsFunc(r.Evidence, func(e event.Evidence) bool { return strings.Contains(strings.Join(e.Excerpt, "\n"), w.evidence) }):
@@ -61,13 +64,17 @@ func (w want) lacks(r event.Report) string {
 	return ""
 }
 
+func finds(r event.Report, text string) bool {
+	return slices.ContainsFunc(r.Findings, func(f event.Finding) bool { return strings.Contains(f.Title, text) })
+}
+
 var stories = []story{
 	{
 		namespace: "oom", limit: 90 * time.Second,
-		fail: rollout(testbed.Deployment{Version: "v2", Fault: "oom"}),
+		fail: rollout(testbed.Deployment{Version: "v2", Fault: "oom", Memory: "128Mi"}),
 		want: want{
 			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "oom/deployment/web", headline: "web", cause: "v1 -> v2", finding: "OOM",
-			rollback: true, evidence: "OOMKilled", check: "kubectl",
+			also: "Memory limit lowered from 256Mi to 128Mi", rollback: true, evidence: "OOMKilled", check: "kubectl",
 		},
 	},
 	{
