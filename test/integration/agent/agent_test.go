@@ -36,7 +36,7 @@ type looked struct {
 // all is well; a rollout is killed for its memory, and then another workload
 // fails; a pipeline has recorded it; it is mended.
 func TestOneLookFindsWhatIsWrong(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
 	b := start(ctx, t)
 

@@ -43,7 +43,7 @@ type answered struct {
 // and with one that follows a script: it looks, asks for what it may not have,
 // and says one thing that nothing shows.
 func TestAQuestionIsAnsweredFromWhatIsThere(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	b := start(ctx, t)
 	if err := b.cluster.Deploy(ctx, testbed.Deployment{Namespace: "shop", Name: "web", Version: "v2", Fault: "oom"}); err != nil {

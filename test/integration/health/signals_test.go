@@ -69,7 +69,7 @@ var wanted = map[string]string{
 // TestWhatNoObjectShowsIsReadFromPrometheusAndLoki runs over hours of real
 // telemetry: of a cluster of which every object is well.
 func TestWhatNoObjectShowsIsReadFromPrometheusAndLoki(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	bed, err := testbed.New(t.TempDir())
 	if err != nil {
