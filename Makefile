@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help demo up e2e test race compat bench bench-metrics bench-logs lint fmt generate dist image fuzz
+.PHONY: help demo up e2e test race compat bench bench-metrics bench-logs bench-redaction lint fmt generate dist image fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,11 @@ bench-metrics: ## the detector of one series on labelled data, where that is the
 bench-logs: ## the log miner on invented logs, and on labelled ones where those are there
 	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented' -benchtime 1x ./pkg/logpattern
 	$(GO) test -run '^$$' -bench 'Add' -benchtime 2s ./pkg/logpattern
+
+bench-redaction: ## what redaction finds, what it leaves alone, and how fast it is
+	cd test/compat/redaction && GOWORK=off $(GO) test -count=1 -v .
+	$(GO) test -count=1 -v -run 'Zoo|CleanLines|RealLogs' ./pkg/redact
+	$(GO) test -run '^$$' -bench CleanLines -benchtime 1s ./pkg/redact
 
 lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

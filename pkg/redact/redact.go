@@ -31,16 +31,30 @@ type Redactor struct {
 // rule masks one group of what its expression matches.
 type rule struct {
 	name string // of the mask: secret, email, card …
-	// words are lower-case; the expression is tried only on text that holds one
-	// of them. None: on all text.
+	// words are lower-case and at least four bytes long, except in rules of the
+	// user; the expression is tried only on text that holds one of them.
 	words []string
-	// may says of lower-case text that holds a word whether the expression could
-	// match: it is never false where it does. nil: always.
-	may   func(lower string) bool
+	by    by // tried by characters, where there are no words
+	// may says of text that holds a word whether the expression could match: it
+	// is never false where it does. nil: always.
+	may   func(string) bool
 	re    *regexp.Regexp
 	group int               // what is masked
 	keep  func(string) bool // a match that must stay; nil: none
 }
+
+// by is what a text must hold for a rule without words to be tried.
+type by int
+
+const (
+	byWords  by = iota
+	byAt        // an at sign
+	byPlus      // a plus sign
+	byDigits    // 13 digits, spaces and hyphens between them aside
+	byTilde     // a tilde
+	byLong      // 16 letters and digits in a row
+	byLast
+)
 
 // Options say how to mask.
 type Options struct {
@@ -95,17 +109,31 @@ func (r *Redactor) Line(s string) string {
 	if len(s) > maxLine {
 		s = s[:maxLine] + "<cut>"
 	}
-	if !suspicious(s) && len(r.rules) == len(builtin) {
+	f := builtinIndex.scan(s)
+	if !f.any() && len(r.rules) == len(builtin) {
 		return s
 	}
+	// What a token or a key says is known more exactly than what an expression
+	// finds in it; but a header's value goes before the key that it stands in.
+	if f.tokens {
+		s = r.tokens(s)
+	}
+	f.each(func(i int) {
+		if ru := &r.rules[i]; ru.may == nil || ru.may(s) {
+			s, _ = r.apply(ru, s)
+		}
+	})
+	if f.names || f.provider {
+		s = r.assignments(s)
+	}
 	lower := ""
-	for i := range r.rules {
+	for i := len(builtin); i < len(r.rules); i++ {
 		ru := &r.rules[i]
-		if len(ru.words) > 0 || ru.may != nil {
+		if len(ru.words) > 0 {
 			if lower == "" {
 				lower = strings.ToLower(s)
 			}
-			if len(ru.words) > 0 && !containsAny(lower, ru.words) || ru.may != nil && !ru.may(lower) {
+			if !containsAny(lower, ru.words) {
 				continue
 			}
 		}

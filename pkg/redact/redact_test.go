@@ -109,10 +109,18 @@ func FuzzNoFilterHidesAMatch(f *testing.F) {
 	f.Add("pin-code=1234 session id: abcdef credentialS:x sid=abc connection-string=abc")
 	f.Add("4111 1111 1111 1111 4111-1111-1111-1 3782-822463-10005 6011000990139424")
 	f.Fuzz(func(t *testing.T, s string) {
-		lower := strings.ToLower(s)
-		for _, ru := range builtin {
-			if ru.may != nil && !ru.may(lower) && ru.re.MatchString(s) && !strings.ContainsRune(s, 'ſ') {
-				t.Errorf("%s: %q is passed over, and matches %q", ru.name, s, ru.re.FindString(s))
+		if strings.ContainsAny(s, "\u017f\u212a") {
+			return // the long s and the sign of kelvin, which (?i) takes for s and k
+		}
+		f := builtinIndex.scan(s)
+		for i, ru := range builtin {
+			if f.rules[i/64]>>(i%64)&1 != 0 && (ru.may == nil || ru.may(s)) {
+				continue
+			}
+			for _, m := range ru.re.FindAllStringSubmatch(s, -1) {
+				if value := m[ru.group]; value != "" && (ru.keep == nil || !ru.keep(value)) {
+					t.Errorf("%s: %q is passed over, and matches %q", ru.name, s, m[0])
+				}
 			}
 		}
 	})

@@ -10,30 +10,20 @@ import (
 // prefixes; the structural rules at the end find what has no prefix by where it
 // stands: behind a sensitive key, in a header, in the user part of a URL.
 var builtin = []rule{
-	{name: "private-key", words: []string{"private key"}, re: regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|$)`)},
-	{name: "jwt", words: []string{"eyj"}, re: regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?`)},
+	{name: "private-key", words: []string{"private key"}, re: regexp.MustCompile(`(?i)-----BEGIN[^-]{0,60}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:KEY(?: BLOCK)?-----|$)`)},
+	{name: "jwt", by: byLong, may: contains(".ey"), re: regexp.MustCompile(`\bey[A-Za-z0-9_-]{8,}\.ey[A-Za-z0-9_/\\-]{8,}(?:\.[A-Za-z0-9_/\\-]*=*)?`)},
 	{name: "aws-key", words: []string{"akia", "asia", "abia", "acca", "aroa", "aida"}, re: regexp.MustCompile(`\b(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA)[A-Z2-7]{16}\b`)},
-	{name: "gcp-key", words: []string{"aiza"}, re: regexp.MustCompile(`\bAIza[0-9A-Za-z_-]{35}`)},
-	{name: "gcp-token", words: []string{"ya29."}, re: regexp.MustCompile(`\bya29\.[0-9A-Za-z_-]{20,}`)},
-	{name: "github-token", words: []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, re: regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})`)},
-	{name: "gitlab-token", words: []string{"glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glsoat-", "glimt-", "glagent-", "gloas-"}, re: regexp.MustCompile(`\bgl(?:pat|dt|rt|cbt|ptt|ft|soat|imt|agent|oas)-[A-Za-z0-9_-]{16,}`)},
-	{name: "slack-token", words: []string{"xox", "xapp-"}, re: regexp.MustCompile(`\b(?:xox[abeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,})`)},
+	{name: "aws-key", by: byLong, may: contains("A3T"), re: regexp.MustCompile(`\bA3T[A-Z0-9][A-Z2-7]{16}\b`)},
 	{name: "slack-webhook", words: []string{"hooks.slack.com"}, re: regexp.MustCompile(`hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_+-]{20,})`), group: 1},
 	{name: "teams-webhook", words: []string{"webhook.office.com", "logic.azure.com"}, re: regexp.MustCompile(`(?:webhook\.office\.com|logic\.azure\.com)[:0-9]*/([^\s"']{20,})`), group: 1},
-	{name: "stripe-key", words: []string{"sk_live", "sk_test", "rk_live", "rk_test", "sk_prod", "rk_prod", "whsec_"}, re: regexp.MustCompile(`\b(?:[sr]k_(?:live|test|prod)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{16,})`)},
-	{name: "openai-key", words: []string{"sk-"}, re: regexp.MustCompile(`\bsk-(?:proj-|svcacct-|admin-|ant-(?:api|admin)\d\d-)?[A-Za-z0-9_-]{20,}`)},
-	{name: "npm-token", words: []string{"npm_"}, re: regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b`)},
-	{name: "pypi-token", words: []string{"pypi-"}, re: regexp.MustCompile(`\bpypi-[A-Za-z0-9_-]{40,}`)},
-	{name: "sendgrid-key", words: []string{"sg."}, re: regexp.MustCompile(`\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}`)},
-	{name: "twilio-key", words: []string{"sk"}, re: regexp.MustCompile(`\bSK[0-9a-f]{32}\b`)},
-	{name: "vault-token", words: []string{"hvs.", "hvb.", "hvr."}, re: regexp.MustCompile(`\bhv[sbr]\.[A-Za-z0-9_-]{24,}`)},
-	{name: "doctl-token", words: []string{"dop_v1_", "doo_v1_", "dor_v1_"}, re: regexp.MustCompile(`\bdo[por]_v1_[a-f0-9]{64}\b`)},
-	{name: "grafana-token", words: []string{"glsa_", "glc_"}, re: regexp.MustCompile(`\b(?:glsa_[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}|glc_[A-Za-z0-9+/]{32,}={0,2})`)},
-	{name: "databricks-token", words: []string{"dapi"}, re: regexp.MustCompile(`\bdapi[a-f0-9]{32}(?:-\d)?\b`)},
-	{name: "shopify-token", words: []string{"shp"}, re: regexp.MustCompile(`\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}\b`)},
-	{name: "atlassian-token", words: []string{"atatt3"}, re: regexp.MustCompile(`\bATATT3[A-Za-z0-9_=-]{50,}`)},
-	{name: "telegram-token", words: []string{":aa"}, re: regexp.MustCompile(`\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b`)},
-	{name: "age-key", words: []string{"age-secret-key-"}, re: regexp.MustCompile(`(?i)\bAGE-SECRET-KEY-1[A-Z0-9]{58}`)},
+	{name: "twilio-key", by: byLong, may: contains("SK"), re: regexp.MustCompile(`\bSK[0-9a-fA-F]{32}\b`)},
+	{name: "vault-token", by: byLong, may: holdsOldVault, re: regexp.MustCompile(`(?:^|[\s"'=:])(s\.[A-Za-z0-9]{24})(?:$|[^\w.-])`), group: 1},
+	{name: "azure-secret", by: byTilde, may: contains("Q~"), re: regexp.MustCompile(`[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}`)},
+	{name: "maxmind-key", words: []string{"_mmk"}, re: regexp.MustCompile(`[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk`)},
+	{name: "terraform-token", words: []string{".atlasv1."}, re: regexp.MustCompile(`(?i)[a-z0-9]{14}\.atlasv1\.[a-z0-9_=-]{60,70}`)},
+	{name: "airtable-token", by: byLong, may: contains("pat"), re: regexp.MustCompile(`\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}`)},
+	{name: "facebook-token", by: byDigits, may: func(s string) bool { return strings.ContainsAny(s, "|%") }, re: regexp.MustCompile(`(?i)\b\d{15,16}[|%][0-9a-z_-]{27,40}`)},
+	{name: "telegram-token", by: byLong, may: contains(":AA"), re: regexp.MustCompile(`\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b`)},
 	{name: "azure-key", words: []string{"accountkey=", "sharedaccesskey="}, re: regexp.MustCompile(`(?i)(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{20,}={0,2})`), group: 1},
 	{name: "sas", words: []string{"sig="}, re: regexp.MustCompile(`(?i)[?&]sig=([A-Za-z0-9%/+=_-]{20,})`), group: 1},
 
@@ -43,124 +33,82 @@ var builtin = []rule{
 		re:    regexp.MustCompile(`(?i)(?:authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-amz-security-token|api-?key)\\?["']?\s*[:=]\s*\[?\\?["']?(?:(?:bearer|basic|token|digest|negotiate|apikey)\s+)?([^\s"'\\,;\]}<]{6,})`),
 		group: 1, keep: harmless,
 	},
-	{name: "secret", words: []string{"bearer ", "basic "}, re: regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{16,})`), group: 1, keep: func(s string) bool { return !mixed(s) }},
+	{name: "secret", words: []string{"bearer ", "basic "}, re: regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{16,})`), group: 1, keep: func(s string) bool { return !random(s) }},
 	{name: "cookie", words: []string{"cookie"}, re: regexp.MustCompile(`(?i)\b(?:set-)?cookie\\?["']?\s*[:=]\s*\[?\\?["']?([^\s"'\\\]][^"'\\\]\r\n]{5,})`), group: 1, keep: harmless},
+	{name: "secret", words: []string{"curl"}, re: regexp.MustCompile(`\bcurl\b.*?\s(?:-u|--user)(?:=|\s*)("[^"]{3,}"|'[^']{3,}'|(?:"[^"]{3,}"|'[^']{3,}'|[^\s:"']+):[^\s]{3,})`), group: 1},
+	// What an element or a tool calls a password.
+	{name: "secret", words: []string{"passw"}, re: regexp.MustCompile(`(?i)key=\\?"(?:ClearText)?Password\\?"\s*value=\\?"([^"\\]{3,})`), group: 1},
 	// The user part of a URL and of a DSN.
-	{name: "secret", words: []string{"://"}, re: regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:"'<>]*:([^\s@/"'<>]{1,}(?:/[^\s@/"'<>]+)*)@`), group: 1},
-	{name: "secret", words: []string{"@tcp(", "@unix("}, re: regexp.MustCompile(`\b[\w.-]+:([^\s@:/"']+)@(?:tcp|unix)\(`), group: 1},
-	// A sensitive key and its value, in logfmt, JSON, YAML, queries and prose.
+	{name: "secret", by: byAt, may: namesUser, re: regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:"'<>]*:([^\s@/"'<>]{1,}(?:/[^\s@/"'<>]+)*)@`), group: 1},
+	{name: "secret", words: []string{"@tcp(", "@unix("}, re: regexp.MustCompile(`\b[\w.-]+:([^\s:/"']+)@(?:tcp|unix)\(`), group: 1},
 	{
-		name: "secret", words: sensitiveWords, may: assigns,
-		re:    regexp.MustCompile(`(?i)["'\\]*\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*\\?["']([^"'\\]{3,})\\?["']`),
-		group: 1, keep: harmless,
-	},
-	{
-		name: "secret", words: sensitiveWords, may: assigns,
-		re:    regexp.MustCompile(`(?i)\b[\w.-]*(?:` + sensitiveNames + `)["'\\]*\s*(?::=|=>|[:=])\s*([^\s"'\\,;&|<>(){}\[\]]{3,})`),
-		group: 1, keep: harmless,
-	},
-	{
-		name: "secret", words: []string{"--password", "--token", "--secret", "-passwd", "--api-key"},
+		name: "secret", words: []string{"-password", "-token", "-secret", "-passwd", "-api-key", "-client-secret"},
 		re:    regexp.MustCompile(`(?i)--?(?:password|passwd|token|secret|api-key|client-secret)\s+([^\s"'-][^\s"']{2,})`),
 		group: 1, keep: harmless,
 	},
 
 	// Personal data.
-	{name: "email", words: []string{"@"}, re: regexp.MustCompile(`\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+(?:com|org|net|edu|gov|mil|info|biz|io|dev|app|ai|co|me|eu|[a-z]{2})\b`), keep: systemAddress},
-	{name: "phone", words: []string{"+"}, re: regexp.MustCompile(`(?:^|[\s"'=:(,])(\+[1-9]\d{0,2}[ .-]?\(?\d{1,4}\)?(?:[ .-]?\d{2,4}){2,4})\b`), group: 1, keep: func(s string) bool { n := digits(s); return n < 9 || n > 15 }},
-	{name: "card", may: countsToCard, re: regexp.MustCompile(`\b(?:\d{4}[ -]){3}\d{1,7}\b|\b3[47]\d{2}[ -]\d{6}[ -]\d{5}\b|\b(?:4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|6(?:011|5\d{2})\d{12})\b`), keep: func(s string) bool { return !luhn(s) }},
+	{name: "email", by: byAt, may: holdsAddress, re: regexp.MustCompile(`\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+(?:com|org|net|edu|gov|mil|info|biz|io|dev|app|ai|co|me|eu|[a-z]{2})\b`), keep: systemAddress},
+	{name: "phone", by: byPlus, re: regexp.MustCompile(`(?:^|[\s"'=:(,])(\+[1-9]\d{0,2}[ .-]?\(?\d{1,4}\)?(?:[ .-]?\d{2,4}){2,4})\b`), group: 1, keep: func(s string) bool { n := digits(s); return n < 9 || n > 15 }},
+	{name: "card", by: byDigits, may: holdsCard, re: regexp.MustCompile(`(?:^|[^\w-])((?:\d{4}[ -]){3}\d{1,7}|3[47]\d{2}[ -]\d{6}[ -]\d{5}|4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|6(?:011|5\d{2})\d{12})\b`), group: 1, keep: func(s string) bool { return !luhn(s) }},
 }
-
-// sensitiveNames are the endings of keys whose values are secrets.
-const sensitiveNames = `passw(?:or)?d|passwd|passphrase|pwd|secret|secret[_-]?key|secretaccesskey|access[_-]?key|api[_-]?key|apikey|auth[_-]?token|access[_-]?token|refresh[_-]?token|id[_-]?token|bearer[_-]?token|session[_-]?token|security[_-]?token|token|client[_-]?secret|private[_-]?key|encryption[_-]?key|signing[_-]?key|credentials?|connection[_-]?string|session[_-]?id|sessionid|sid|otp|pin[_-]?code`
-
-var sensitiveWords = []string{"passw", "pwd", "passphrase", "secret", "key", "token", "credential", "connection", "session", "sid", "otp", "pin"}
-
-// sensitiveEnds are how the sensitive names end.
-var sensitiveEnds = []string{"passwd", "password", "passphrase", "pwd", "secret", "key", "token", "credential", "credentials", "string", "id", "otp", "code"}
-
-// assigns says whether something could be given to a sensitive name: the search
-// for names is dear, and most lines that hold such a word only speak of it, as
-// "connection refused" does.
-func assigns(lower string) bool {
-	for i := range len(lower) {
-		if c := lower[i]; c != '=' && c != ':' {
-			continue
-		}
-		name := strings.TrimRight(strings.TrimRight(lower[:i], " \t\n\f\r"), `"'\`)
-		for _, end := range sensitiveEnds {
-			if strings.HasSuffix(name, end) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// countsToCard says whether as many digits stand together, spaces and hyphens
-// aside, as the shortest number of a card has.
-func countsToCard(s string) bool {
-	n := 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= '0' && c <= '9':
-			if n++; n >= 13 {
-				return true
-			}
-		case c != ' ' && c != '-':
-			n = 0
-		}
-	}
-	return false
-}
-
-var sensitiveKey = regexp.MustCompile(`(?i)(?:^|[_.-])(?:passw(?:or)?d|secret|token|api[_-]?key|credentials?|private[_-]?key)$`)
 
 var ipv4 = regexp.MustCompile(`\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b`)
 
-// suspicious is the prefilter: a line without any of these needs no rule. It
-// looks at each byte once.
-func suspicious(s string) bool {
-	digitsRun := 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '=' || c == ':' || c == '@' || c == '+' || c == '-' && i+4 < len(s) && s[i+1] == '-':
+// namesUser says whether a URL of s could have a user part.
+func namesUser(s string) bool {
+	for {
+		i := strings.Index(s, "://")
+		if i < 0 {
+			return false
+		}
+		s = s[i+3:]
+		end := strings.IndexAny(s, " \t\r\n\f\v\"'<>")
+		if end < 0 {
+			end = len(s)
+		}
+		if strings.IndexByte(s[:end], '@') >= 0 {
 			return true
-		case c >= '0' && c <= '9':
-			if digitsRun++; digitsRun >= 13 {
-				return true
-			}
-		case c == ' ' || c == '-':
-		case c == '_' || c == '.':
-			digitsRun = 0
-			if i >= 2 && i+10 < len(s) {
-				return true
-			}
-		default:
-			digitsRun = 0
-			if (c == 'A' || c == 'e' || c == 'b' || c == 'B' || c == 'd' || c == 'S') && longToken(s, i) {
+		}
+	}
+}
+
+// holdsAddress says whether behind an at sign of s stands what could be a
+// domain: letters and digits, a dot, and a letter.
+func holdsAddress(s string) bool {
+	for i := strings.IndexByte(s, '@'); i >= 0 && i < len(s); {
+		j := i + 1
+		for ; j < len(s) && (isWord(s[j]) && s[j] != '_' || s[j] == '-' || s[j] == '.'); j++ {
+			if c := s[j] | 0x20; c >= 'a' && c <= 'z' && s[j-1] == '.' {
 				return true
 			}
 		}
+		next := strings.IndexByte(s[j:], '@')
+		if next < 0 {
+			return false
+		}
+		i = j + next
 	}
 	return false
 }
 
-// longToken says whether a run of 16 or more token characters begins at i.
-func longToken(s string, i int) bool {
-	if i > 0 && isToken(s[i-1]) || i+16 > len(s) {
-		return false
-	}
-	for j := i; j < i+16; j++ {
-		if !isToken(s[j]) {
-			return (s[i] == 'b' || s[i] == 'B') && j < i+8 && s[j] == ' '
+// holdsOldVault says whether 24 letters and digits follow an s and a dot.
+func holdsOldVault(s string) bool {
+	for i := strings.Index(s, "s."); i >= 0; {
+		j := i + 2
+		for j < len(s) && isWord(s[j]) && s[j] != '_' {
+			j++
 		}
+		if j-i-2 == 24 {
+			return true
+		}
+		next := strings.Index(s[i+2:], "s.")
+		if next < 0 {
+			return false
+		}
+		i += 2 + next
 	}
-	return true
-}
-
-func isToken(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	return false
 }
 
 // harmless says that the value behind a sensitive key is none: a word that
@@ -179,6 +127,7 @@ var words = map[string]bool{
 	"found": true, "failed": true, "error": true, "unknown": true, "redacted": true, "masked": true, "hidden": true, "unset": true, "set": true, "yes": true, "no": true,
 	"ok": true, "valid": true, "rejected": true, "accepted": true, "refreshed": true, "rotated": true, "revoked": true, "created": true, "deleted": true, "updated": true,
 	"string": true, "bytes": true, "incorrect": true, "wrong": true, "bad": true, "unauthorized": true, "forbidden": true, "denied": true, "mismatch": true, "authentication": true,
+	"secret": true, "secrets": true, "token": true, "password": true, "object": true, "user": true, "mode=rbac": true, "mode=webhook": true, "mode=node": true,
 	"bearer": true, "basic": true, "default": true, "loaded": true, "cannot": true, "could": true, "unexpected": true, "eof": true, "syntax": true, "authorization": true, "got": true, "no-cache": true,
 }
 
@@ -197,6 +146,30 @@ func digits(s string) int {
 		}
 	}
 	return n
+}
+
+// holdsCard says whether digits of s, spaces and hyphens between them aside, are
+// as many as those of a card and pass its check from the first one on.
+func holdsCard(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' || i > 0 && (isWord(s[i-1]) || s[i-1] == '-') {
+			continue
+		}
+		n := 0
+		for j := i; j < len(s) && n <= 19; j++ {
+			c := s[j]
+			if c == ' ' || c == '-' {
+				continue
+			}
+			if c < '0' || c > '9' {
+				break
+			}
+			if n++; n >= 13 && (j+1 == len(s) || !isWord(s[j+1])) && luhn(s[i:j+1]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // luhn is the check of card numbers (ISO/IEC 7812-1).
@@ -218,15 +191,19 @@ func luhn(s string) bool {
 	return n >= 13 && n <= 19 && sum%10 == 0
 }
 
-// mixed says whether a token is random enough not to be a word: Shannon
-// entropy above 3 bits a character, or letters and digits together.
-func mixed(s string) bool {
+// random says whether a token is random enough not to be a word: letters and
+// digits together, Shannon entropy above 3.5 bits a character, or small and
+// capital letters that take turns.
+func random(s string) bool {
 	var count [256]int
-	hasDigit, hasLetter := false, false
+	hasDigit, hasLetter, rises := false, false, 0
 	for i := range len(s) {
 		count[s[i]]++
 		hasDigit = hasDigit || s[i] >= '0' && s[i] <= '9'
 		hasLetter = hasLetter || s[i] >= 'A'
+		if i > 0 && s[i] >= 'A' && s[i] <= 'Z' && s[i-1] >= 'a' && s[i-1] <= 'z' {
+			rises++
+		}
 	}
 	h := 0.0
 	for _, n := range count {
@@ -235,5 +212,5 @@ func mixed(s string) bool {
 			h -= p * math.Log2(p)
 		}
 	}
-	return hasDigit && hasLetter || h > 3.5
+	return hasDigit && hasLetter && h > 2 || h > 3.5 || rises >= 3
 }
