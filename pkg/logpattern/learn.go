@@ -221,6 +221,7 @@ func (m *Miner) unite(a, b int32) int32 {
 	if a == b {
 		return a
 	}
+	m.united++
 	root, gone := min(a, b), max(a, b)
 	t, g := &m.templates[root], &m.templates[gone]
 	g.parent, g.tokens = root, nil

@@ -36,6 +36,7 @@ type Miner struct {
 	slots     [2]map[uint64]*slot // new and old generation
 	buf       []token
 	limits    limits
+	united    uint64 // how many templates became part of others
 }
 
 // template is one statement, or one that became part of another.
@@ -224,6 +225,10 @@ func (m *Miner) Resolve(id uint64) uint64 {
 	}
 	return id
 }
+
+// United is how many templates became part of others since the miner was made
+// or read back: while it stays the same, so does what Resolve says.
+func (m *Miner) United() uint64 { return m.united }
 
 // Template is the text of a template with <*> for values; "" when it is not
 // known.

@@ -91,7 +91,9 @@ func (d *logNewPattern) Tested() int64 {
 // Observe is detector.Detector's.
 func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 	now := b.Watermark.UnixMilli()
-	for _, s := range d.sources.fold(b) {
+	all := d.sources.fold(b)
+	d.join()
+	for _, s := range all {
 		src := d.sources.rows[s.source]
 		nov, ok := d.novelty[s.source]
 		if !ok {
@@ -123,6 +125,24 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 	}
 	d.forget(now)
 	return found
+}
+
+// join makes one of the templates that became one. Of a statement that was known
+// before, what looked new is only another form.
+func (d *logNewPattern) join() {
+	renamed(&d.sources, d.known, func(k *knownPattern) (uint64, uint64) { return k.source, k.template }, func(from, to, template uint64) {
+		old := d.known[from]
+		delete(d.known, from)
+		k, ok := d.known[to]
+		if !ok {
+			old.template = template
+			d.known[to] = old
+			return
+		}
+		k.odd = k.odd && old.odd
+		k.first, k.last = min(k.first, old.first), max(k.last, old.last)
+		k.level, k.count = max(k.level, old.level), k.count+old.count
+	})
 }
 
 // matters says whether a new statement is worth a word: by what it says of

@@ -71,6 +71,9 @@ type logRate struct {
 const (
 	logHorizon  = 24 * 60 // minutes
 	maxLogRates = 50_000
+
+	// becomesUsual is how long a spike lasts before it is learnt like any rate.
+	becomesUsual = 6 * 60 * minute
 )
 
 // Tested is detector.Tester's.
@@ -82,7 +85,9 @@ func (d *logSpike) Tested() int64 {
 
 // Observe is detector.Detector's.
 func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
-	for _, s := range d.sources.fold(b) {
+	all := d.sources.fold(b)
+	d.join()
+	for _, s := range all {
 		r, ok := d.rows[s.key]
 		src := d.sources.rows[s.source]
 		if !ok {
@@ -106,13 +111,43 @@ func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
 	return found
 }
 
+// join adds the habits of templates that became one: what each was seen to do
+// is what they do together. An anomaly of one that is gone ends by its silence.
+func (d *logSpike) join() {
+	renamed(&d.sources, d.rows, func(r *logRate) (uint64, uint64) { return r.source, r.template }, func(from, to, template uint64) {
+		old := d.rows[from]
+		delete(d.rows, from)
+		r, ok := d.rows[to]
+		if !ok {
+			old.template = template
+			d.rows[to] = old
+			return
+		}
+		// The two were counted over the same minutes, one of them for longer.
+		r.rate.N = max(r.rate.N, old.rate.N)
+		r.rate.Sum += old.rate.Sum
+		r.rate.Sum2 += old.rate.Sum2
+		if old.slot == r.slot {
+			r.n += old.n
+		}
+		r.level, r.last = max(r.level, old.level), max(r.last, old.last)
+	})
+}
+
 // close learns the minutes that are over. Only minutes in which the workload
 // logged count: silence may be a gap in what we see.
 func (d *logSpike) close(r *logRate, src *logSource) {
 	if src.slot <= r.slot {
 		return
 	}
-	r.rate.Add(min(r.n, r.rate.High(1e-3)+1), logHorizon)
+	most := r.rate.High(1e-3) + 1
+	if r.onset != 0 && src.slot*minute-r.onset < becomesUsual {
+		most = min(most, r.rate.Mean()+1) // a spike is not to end because it is learnt
+	}
+	r.rate.Add(min(r.n, most), logHorizon)
+	if r.n < d.cfg.MinLines || src.minutes-r.minutes > 1 {
+		r.onset = 0
+	}
 	for range min(src.minutes-r.minutes-1, logHorizon) {
 		r.rate.Add(0, logHorizon)
 	}
@@ -130,7 +165,7 @@ func (d *logSpike) judge(s seen, r *logRate, src *logSource, at time.Time) (even
 		}
 		return event.Anomaly{}, false
 	}
-	if r.onset == 0 || s.first-r.onset > 10*minute {
+	if r.onset == 0 {
 		r.onset = s.first
 	}
 	a := event.Anomaly{

@@ -20,6 +20,8 @@ const minute = 60_000
 type logSources struct {
 	miner *logpattern.Miner
 	rows  map[uint64]*logSource
+	// joined: in the last window templates became part of others.
+	joined bool
 }
 
 type logSource struct {
@@ -59,6 +61,7 @@ type seen struct {
 func (l *logSources) fold(b event.Batch) []seen {
 	var out []seen
 	index := map[uint64]int{}
+	before := l.miner.United()
 	for _, batch := range b.Logs {
 		weight := float64(max(1, batch.SampledRate))
 		for _, s := range batch.Streams {
@@ -77,7 +80,7 @@ func (l *logSources) fold(b event.Batch) []seen {
 				}
 				src.line(t, weight)
 				m := l.miner.Add(clip(line.Text, 4096))
-				key := event.HashStrings("log", src.entity.String(), event.SeriesHash(m.ID))
+				key := logKey(src, m.ID)
 				i, ok := index[key]
 				if !ok {
 					i = len(out)
@@ -90,8 +93,53 @@ func (l *logSources) fold(b event.Batch) []seen {
 			}
 		}
 	}
+	l.joined = l.miner.United() != before
+	if l.joined {
+		out = l.join(out)
+	}
 	slices.SortFunc(out, func(a, b seen) int { return cmp.Compare(a.key, b.key) })
 	return out
+}
+
+// logKey names a template of a workload.
+func logKey(src *logSource, template uint64) uint64 {
+	return event.HashStrings("log", src.entity.String(), event.SeriesHash(template))
+}
+
+// join adds up what was counted in one window before and after templates became
+// one.
+func (l *logSources) join(all []seen) []seen {
+	index := map[uint64]int{}
+	out := all[:0]
+	for _, s := range all {
+		if now := l.miner.Resolve(s.template); now != s.template {
+			s.template, s.key = now, logKey(l.rows[s.source], now)
+		}
+		i, ok := index[s.key]
+		if !ok {
+			index[s.key] = len(out)
+			out = append(out, s)
+			continue
+		}
+		o := &out[i]
+		o.count, o.first, o.level = o.count+s.count, min(o.first, s.first), max(o.level, s.level)
+	}
+	return out
+}
+
+// renamed calls move for what is kept of templates that became part of others
+// in the last window, in a fixed order: with its key and that of what it is now.
+func renamed[V any](l *logSources, kept map[uint64]V, of func(V) (source, template uint64), move func(from, to, template uint64)) {
+	if !l.joined {
+		return
+	}
+	for _, key := range sortedKeys(kept) {
+		source, template := of(kept[key])
+		now, src := l.miner.Resolve(template), l.rows[source]
+		if now != template && src != nil {
+			move(key, logKey(src, now), now)
+		}
+	}
 }
 
 func (l *logSources) source(ls event.Labels) (uint64, *logSource) {
