@@ -121,6 +121,7 @@ func TestScripts(t *testing.T) {
 		},
 		"canaries": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeCanaries())) },
 		"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
+		"requests": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeRequests)) },
 		"usage":    usagePrometheus,
 		"answers":  scriptAnswers,
 		"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },

@@ -38,6 +38,8 @@ type Objective struct {
 	MinRequests float64 `yaml:"min_requests"`
 	// Page is whether a fast burn is worth a page (critical). Default: true.
 	Page *bool `yaml:"page"`
+
+	included bool // from a file of another tool
 }
 
 // DefaultMinRequests is how many requests in the short window make a burn count.
@@ -141,6 +143,7 @@ func (p *Policy) include(store *policy.Store) error {
 				if _, twice := p.Named(o.Name); twice {
 					return bad(i, fmt.Sprintf("holds objective %s, which is there already", o.Name), "rename one of the two")
 				}
+				o.included = true
 				p.Objectives = append(p.Objectives, o)
 			}
 		}

@@ -68,8 +68,10 @@ func (c run) partitions(store *policy.Store) ([]*partition, error) {
 	signals := []struct {
 		name, class, unit, detectors string
 	}{
-		{"request_rate", "ambient", "{request}/s", "seasonal,level_shift"}, {"cpu_usage", "saturation", "1", "seasonal,level_shift"},
-		{"memory_usage", "saturation", "By", "seasonal,level_shift"}, {"latency_p99", "symptom", "s", "seasonal,level_shift,baseline"},
+		{"request_rate", "ambient", "{request}/s", "seasonal,level_shift"},
+		{"cpu_usage", "saturation", "1", "seasonal,level_shift"},
+		{"memory_usage", "saturation", "By", "seasonal,level_shift"},
+		{"latency_p99", "symptom", "s", "seasonal,level_shift,baseline"},
 	}
 	for i := range c.series {
 		s := signals[i%len(signals)]
@@ -143,6 +145,14 @@ func (c run) do(w io.Writer) error {
 				count.take(o, revised)
 			}
 		}
+	}
+	state, err := judge.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	end := began.Add(time.Duration(minute-1) * time.Minute)
+	if judged, err := correlator.Judged(state); err != nil || judged.Before(end.Add(-time.Minute)) {
+		return fmt.Errorf("the correlator has judged up to %s of %s: %w", judged, end, err)
 	}
 	days := float64(minute)/(24*60) - float64(c.learn)
 	return count.print(w, c, days, promised.FalsePagesPerWeek, time.Since(from))
