@@ -57,8 +57,16 @@ func (s *watchedSignals) readLines(ctx context.Context, r *reading) *check.Unche
 	}
 	end := time.Now()
 	lines, err := s.queryLines(ctx, selector+" |~ `"+triage.TroubleWords+"`", end.Add(-recent), end, maxLines, "backward")
-	if err != nil {
+	held := lines
+	if err == nil && len(lines) == 0 {
+		// No trouble is not the same as no logs.
+		held, err = s.queryLines(ctx, selector, end.Add(-time.Hour), end, 1, "backward")
+	}
+	switch {
+	case err != nil:
 		return &check.Unchecked{What: ofLogs, Why: firstLine(err)}
+	case len(held) == 0:
+		return &check.Unchecked{What: ofLogs, Why: "Loki holds no line of the last hour with " + selector}
 	}
 	r.lines = &recentLines{s.loki.Clock().Now(), lines}
 	return nil
