@@ -70,7 +70,7 @@ var outputsOfEvents = map[string]string{
 // outputless are commands that write no JSON of their own, with what they write.
 var outputless = map[string]string{
 	"up": "reports, until it is stopped", "serve canary": "answers to other programs; those are of schemas/cli/canary.json", "detector run": "anomalies, on the bus",
-	"bus init": "a line", "bus keys": "Secrets of Kubernetes", "bus permissions": "a NATS server's configuration", "dlq redrive": "a line", "config print": "a configuration file",
+	"bus init": "a line", "bus keys": "Secrets of Kubernetes", "bus permissions": "a NATS server's configuration", "dlq redrive": "a line", "config print": "a configuration file", "slo suggest": "a policy file",
 }
 
 // A command whose output has no schema cannot be relied on by a script.

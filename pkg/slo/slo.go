@@ -58,9 +58,9 @@ type Policy struct {
 	// Include are files of Sloth, Pyrra or OpenSLO, by their path below policies/;
 	// a * stands for any part of a name. What they promise comes after Objectives.
 	Include []string `yaml:"include"`
-	// FalsePagesPerWeek is how many incidents that have no symptom behind them (no
-	// SLO that burns, no errors or latency, no firing alert) may be told as tickets
-	// in a week; the rest is in the digest. At most 50. Default: 1.
+	// FalsePagesPerWeek is how many incidents that are only odd may be told as tickets
+	// in a week: no SLO burns, no errors or latency, no alert fires, and Kubernetes
+	// states nothing. The rest is in the digest. At most 50. Default: 1.
 	FalsePagesPerWeek float64 `yaml:"false_pages_per_week"`
 	// Windows are the burn rates that count. Default: those of the Site
 	// Reliability Workbook, chapter 5.

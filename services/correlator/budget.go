@@ -150,10 +150,18 @@ func (f *fold) tests(now time.Time) float64 {
 	return max(1, weekly/stepsPerHour)
 }
 
+// stated are the detectors that repeat what Kubernetes states: that a container was
+// killed for its memory is a fact, and no budget of false ones can be spent on it.
+var stated = []string{"event_surge", "availability"}
+
 // symptomless says whether the budget counts an incident: nothing in it is felt by
-// users, and no alert of theirs fires that asks for somebody.
+// users, nothing is stated by Kubernetes, and no alert fires that asks for somebody.
 func symptomless(n *event.Incident, symptoms []event.Anomaly) bool {
 	return len(symptoms) == 0 && n.Priority == event.P3 && !slices.ContainsFunc(n.Anomalies, func(a event.Anomaly) bool {
-		return a.Alert != "" && a.Severity != event.Info && a.Ended == nil
+		if a.Alert != "" {
+			return a.Severity != event.Info && a.Ended == nil
+		}
+		// A surge of a reason that is in no catalogue is ambient: odd, and no fact.
+		return a.Class == event.ClassCause && a.Severity != event.Info && slices.Contains(stated, a.Detector)
 	})
 }

@@ -16,7 +16,7 @@ import (
 // lone is an incident of one anomaly of a cause, with a given tail probability.
 func lone(n int, p float64, when time.Time) *incident {
 	e := deploy(fmt.Sprintf("w%d", n))
-	a := event.Anomaly{Detector: "spike", Series: "s", Entity: e, Class: event.ClassCause, Severity: event.Warning, Onset: when, WindowEnd: when, TailProb: p, Key: fmt.Sprint(n)}
+	a := event.Anomaly{Detector: "baseline", Series: "s", Entity: e, Class: event.ClassCause, Severity: event.Warning, Onset: when, WindowEnd: when, TailProb: p, Key: fmt.Sprint(n)}
 	inc := &incident{Root: e, Onset: when, Opened: when, Roots: map[string]event.Entity{e.String(): e}, Anomalies: map[string]event.Anomaly{a.Key: a}}
 	inc.Published.ID = fmt.Sprintf("I%d", n)
 	return inc
@@ -143,6 +143,42 @@ func TestWhatHasASymptomOrAFiringAlertIsNeverHeld(t *testing.T) {
 			inc.Anomalies["1"] = a
 			if n := f.render(inc, at(2*time.Hour)); n.Held != "" || n.Priority == event.P4 || len(f.State.Odd) != 0 {
 				t.Errorf("%s, held %q, history %v", n.Priority, n.Held, f.State.Odd)
+			}
+		})
+	}
+}
+
+// TestWhatKubernetesStatesIsNeverHeld tells every one of many crash loops in a week
+// that allows one false page, and holds what is only odd as ever.
+func TestWhatKubernetesStatesIsNeverHeld(t *testing.T) {
+	for name, c := range map[string]struct {
+		detector string
+		class    event.SignalClass
+		told     bool
+	}{
+		"a reason of the catalogue":       {"event_surge", event.ClassCause, true},
+		"replicas that are missing":       {"availability", event.ClassCause, true},
+		"a reason that came more often":   {"event_surge", event.ClassAmbient, false},
+		"lines that came more often":      {"log_spike", event.ClassCause, false},
+		"a cause that a third party says": {"mine", event.ClassCause, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newTestFold(t)
+			f.State.Tests.Since = noon
+			told := 0
+			for n := range 10 {
+				now := at(time.Duration(n) * time.Hour)
+				inc := lone(n, 1e-9, now)
+				for k, a := range inc.Anomalies {
+					a.Detector, a.Class = c.detector, c.class
+					inc.Anomalies[k] = a
+				}
+				if next := f.render(inc, now); next.Held == "" && next.Priority == event.P3 {
+					told++
+				}
+			}
+			if c.told && told != 10 || !c.told && told > 1 {
+				t.Errorf("%d of 10 were told", told)
 			}
 		})
 	}
