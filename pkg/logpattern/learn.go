@@ -226,6 +226,7 @@ func (m *Miner) unite(a, b int32) int32 {
 	t, g := &m.templates[root], &m.templates[gone]
 	g.parent, g.tokens = root, nil
 	t.count += g.count
+	t.used = max(t.used, g.used)
 	t.level = max(t.level, g.level)
 	return root
 }

@@ -20,7 +20,8 @@ import (
 // Config bounds a miner.
 type Config struct {
 	// MaxTemplates is how many templates are kept; beyond it new lines fall into
-	// coarse classes by length and first word. Default: 10000.
+	// coarse classes by length and first word. Of one owner a quarter as many are
+	// kept, see [Miner.AddFor]. Default: 10000.
 	MaxTemplates int
 	// MaxSlots bounds the places in which words are counted; the oldest half is
 	// forgotten when it is full. Default: 32768.
@@ -37,6 +38,11 @@ type Miner struct {
 	buf       []token
 	limits    limits
 	united    uint64 // how many templates became part of others
+
+	lines   uint64         // folded so far
+	owner   uint64         // of the line that is being folded
+	made    map[uint64]int // templates by owner, those that became part of others too
+	classes int            // templates that are coarse classes
 }
 
 // template is one statement, or one that became part of another.
@@ -46,6 +52,9 @@ type template struct {
 	tokens []token
 	level  Level
 	count  uint64
+	owner  uint64 // who was the first to log it
+	used   uint64 // the last line of it, as a number of Miner.lines
+	coarse bool
 }
 
 // Match is what a line was found to be.
@@ -63,7 +72,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual}
 }
 
 // Add folds one raw line.
@@ -72,11 +81,25 @@ func (m *Miner) Add(line string) Match {
 	return m.AddContent(text, level)
 }
 
+// AddFor folds a line of an owner, such as a workload. Templates are shared, but
+// one owner makes a quarter of them at most: the next lines that it alone would
+// need some for fall into coarse classes by their length, so that one that never
+// says the same twice takes nobody's place. Owner 0 is nobody's.
+func (m *Miner) AddFor(owner uint64, line string) Match {
+	m.owner = owner
+	defer func() { m.owner = 0 }()
+	return m.Add(line)
+}
+
+// share is how many templates one owner may make.
+func (m *Miner) share() int { return max(1, m.cfg.MaxTemplates/4) }
+
 // longestMessage is how much of a message is looked at, in bytes.
 const longestMessage = 16 << 10
 
 // AddContent folds one message that has no header.
 func (m *Miner) AddContent(text string, level Level) Match {
+	m.lines++
 	m.buf = tokenize(m.buf, text[:min(len(text), longestMessage)])
 	fp := fingerprint(m.buf)
 	if i, ok := m.byPrint[fp]; ok {
@@ -89,6 +112,7 @@ func (m *Miner) AddContent(text string, level Level) Match {
 func (m *Miner) hit(i int32, level Level) Match {
 	t := &m.templates[m.root(i)]
 	t.count++
+	t.used = m.lines
 	t.level = max(t.level, level)
 	return Match{ID: t.id, Level: level}
 }
@@ -107,15 +131,18 @@ func (m *Miner) miss(fp uint64, level Level) Match {
 		m.remember(fp, i)
 		return m.hit(i, level)
 	}
-	if len(m.templates) >= m.cfg.MaxTemplates {
-		return m.coarse(fp, level)
+	if len(m.templates)-m.classes >= m.cfg.MaxTemplates {
+		return m.coarse(fp, level, m.buf[:min(len(m.buf), 1)])
+	}
+	if m.owner != 0 && m.made[m.owner] >= m.share() {
+		return m.coarse(fp, level, nil)
 	}
 	own := slices.Clone(tokens)
 	for i := range own {
 		own[i].text = strings.Clone(own[i].text)
 	}
 	i := int32(len(m.templates))
-	m.add(template{id: id, parent: i, tokens: own, level: level, count: 1})
+	m.add(template{id: id, parent: i, tokens: own, level: level, count: 1, owner: m.owner, used: m.lines})
 	m.remember(fp, i)
 	m.remember(fp2, i)
 	m.learn(i)
@@ -135,7 +162,7 @@ func (m *Miner) remember(fp uint64, i int32) {
 			if m.templates[j].parent != int32(j) {
 				continue
 			}
-			if j >= m.cfg.MaxTemplates { // a coarse class is found by its id
+			if m.templates[j].coarse { // it is found by its id
 				m.byPrint[m.templates[j].id] = int32(j)
 				continue
 			}
@@ -145,24 +172,24 @@ func (m *Miner) remember(fp uint64, i int32) {
 	m.byPrint[fp] = i
 }
 
-// coarse is where lines go when there are too many templates: by length and
-// first word. It makes at most as many classes again.
-func (m *Miner) coarse(fp uint64, level Level) Match {
+// coarse is where lines go when there are too many templates: by length and, where
+// that is given, first word. It makes at most as many classes again.
+func (m *Miner) coarse(fp uint64, level Level, first []token) Match {
 	head := wildcard
-	if len(m.buf) > 0 {
-		head = m.buf[0].text
+	if len(first) > 0 {
+		head = first[0].text
 	}
-	key := xxhash.Sum64String(fmt.Sprintf("coarse %d %s", len(m.buf), head))
-	if len(m.templates) >= 2*m.cfg.MaxTemplates {
+	key := xxhash.Sum64String(fmt.Sprintf("coarse %d %s", min(len(m.buf), 64), head))
+	if m.classes >= m.cfg.MaxTemplates {
 		key = xxhash.Sum64String("coarse")
 	}
 	if i, ok := m.byPrint[key]; ok {
 		m.remember(fp, i)
-		return Match{ID: m.templates[m.root(i)].id, Level: level}
+		return m.hit(i, level)
 	}
 	i := int32(len(m.templates))
 	tokens := []token{{text: strings.Clone(head)}, {text: wildcard, value: true}}
-	m.add(template{id: key, parent: i, tokens: tokens, level: level, count: 1})
+	m.add(template{id: key, parent: i, tokens: tokens, level: level, count: 1, used: m.lines, coarse: true})
 	m.byPrint[key] = i
 	m.remember(fp, i)
 	return Match{ID: key, New: true, Level: level}
@@ -215,6 +242,11 @@ func identity(tokens []token) uint64 {
 func (m *Miner) add(t template) {
 	m.byID[t.id] = int32(len(m.templates))
 	m.templates = append(m.templates, t)
+	if t.coarse {
+		m.classes++
+	} else if t.owner != 0 {
+		m.made[t.owner]++
+	}
 }
 
 // Resolve is the id that a template has now: its own, or that of the one it

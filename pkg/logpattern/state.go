@@ -8,12 +8,16 @@ import (
 
 // Write writes the state.
 func (m *Miner) Write(w *snapshot.Writer) {
+	w.Uint(m.lines)
 	w.Uint(uint64(len(m.templates)))
 	for _, t := range m.templates {
 		w.Fixed(t.id)
 		w.Uint(uint64(t.parent))
 		w.Uint(uint64(t.level))
 		w.Uint(t.count)
+		w.Fixed(t.owner)
+		w.Uint(t.used)
+		w.Bool(t.coarse)
 		w.Uint(uint64(len(t.tokens)))
 		for _, k := range t.tokens {
 			w.String(k.text)
@@ -58,9 +62,10 @@ func keys[V any](m map[uint64]V) []uint64 {
 // Read reads the state into a miner that was just made.
 func (m *Miner) Read(r *snapshot.Reader) {
 	*m = *New(m.cfg)
+	m.lines = r.Uint()
 	n := r.Len()
 	for i := range n {
-		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint()}
+		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint(), owner: r.Fixed(), used: r.Uint(), coarse: r.Bool()}
 		// A template only ever becomes part of an older one, so roots are found.
 		if t.parent < 0 || int(t.parent) > i {
 			r.Fail("template is part of a younger one")

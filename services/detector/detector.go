@@ -192,7 +192,7 @@ func (r *Registry) Names() string {
 
 // stateVersion is part of every config hash: a change of what state means
 // starts afresh instead of misreading the old.
-const stateVersion = "2"
+const stateVersion = "3"
 
 // hash names a detector's version, configuration and policies: 8 hex digits.
 func (i Info) hash(cfg any, policies *policy.Store) (string, error) {

@@ -61,6 +61,8 @@ type seen struct {
 func (l *logSources) fold(b event.Batch) []seen {
 	var out []seen
 	index := map[uint64]int{}
+	// What became part of others in the window before has been followed by now.
+	l.miner.Compact()
 	before := l.miner.United()
 	for _, batch := range b.Logs {
 		weight := float64(max(1, batch.SampledRate))
@@ -79,7 +81,7 @@ func (l *logSources) fold(b event.Batch) []seen {
 					t = batch.End.UnixMilli()
 				}
 				src.line(t, weight)
-				m := l.miner.Add(clip(line.Text, 4096))
+				m := l.miner.AddFor(id, clip(line.Text, 4096))
 				key := logKey(src, m.ID)
 				i, ok := index[key]
 				if !ok {

@@ -1,0 +1,81 @@
+package logpattern
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Compact makes room when nearly as many templates are kept as may be. It forgets
+// those that became part of others, and then those that were not seen for longest:
+// a quarter of all, and what one owner has over an eighth. What stays keeps its id
+// and its count. An id of what is forgotten is not known any more, so whoever keeps
+// ids resolves them before.
+func (m *Miner) Compact() {
+	most := m.cfg.MaxTemplates
+	if len(m.templates)-m.classes < most-most/8 {
+		return
+	}
+	var standing []int32
+	for i := range m.templates {
+		if m.templates[i].parent == int32(i) && !m.templates[i].coarse {
+			standing = append(standing, int32(i))
+		}
+	}
+	slices.SortFunc(standing, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(m.templates[b].used, m.templates[a].used), cmp.Compare(a, b))
+	})
+	keep := make([]bool, len(m.templates))
+	kept, of := 0, map[uint64]int{}
+	for _, i := range standing {
+		owner := m.templates[i].owner
+		if kept >= most-most/4 || owner != 0 && of[owner] >= max(1, m.share()/2) {
+			continue
+		}
+		keep[i] = true
+		kept++
+		of[owner]++
+	}
+	m.rebuild(func(i int32) bool { return keep[i] || m.templates[i].coarse })
+}
+
+// rebuild keeps some of the templates that stand for themselves.
+func (m *Miner) rebuild(keep func(int32) bool) {
+	const gone = -1
+	now := make([]int32, len(m.templates)) // where each is, or what it became part of
+	var kept []template
+	for i := range m.templates {
+		switch root := m.root(int32(i)); {
+		case root != int32(i):
+			now[i] = now[root] // the older, which was placed before
+		case keep(root):
+			now[i] = int32(len(kept))
+			t := m.templates[i]
+			t.parent = now[i]
+			kept = append(kept, t)
+		default:
+			now[i] = gone
+		}
+	}
+	m.templates, m.classes = m.templates[:0:0], 0
+	clear(m.byID)
+	clear(m.made)
+	for _, t := range kept {
+		m.add(t)
+	}
+	for fp, i := range m.byPrint {
+		if m.byPrint[fp] = now[i]; now[i] == gone {
+			delete(m.byPrint, fp)
+		}
+	}
+	for _, generation := range m.slots {
+		for _, s := range generation {
+			members := s.members[:0]
+			for _, i := range s.members {
+				if j := now[i]; j != gone && !slices.Contains(members, j) {
+					members = append(members, j)
+				}
+			}
+			s.members = members
+		}
+	}
+}
