@@ -25,8 +25,8 @@ import (
 // told are the signals that health reads, with the detectors that are asked of
 // each. Those of the catalogue that learn a day have no history here.
 var told = map[string]string{
-	"request_rate": "burn_rate", "error_rate": "none", "error_ratio": "burn_rate", "latency_p99": "level_shift,baseline",
-	"dns_error_ratio": "level_shift,baseline", "pvc_used_ratio": "forecast", "pvc_inodes_ratio": "forecast", "node_disk_ratio": "forecast",
+	"request_rate": "burn_rate", "error_rate": "none", "error_ratio": "burn_rate", "latency_p99": "level_shift,spike",
+	"dns_error_ratio": "level_shift,spike", "pvc_used_ratio": "forecast", "pvc_inodes_ratio": "forecast", "node_disk_ratio": "forecast",
 }
 
 // maxRanges bounds the ranges of one reading.

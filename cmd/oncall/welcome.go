@@ -231,7 +231,7 @@ func learning(cfg detector.Config, step, history time.Duration) (at []string, fi
 			continue
 		}
 		switch c := c.(type) {
-		case detectors.BaselineConfig:
+		case detectors.SpikeConfig:
 			first[i.Name] = baseline.WarmUp * step
 		case detectors.LevelShiftConfig:
 			first[i.Name] = c.WarmUp

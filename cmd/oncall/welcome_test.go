@@ -48,17 +48,17 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 			t.Errorf("%s: judged from now %v, learns %v", i.Name, !learns, learns)
 		}
 	}
-	if got := first["baseline"]; got != 30*time.Minute {
-		t.Errorf("baseline learns for %s of 30s steps, want 30m", got)
+	if got := first["spike"]; got != 30*time.Minute {
+		t.Errorf("spike learns for %s of 30s steps, want 30m", got)
 	}
 	_, first = learning(detector.DefaultConfig(), 30*time.Second, 2*time.Hour)
-	if _, learns := first["baseline"]; learns || first["seasonal"] != 46*time.Hour || first["log_spike"] == 0 {
-		t.Errorf("after two hours of history: %v; baseline has learnt, seasonal has 46 hours left, logs have no history", first)
+	if _, learns := first["spike"]; learns || first["seasonal"] != 46*time.Hour || first["log_spike"] == 0 {
+		t.Errorf("after two hours of history: %v; spike has learnt, seasonal has 46 hours left, logs have no history", first)
 	}
 	off := detector.DefaultConfig()
-	off.Disabled = []string{"baseline", "change"}
+	off.Disabled = []string{"spike", "change"}
 	at, first = learning(off, 30*time.Second, 0)
-	if _, ok := first["baseline"]; ok || slices.Contains(at, "change") {
+	if _, ok := first["spike"]; ok || slices.Contains(at, "change") {
 		t.Error("what is switched off is named")
 	}
 }

@@ -261,14 +261,14 @@ func TestALoopEnds(t *testing.T) {
 		"when the model wants everything at once": {m: &scripted{turns: []Reply{calls(slices.Repeat([]string{"health", `{"namespace":"shop"}`}, 40)...), says("It is well.")}}, steps: 5, failed: "nothing that the model says"},
 		"when the tokens are used up":             {m: &scripted{turns: []Reply{{Calls: calls("triage", aboutCheckout).Calls, Tokens: 9000}}}, change: func(l *Loop) { l.Budget.Tokens = 9500 }, steps: 1, failed: "the budget is used up: 9000 of 9500 tokens"},
 		"when the model takes too long":           {m: &scripted{block: true}, change: func(l *Loop) { l.Budget.Time = 10 * time.Millisecond }, failed: "no answer in 10ms"},
-		"when the model fails":                    {m: &scripted{err: errors.New("status code 429: slow down, key sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")}, failed: "status code 429"},
+		"when the model fails":                    {m: &scripted{err: errors.New("status code 429: slow down, key sk-8fJ2kQz7LwVbN4xTgR9yHcD3mPs6eUa1oWiK5tXqZvB0nYdF")}, failed: "status code 429"},
 		"when the model says nothing":             {m: &scripted{turns: []Reply{says(" ")}}, failed: "answers with nothing"},
 		"when nothing it says is shown":           {m: &scripted{turns: []Reply{says("The database is down.")}}, failed: "nothing that the model says"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n++
 			out := run(t, tc.m, toolbox(&cluster{}, "shop"), tc.change)
-			if !strings.Contains(out.Failed, tc.failed) || strings.Contains(out.Failed, "sk-aaaa") {
+			if !strings.Contains(out.Failed, tc.failed) || strings.Contains(out.Failed, "sk-8fJ2") {
 				t.Errorf("failed %q, want %q", out.Failed, tc.failed)
 			}
 			if len(out.Steps) != tc.steps {

@@ -16,7 +16,7 @@ import (
 // lone is an incident of one anomaly of a cause, with a given tail probability.
 func lone(n int, p float64, when time.Time) *incident {
 	e := deploy(fmt.Sprintf("w%d", n))
-	a := event.Anomaly{Detector: "baseline", Series: "s", Entity: e, Class: event.ClassCause, Severity: event.Warning, Onset: when, WindowEnd: when, TailProb: p, Key: fmt.Sprint(n)}
+	a := event.Anomaly{Detector: "spike", Series: "s", Entity: e, Class: event.ClassCause, Severity: event.Warning, Onset: when, WindowEnd: when, TailProb: p, Key: fmt.Sprint(n)}
 	inc := &incident{Root: e, Onset: when, Opened: when, Roots: map[string]event.Entity{e.String(): e}, Anomalies: map[string]event.Anomaly{a.Key: a}}
 	inc.Published.ID = fmt.Sprintf("I%d", n)
 	return inc

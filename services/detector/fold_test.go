@@ -221,7 +221,7 @@ func TestOfHistoryOnlyTheEndIsJudged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := detector.DefaultConfig()
 			f := newFold(t, detector.Metrics, cfg)
-			l := event.LabelsOf(map[string]string{event.LabelName: "latency_p99", event.LabelNamespace: "shop", event.LabelWorkload: "web", event.LabelKind: "Deployment", event.LabelDetected: "baseline"})
+			l := event.LabelsOf(map[string]string{event.LabelName: "latency_p99", event.LabelNamespace: "shop", event.LabelWorkload: "web", event.LabelKind: "Deployment", event.LabelDetected: "spike"})
 			var points []event.Point
 			r := rand.New(rand.NewPCG(1, 2))
 			for i := range steps + 1 {
@@ -315,8 +315,8 @@ func BenchmarkMetricFold(b *testing.B) {
 	// 2,000 series of ten signals, each with the detectors that its query asks
 	// for, a step of 30 s; the time includes building the windows, not decoding.
 	asked := map[string]string{
-		"request_rate": "seasonal,level_shift", "error_ratio": "burn_rate,baseline,level_shift", "latency_p99": "seasonal,level_shift,baseline",
-		"cpu_usage": "seasonal,level_shift", "memory_limit_ratio": "forecast", "restarts": "baseline", "replicas_ready": "availability", "replicas_desired": "availability",
+		"request_rate": "seasonal,level_shift", "error_ratio": "burn_rate,spike,level_shift", "latency_p99": "seasonal,level_shift,spike",
+		"cpu_usage": "seasonal,level_shift", "memory_limit_ratio": "forecast", "restarts": "spike", "replicas_ready": "availability", "replicas_desired": "availability",
 		"cpu_throttling_ratio": "level_shift", "memory_usage": "seasonal,level_shift",
 	}
 	for _, all := range []bool{false, true} {

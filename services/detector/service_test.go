@@ -108,7 +108,7 @@ func TestServiceTurnsTelemetryOnTheBusIntoAnomalies(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	for _, name := range []string{"burn_rate", "availability", "baseline", "level_shift", "log_spike", "log_new_pattern", "event_surge", "change", "alert", "forecast"} {
+	for _, name := range []string{"burn_rate", "availability", "spike", "level_shift", "log_spike", "log_new_pattern", "event_surge", "change", "alert", "forecast"} {
 		if found[name] == 0 {
 			t.Errorf("no anomaly of %s", name)
 		}

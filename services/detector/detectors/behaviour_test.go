@@ -51,22 +51,22 @@ func TestBehaviour(t *testing.T) {
 			"", "", "", "",
 		},
 		"one wild sample stands out": {
-			"baseline",
+			"spike",
 			map[string]string{`{__name__="x"` + web: "10~1x199 30 10~1x20"},
 			"200", event.ClassAmbient, "", "x 30, expected",
 		},
 		"noise does not": {
-			"baseline",
+			"spike",
 			map[string]string{`{__name__="x"` + web: "10~1x800"},
 			"", "", "", "",
 		},
 		"nothing stands out before the series is known": {
-			"baseline",
+			"spike",
 			map[string]string{`{__name__="x"` + web: "10~1x50 30 10~1x10"},
 			"", "", "", "",
 		},
 		"a constant that changes a little does not stand out": {
-			"baseline",
+			"spike",
 			map[string]string{`{__name__="x"` + web: "10x200 10.5 10x20"},
 			"", "", "", "",
 		},

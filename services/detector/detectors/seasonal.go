@@ -19,7 +19,7 @@ type SeasonalConfig struct {
 	// MinChange is the least relative distance from the forecast, a ratio. Default: 0.2.
 	MinChange float64 `yaml:"min_change"`
 	// For is how long it must last, so that a single sample is the
-	// baseline's. Default: 5m.
+	// spike detector's. Default: 5m.
 	For time.Duration `yaml:"for"`
 }
 

@@ -11,62 +11,62 @@ import (
 	"github.com/oncall-copilot/oncall/services/detector"
 )
 
-// BaselineConfig is the `detector.baseline:` section of the configuration file.
-type BaselineConfig struct {
+// SpikeConfig is the `detector.spike:` section of the configuration file.
+type SpikeConfig struct {
 	// MinChange is the least relative distance from what is expected that is
 	// worth a word, a ratio. Default: 0.1.
 	MinChange float64 `yaml:"min_change"`
 }
 
 // Validate checks the ranges.
-func (c BaselineConfig) Validate() error {
+func (c SpikeConfig) Validate() error {
 	return errors.Join(between("min_change", c.MinChange, 0, 100, 0.1))
 }
 
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "baseline", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
+			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
 			Doc: "A sample far from the last few, from the hour's usual or from the usual level, by how far such samples were before.",
 		},
-		BaselineConfig{MinChange: 0.1},
-		func(c BaselineConfig, _ detector.Settings) (detector.Detector, error) {
-			return &baselines{cfg: c, table: newTable[baselineState]()}, nil
+		SpikeConfig{MinChange: 0.1},
+		func(c SpikeConfig, _ detector.Settings) (detector.Detector, error) {
+			return &spikes{cfg: c, table: newTable[spikeState]()}, nil
 		}))
 }
 
-// baselines runs package baseline over each series, as `oncall detect metrics`
+// spikes runs package baseline over each series, as `oncall detect metrics`
 // does over a file.
-type baselines struct {
-	cfg BaselineConfig
-	table[baselineState, *baselineState]
+type spikes struct {
+	cfg SpikeConfig
+	table[spikeState, *spikeState]
 }
 
-type baselineState struct {
+type spikeState struct {
 	series baseline.Series
 	least  float64       // tail probability since the onset
 	view   baseline.View // that gave it
 }
 
 // Write writes the state.
-func (s *baselineState) Write(w *snapshot.Writer) {
+func (s *spikeState) Write(w *snapshot.Writer) {
 	s.series.Write(w)
 	w.Float(s.least)
 	w.String(string(s.view))
 }
 
 // Read reads the state.
-func (s *baselineState) Read(r *snapshot.Reader) {
+func (s *spikeState) Read(r *snapshot.Reader) {
 	s.series.Read(r)
 	s.least, s.view = r.Float(), baseline.View(r.String())
 }
 
 // Observe is detector.Detector's.
-func (d *baselines) Observe(b event.Batch) (found []event.Anomaly) {
+func (d *spikes) Observe(b event.Batch) (found []event.Anomaly) {
 	series(b, func(s event.Series) {
 		var last baseline.Verdict
 		var value float64
-		var st *baselineState
+		var st *spikeState
 		for _, p := range s.Points {
 			if finite(p.V) {
 				st, _ = d.at(s.ID, p.T)
@@ -81,7 +81,7 @@ func (d *baselines) Observe(b event.Batch) (found []event.Anomaly) {
 	return found
 }
 
-func (s *baselineState) observe(t int64, x float64) baseline.Verdict {
+func (s *spikeState) observe(t int64, x float64) baseline.Verdict {
 	v := s.series.Observe(t, x)
 	switch {
 	case !v.Anomaly:
@@ -95,7 +95,7 @@ func (s *baselineState) observe(t int64, x float64) baseline.Verdict {
 // anomaly states the strongest of the samples since the onset: how improbable
 // the last one was says little of what has become usual. Of n samples nobody can
 // say that something is rarer than one in n².
-func (s *baselineState) anomaly(of event.Series, at time.Time, x float64, v baseline.Verdict) event.Anomaly {
+func (s *spikeState) anomaly(of event.Series, at time.Time, x float64, v baseline.Verdict) event.Anomaly {
 	n := float64(s.series.Seen())
 	prob := max(s.least, 1/(n*n))
 	a := observation(of, at)
