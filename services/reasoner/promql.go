@@ -10,10 +10,12 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/slo"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
 
-// queries are the PromQL of policies/queries, by family and signal: what a
+// queries are the PromQL of policies/queries and policies/slo.yaml, by family and
+// signal: what a
 // person has to ask to see the series behind an anomaly, whose own name is
 // ours and means nothing to a Prometheus.
 type queries map[string]string
@@ -43,6 +45,16 @@ func loadQueries(s *policy.Store) (queries, error) {
 				expr = fmt.Sprintf("(%s) / (%s)", out[f.Family+"/"+q.Ratio[0]], out[f.Family+"/"+q.Ratio[1]])
 			}
 			out[f.Family+"/"+q.Signal] = expr
+		}
+	}
+	promised, err := slo.Load(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range promised.Objectives {
+		if o.Errors != "" {
+			ratio := fmt.Sprintf("(%s) / (%s)", o.Errors, o.Total)
+			out["slo_"+o.Name+"/"+slo.SignalErrors], out["slo_"+o.Name+"/"+slo.SignalTotal] = ratio, ratio
 		}
 	}
 	return out, nil

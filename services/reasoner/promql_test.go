@@ -2,6 +2,7 @@ package reasoner
 
 import (
 	"testing"
+	"testing/fstest"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -9,7 +10,8 @@ import (
 )
 
 func TestTheQueryBehindAnAnomalyIsOneThatPrometheusUnderstands(t *testing.T) {
-	store, err := policy.NewStore(shipped.FS)
+	store, err := policy.NewStore(shipped.FS, fstest.MapFS{"slo.yaml": {Data: []byte(
+		`objectives: [{name: pay, target: 0.999, errors: "sum by (namespace, deployment) (bad)", total: "sum by (namespace, deployment) (all)"}]`)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +38,11 @@ func TestTheQueryBehindAnAnomalyIsOneThatPrometheusUnderstands(t *testing.T) {
 			"kube_state_metrics", "node_ready",
 			event.Entity{Kind: "Node", Name: "n1"},
 			`max by (node) (kube_node_status_condition{condition="Ready",status="true", node="n1"})`,
+		},
+		"an objective is shown by its own queries": {
+			"slo_pay", "slo_errors",
+			event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay"},
+			`(sum by (namespace, deployment) (bad{namespace="shop"})) / (sum by (namespace, deployment) (all{namespace="shop"}))`,
 		},
 		"a signal that is in no family stays as it is": {"mine", "odd", event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, "odd{}"},
 	} {

@@ -48,7 +48,12 @@ type Query struct {
 	Class event.SignalClass `yaml:"class"`
 	// Detectors are asked for by name. Default: the default set.
 	Detectors []string `yaml:"detectors"`
+
+	promise promise // the zero value: a golden signal
 }
+
+// anything is the Entity of a query whose answer says what it is about, if at all.
+const anything = "anything"
 
 // Validate checks the fields.
 func (f *Family) Validate() error {
@@ -129,11 +134,12 @@ func LoadFamilies(store *policy.Store) ([]Family, error) {
 	return out, errors.Join(errs...)
 }
 
-// active are the queries of the families whose guard metric is there.
+// active are the queries of the families whose guard metric is there, or that
+// have none.
 func active(families []Family, present map[string]bool) []boundQuery {
 	var out []boundQuery
 	for _, f := range families {
-		if !present[f.Guard] {
+		if f.Guard != "" && !present[f.Guard] {
 			continue
 		}
 		for _, q := range f.Queries {

@@ -76,6 +76,33 @@ func key(m model.Metric, kind string, label model.LabelName) string {
 	return string(m["namespace"]) + "/" + kind + "/" + string(m[label])
 }
 
+// labelsOfPromise are those of a series that an objective is measured by: what it is
+// about, as far as the answer says or the objective matches one thing alone. Other
+// labels tell nothing apart here; what they do is added up.
+func (q boundQuery) labelsOfPromise(s entities.Subject, o owner, own ownership) event.Labels {
+	if s.Workload == "" && s.Pod != "" {
+		s.Workload = event.WorkloadOfPod(s.Pod)
+	}
+	if o.name != "" {
+		s.Workload, s.Kind = o.name, o.kind
+	}
+	if s.Workload == "" && (s.Namespace == "" || s.Namespace == q.promise.namespace) {
+		s.Namespace, s.Workload = q.promise.namespace, q.promise.workload
+	}
+	if s.Kind == "" && s.Workload != "" {
+		s.Kind = own.kind(s.Namespace, s.Workload)
+	}
+	out := map[string]string{
+		event.LabelName: q.Signal, event.LabelFamily: q.family, event.LabelUnit: q.Unit, event.LabelClass: string(q.Class), event.LabelSLO: q.promise.objective,
+	}
+	for name, v := range map[string]string{event.LabelNamespace: s.Namespace, event.LabelWorkload: s.Workload, event.LabelKind: s.Kind} {
+		if v != "" {
+			out[name] = v
+		}
+	}
+	return event.LabelsOf(out)
+}
+
 // labels are the labels a series is published with: those that say what it is
 // about, and those of the source that tell series of one entity apart. It
 // returns false for a series that does not name an entity of the query's kind.
@@ -115,6 +142,8 @@ func labels(e *entities.Map, m model.Metric, q boundQuery, own ownership) (event
 	case "pvc":
 		missing = s.PVC == ""
 		out[event.LabelNamespace], out[event.LabelEntity] = s.Namespace, s.Namespace+"/PersistentVolumeClaim/"+s.PVC
+	case anything:
+		return q.labelsOfPromise(s, o, own), true
 	case "namespace":
 		missing = s.Namespace == ""
 		out[event.LabelNamespace] = s.Namespace

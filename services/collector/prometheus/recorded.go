@@ -46,7 +46,7 @@ var _ collector.Source = (*Recorded)(nil)
 // wait is called before each step is read, and holds it back; nil reads at
 // once. The error names series that are no signal of policies/queries.
 func NewRecorded(name string, series []event.Series, env collector.Env, wait func(context.Context, time.Time) error) (*Recorded, error) {
-	families, err := LoadFamilies(env.Policies)
+	families, err := loadQueries(env.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,9 @@ func NewRecorded(name string, series []event.Series, env collector.Env, wait fun
 	ratios := map[signal]bool{}
 	first := map[string]string{} // signal to the first family that has it
 	for _, f := range families {
-		r.guards[f.Guard] = f.Family
+		if f.Guard != "" {
+			r.guards[f.Guard] = f.Family
+		}
 		for _, q := range f.Queries {
 			s := signal{f.Family, q.Signal}
 			if first[q.Signal] == "" {

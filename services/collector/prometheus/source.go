@@ -112,7 +112,7 @@ var _ collector.Source = (*Source)(nil)
 // New makes a source.
 func New(cfg Config, env collector.Env) (*Source, error) {
 	cfg.Fill()
-	families, err := LoadFamilies(env.Policies)
+	families, err := loadQueries(env.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -422,7 +422,9 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 	}
 	guards := []string{"kube_pod_owner"}
 	for _, f := range s.families {
-		guards = append(guards, f.Guard)
+		if f.Guard != "" {
+			guards = append(guards, f.Guard)
+		}
 	}
 	present, err := s.ask.Has(ctx, guards, at)
 	if err != nil {
