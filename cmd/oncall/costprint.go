@@ -41,8 +41,8 @@ func (x *costed) print(o *options, f *costFlags, notes io.Writer) error {
 		w.Flush()
 		return w.Error()
 	}
-	p := &costPage{x: x, f: f, o: o.terminal(), md: o.format() == render.MD}
-	p.page()
+	p := &costPage{page: &page{now: x.Time, o: o.terminal(), md: o.format() == render.MD}, x: x, f: f}
+	p.whole()
 	_, err := io.WriteString(o.out, p.b.String())
 	return err
 }
@@ -102,20 +102,11 @@ func (x *costed) noAdvice() string {
 
 func hours(h float64) string { return cost.Span(time.Duration(h * float64(time.Hour))) }
 
-// costPage writes a report for people: on a terminal, or as Markdown.
+// costPage writes a report.
 type costPage struct {
-	x  *costed
-	f  *costFlags
-	o  render.Options
-	md bool
-	b  strings.Builder
-}
-
-func (p *costPage) show(s string) string {
-	if p.md {
-		return render.Markdown(s)
-	}
-	return render.Plain(s)
+	*page
+	x *costed
+	f *costFlags
 }
 
 func (p *costPage) line(text string) {
@@ -153,7 +144,7 @@ func number(v float64) string {
 	return strings.TrimSuffix(fmt.Sprintf("%.2f", v), ".00")
 }
 
-func (p *costPage) page() {
+func (p *costPage) whole() {
 	x := p.x
 	first := "allocatable " + x.sum(x.Allocatable)
 	if x.Allocatable.Money != nil {
@@ -248,7 +239,7 @@ func (p *costPage) headline() string {
 	return out + fmt.Sprintf(", none below the highest use in %s", hours(x.Window.HistoryHours))
 }
 
-func (p *costPage) head(title string) {
+func (p *costPage) section(title string) {
 	if p.md {
 		fmt.Fprintf(&p.b, "## %s\n\n", title)
 		return
@@ -331,7 +322,7 @@ func (p *costPage) waste() {
 		shown = list[:shownItems]
 		title = fmt.Sprintf("The %d largest of %d: %s", shownItems, len(list), strings.ToLower(title[:1])+title[1:])
 	}
-	p.head(title)
+	p.section(title)
 	p.items(shown)
 }
 
@@ -347,7 +338,7 @@ func (p *costPage) shortages() {
 		shown = append(shown, i)
 	}
 	if len(shown) > 0 {
-		p.head("Too little, with what enough takes")
+		p.section("Too little, with what enough takes")
 		p.items(shown)
 	}
 	var hidden []string

@@ -73,15 +73,23 @@ func (b *Toolbox) look(ctx context.Context, e event.Entity) (*triage.Result, err
 	return r, err
 }
 
-func (b *Toolbox) triage() *tool {
-	return define("triage", "Everything at once about one workload or pod: status, verdict, pods, how containers ended, failed probes, changes, error patterns of logs, metrics.", kindDoc,
+// ofWorkload is a tool that tells a part of what triage finds of a workload.
+func (b *Toolbox) ofWorkload(name, doc string, tell func(about string, r *triage.Result) event.Evidence) *tool {
+	return define(name, doc, kindDoc,
 		func(o *object) error { return b.object(o, workloads) },
 		func(ctx context.Context, o object) (event.Evidence, error) {
 			r, err := b.look(ctx, o.entity())
 			if err != nil {
 				return event.Evidence{}, err
 			}
-			return b.found(evidence.Kubernetes, "triage "+o.entity().String(), r.Entity, Situation(r)), nil
+			return tell(o.entity().String(), r), nil
+		})
+}
+
+func (b *Toolbox) triage() *tool {
+	return b.ofWorkload("triage", "Everything at once about one workload or pod: status, verdict, pods, how containers ended, failed probes, changes, error patterns of logs, metrics.",
+		func(about string, r *triage.Result) event.Evidence {
+			return b.found(evidence.Kubernetes, "triage "+about, r.Entity, Situation(r))
 		})
 }
 
@@ -134,13 +142,8 @@ func measured(m triage.Metric) string {
 }
 
 func (b *Toolbox) metrics() *tool {
-	return define("metrics", "The golden signals of one workload over the last hour: request rate, error ratio, latency, CPU, throttling, memory, restarts, as its Prometheus has them.", kindDoc,
-		func(o *object) error { return b.object(o, workloads) },
-		func(ctx context.Context, o object) (event.Evidence, error) {
-			r, err := b.look(ctx, o.entity())
-			if err != nil {
-				return event.Evidence{}, err
-			}
+	return b.ofWorkload("metrics", "The golden signals of one workload over the last hour: request rate, error ratio, latency, CPU, throttling, memory, restarts, as its Prometheus has them.",
+		func(about string, r *triage.Result) event.Evidence {
 			var lines []string
 			for _, m := range r.Metrics {
 				lines = append(lines, measured(m))
@@ -148,11 +151,11 @@ func (b *Toolbox) metrics() *tool {
 			if len(lines) == 0 {
 				for _, u := range r.NotRead {
 					if strings.HasPrefix(u.What, "metric") {
-						return event.Evidence{Failed: u.Why}, nil
+						return event.Evidence{Failed: u.Why}
 					}
 				}
 			}
-			return b.found(evidence.Prometheus, "golden signals of "+o.entity().String(), r.Entity, lines), nil
+			return b.found(evidence.Prometheus, "golden signals of "+about, r.Entity, lines)
 		})
 }
 
@@ -316,13 +319,8 @@ func (b *Toolbox) describe() *tool {
 }
 
 func (b *Toolbox) changes() *tool {
-	return define("changes", "The rollouts of one workload, newest first, with what each changed.", kindDoc,
-		func(o *object) error { return b.object(o, workloads) },
-		func(ctx context.Context, o object) (event.Evidence, error) {
-			r, err := b.look(ctx, o.entity())
-			if err != nil {
-				return event.Evidence{}, err
-			}
+	return b.ofWorkload("changes", "The rollouts of one workload, newest first, with what each changed.",
+		func(about string, r *triage.Result) event.Evidence {
 			var lines []string
 			for _, c := range r.Changes {
 				lines = append(lines, fmt.Sprintf("%s revision %s: %s", c.Time.UTC().Format(time.RFC3339), c.Revision, c.Summary))
@@ -330,7 +328,7 @@ func (b *Toolbox) changes() *tool {
 					lines = append(lines, fmt.Sprintf("revision %s: %s %q -> %q", c.Revision, f.Path, f.From, f.To))
 				}
 			}
-			return b.found(evidence.Kubernetes, "revisions "+o.entity().String(), r.Entity, lines), nil
+			return b.found(evidence.Kubernetes, "revisions "+about, r.Entity, lines)
 		})
 }
 
