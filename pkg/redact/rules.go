@@ -43,7 +43,7 @@ var builtin = []rule{
 	{name: "secret", words: []string{"@tcp(", "@unix("}, re: regexp.MustCompile(`\b[\w.-]+:([^\s:/"']+)@(?:tcp|unix)\(`), group: 1},
 	{
 		name: "secret", words: []string{"-password", "-token", "-secret", "-passwd", "-api-key", "-client-secret"},
-		re:    regexp.MustCompile(`(?i)(?:^|[\s"'\[(,=])--?(?:[\w-]*-)?(?:password|passwd|token|secret|api-key|client-secret)\s+([^\s"'-][^\s"']{2,})`),
+		re:    regexp.MustCompile(`(?i)(?:^|[\s"'\[(,=])--?(?:[\w-]*-)?(?:password|passwd|token|secret|api-key|client-secret)(?:\s+|["'],?\s*["'])([^\s"'-][^\s"']{2,})`),
 		group: 1, keep: harmless,
 	},
 
