@@ -93,7 +93,7 @@ func TestASourceThatIsGoneIsANoticeAndNoOutage(t *testing.T) {
 				each(r, event.Incidents, func(_ bus.Message, i event.Incident) { out[i.ID] = i })
 				return out
 			}
-			eventually(t, time.Minute, "the notice", func() bool { return len(incidents()) > 0 })
+			eventually(t, 4*time.Minute, "the notice", func() bool { return len(incidents()) > 0 })
 			// Several steps later it is still the only one.
 			at := r.watermark("logs")
 			eventually(t, time.Minute, "time going on", func() bool {
