@@ -11,15 +11,16 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/oncall-copilot/oncall/pkg/ask/asktest"
 )
 
 // modelTurn is one line of a model's script.
 type modelTurn struct {
-	Calls  [][2]string `json:"calls"` // name and arguments
-	Text   string      `json:"text"`
-	Status int         `json:"status"` // of HTTP, instead of an answer
-	Raw    string      `json:"raw"`    // instead of an answer
-	Hang   bool        `json:"hang"`   // no answer at all
+	asktest.Turn
+	Status int    `json:"status"` // of HTTP, instead of an answer
+	Raw    string `json:"raw"`    // instead of an answer
+	Hang   bool   `json:"hang"`   // no answer at all
 }
 
 // scriptModel starts an OpenAI-compatible server whose n-th answer is the n-th
@@ -48,7 +49,8 @@ func scriptModel(ts *testscript.TestScript, _ bool, args []string) {
 	done := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		t := turns[min(n, len(turns)-1)]
+		k := n
+		t := turns[min(k, len(turns)-1)]
 		n++
 		mu.Unlock()
 		var body json.RawMessage
@@ -70,18 +72,7 @@ func scriptModel(ts *testscript.TestScript, _ bool, args []string) {
 			_, _ = w.Write([]byte(t.Raw))
 			return
 		}
-		message := map[string]any{"role": "assistant", "content": t.Text}
-		var calls []any
-		for i, c := range t.Calls {
-			calls = append(calls, map[string]any{"id": fmt.Sprintf("call_%d_%d", n, i), "type": "function", "function": map[string]string{"name": c[0], "arguments": c[1]}})
-		}
-		if calls != nil {
-			message["tool_calls"] = calls
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"choices": []any{map[string]any{"index": 0, "message": message, "finish_reason": "stop"}}, "usage": map[string]int{"total_tokens": 500},
-		})
+		t.Write(w, k)
 	}))
 	ts.Defer(func() { close(done); s.Close() })
 	ts.Setenv("MODEL", s.URL+"/v1")

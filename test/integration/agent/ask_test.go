@@ -6,16 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/oncall-copilot/oncall/pkg/ask/asktest"
 	"github.com/oncall-copilot/oncall/test/testbed"
 )
 
@@ -59,9 +58,9 @@ func TestAQuestionIsAnsweredFromWhatIsThere(t *testing.T) {
 
 	about := `{"kind":"Deployment","namespace":"shop","name":"web"}`
 	m := model(t,
-		turn{calls: [][2]string{{"triage", about}, {"promql", `{"expr":"sum(rate(http_requests_total[5m]))"}`}, {"promql", `{"expr":"sum(rate(http_requests_total[5m] offset 30d))"}`}}},
-		turn{calls: [][2]string{{"logs", about}, {"describe", `{"kind":"Secret","namespace":"shop","name":"db"}`}}},
-		turn{text: "The pods of web are OOMKilled [e1]. 4711 customers have left [e1]."},
+		asktest.Turn{Calls: [][2]string{{"triage", about}, {"promql", `{"expr":"sum(rate(http_requests_total[5m]))"}`}, {"promql", `{"expr":"sum(rate(http_requests_total[5m] offset 30d))"}`}}},
+		asktest.Turn{Calls: [][2]string{{"logs", about}, {"describe", `{"kind":"Secret","namespace":"shop","name":"db"}`}}},
+		asktest.Turn{Text: "The pods of web are OOMKilled [e1]. 4711 customers have left [e1]."},
 	)
 	out := b.run(ctx, t, append([]string{"--config", m}, append(question, "-o", "json")...)...)
 	var a answered
@@ -87,36 +86,11 @@ func TestAQuestionIsAnsweredFromWhatIsThere(t *testing.T) {
 	}
 }
 
-// turn is one answer of a model.
-type turn struct {
-	calls [][2]string // tools and their arguments
-	text  string
-}
-
-// model serves the turns one after the other, as models are served, and gives a
-// configuration that names it.
-func model(t *testing.T, turns ...turn) string {
+// model serves the turns one after the other, and gives a configuration that
+// names it.
+func model(t *testing.T, turns ...asktest.Turn) string {
 	t.Helper()
-	var mu sync.Mutex
-	n := 0
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		now := turns[min(n, len(turns)-1)]
-		n++
-		message := map[string]any{"role": "assistant", "content": now.text}
-		var calls []any
-		for i, c := range now.calls {
-			calls = append(calls, map[string]any{"id": fmt.Sprintf("call_%d_%d", n, i), "type": "function", "function": map[string]string{"name": c[0], "arguments": c[1]}})
-		}
-		if calls != nil {
-			message["tool_calls"] = calls
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"choices": []any{map[string]any{"index": 0, "message": message, "finish_reason": "stop"}}, "usage": map[string]int{"total_tokens": 500},
-		})
-	}))
+	s := httptest.NewServer(asktest.Model(turns...))
 	t.Cleanup(s.Close)
 	file := filepath.Join(t.TempDir(), "oncall.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, "reasoner:\n  model: {url: %s/v1, name: local-7b, timeout: 5s}\n", s.URL), 0o600); err != nil {
