@@ -80,11 +80,9 @@ func examine(ctx context.Context, t *testing.T, bin, kubeconfig string, args ...
 	return r, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 }
 
-// TestFiveThousandPodsAreExaminedInSeconds also asks from far away: each
-// request takes a tenth of a second longer.
-func TestFiveThousandPodsAreExaminedInSeconds(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
+// nodes starts a cluster of so many nodes.
+func nodes(ctx context.Context, t *testing.T, n int) (*testbed.Bed, *testbed.Cluster) {
+	t.Helper()
 	bed, err := testbed.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -94,9 +92,18 @@ func TestFiveThousandPodsAreExaminedInSeconds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cluster.AddNodes(ctx, scalePods/100); err != nil {
+	if err := cluster.AddNodes(ctx, n); err != nil {
 		t.Fatal(err)
 	}
+	return bed, cluster
+}
+
+// TestFiveThousandPodsAreExaminedInSeconds also asks from far away: each
+// request takes a tenth of a second longer.
+func TestFiveThousandPodsAreExaminedInSeconds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	_, cluster := nodes(ctx, t, scalePods/100)
 	// In waves: what may take long is then one wave, on a slow machine too.
 	const each, wave = 50, 10
 	for from := 0; from < scalePods/each; from += wave {

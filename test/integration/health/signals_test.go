@@ -71,18 +71,7 @@ var wanted = map[string]string{
 func TestWhatNoObjectShowsIsReadFromPrometheusAndLoki(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	bed, err := testbed.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(bed.Close)
-	cluster, err := bed.StartKubernetes(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.AddNodes(ctx, 2); err != nil {
-		t.Fatal(err)
-	}
+	bed, cluster := nodes(ctx, t, 2)
 	pods := deploy(ctx, t, cluster)
 	now := time.Now()
 	prom, err := bed.StartPrometheus(ctx, testbed.PrometheusConfig{Backfill: history(t, pods, now)})
