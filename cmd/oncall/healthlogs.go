@@ -188,7 +188,7 @@ func (s *watchedSignals) suspects(r *recentLines, c *check.Cluster) []suspect {
 	var list []suspect
 	for _, x := range out[:min(len(out), maxSuspects)] {
 		x.Query = x.selector
-		for _, p := range phrases(x.Template, x.raw) {
+		for _, p := range logpattern.Phrases(x.Template, x.raw) {
 			x.Query += fmt.Sprintf(" |= %q", p)
 		}
 		if x.Query != x.selector { // else nothing tells its lines from others
@@ -271,31 +271,4 @@ func (s *watchedSignals) count(ctx context.Context, x *suspect, now time.Time) e
 		}
 	}
 	return nil
-}
-
-// values are what stands in a template for what differs, and the pseudonyms of
-// what was redacted, which no line of the source holds.
-var values = regexp.MustCompile(`<\*>|<[a-z_]+:[0-9a-f]+>`)
-
-// maxPhrases bounds the filters of a query.
-const maxPhrases = 3
-
-// phrases are the longest parts of a template that stand in a line of it as they
-// are: what finds its lines and no others.
-func phrases(template, line string) []string {
-	var parts []string
-	for _, p := range values.Split(template, -1) {
-		if p = strings.TrimSpace(p); len(p) >= 4 && strings.Contains(line, p) {
-			parts = append(parts, p)
-			continue
-		}
-		for w := range strings.FieldsSeq(p) {
-			if len(w) >= 4 && strings.Contains(line, w) {
-				parts = append(parts, w)
-			}
-		}
-	}
-	slices.SortStableFunc(parts, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	parts = slices.Compact(parts)
-	return parts[:min(len(parts), maxPhrases)]
 }

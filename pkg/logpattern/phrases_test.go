@@ -1,4 +1,4 @@
-package detectors
+package logpattern
 
 import (
 	"slices"
@@ -27,7 +27,7 @@ func TestTheFilterOfATemplateFindsItsLinesAndNoOthers(t *testing.T) {
 		"a template that is not known":             {"", "anything", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := phrases(tc.template, tc.sample)
+			got := Phrases(tc.template, tc.sample)
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}

@@ -130,18 +130,10 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 // join makes one of the templates that became one. Of a statement that was known
 // before, what looked new is only another form.
 func (d *logNewPattern) join() {
-	renamed(&d.sources, d.known, func(k *knownPattern) (uint64, uint64) { return k.source, k.template }, func(from, to, template uint64) {
-		old := d.known[from]
-		delete(d.known, from)
-		k, ok := d.known[to]
-		if !ok {
-			old.template = template
-			d.known[to] = old
-			return
-		}
-		k.odd = k.odd && old.odd
-		k.first, k.last = min(k.first, old.first), max(k.last, old.last)
-		k.level, k.count = max(k.level, old.level), k.count+old.count
+	follow(&d.sources, d.known, func(k *knownPattern) (uint64, *uint64) { return k.source, &k.template }, func(k, gone *knownPattern) {
+		k.odd = k.odd && gone.odd
+		k.first, k.last = min(k.first, gone.first), max(k.last, gone.last)
+		k.level, k.count = max(k.level, gone.level), k.count+gone.count
 	})
 }
 

@@ -114,23 +114,15 @@ func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
 // join adds the habits of templates that became one: what each was seen to do
 // is what they do together. An anomaly of one that is gone ends by its silence.
 func (d *logSpike) join() {
-	renamed(&d.sources, d.rows, func(r *logRate) (uint64, uint64) { return r.source, r.template }, func(from, to, template uint64) {
-		old := d.rows[from]
-		delete(d.rows, from)
-		r, ok := d.rows[to]
-		if !ok {
-			old.template = template
-			d.rows[to] = old
-			return
-		}
+	follow(&d.sources, d.rows, func(r *logRate) (uint64, *uint64) { return r.source, &r.template }, func(r, gone *logRate) {
 		// The two were counted over the same minutes, one of them for longer.
-		r.rate.N = max(r.rate.N, old.rate.N)
-		r.rate.Sum += old.rate.Sum
-		r.rate.Sum2 += old.rate.Sum2
-		if old.slot == r.slot {
-			r.n += old.n
+		r.rate.N = max(r.rate.N, gone.rate.N)
+		r.rate.Sum += gone.rate.Sum
+		r.rate.Sum2 += gone.rate.Sum2
+		if gone.slot == r.slot {
+			r.n += gone.n
 		}
-		r.level, r.last = max(r.level, old.level), max(r.last, old.last)
+		r.level, r.last = max(r.level, gone.level), max(r.last, gone.last)
 	})
 }
 

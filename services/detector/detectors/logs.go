@@ -2,7 +2,6 @@ package detectors
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -129,18 +128,28 @@ func (l *logSources) join(all []seen) []seen {
 	return out
 }
 
-// renamed calls move for what is kept of templates that became part of others
-// in the last window, in a fixed order: with its key and that of what it is now.
-func renamed[V any](l *logSources, kept map[uint64]V, of func(V) (source, template uint64), move func(from, to, template uint64)) {
+// follow keeps what is kept of templates under what they became part of in the last
+// window, in a fixed order. at is where a value keeps its template; merge adds what
+// was kept of one to what is kept of the other.
+func follow[V any](l *logSources, kept map[uint64]*V, at func(*V) (source uint64, template *uint64), merge func(into, gone *V)) {
 	if !l.joined {
 		return
 	}
 	for _, key := range sortedKeys(kept) {
-		source, template := of(kept[key])
-		now, src := l.miner.Resolve(template), l.rows[source]
-		if now != template && src != nil {
-			move(key, logKey(src, now), now)
+		v := kept[key]
+		source, template := at(v)
+		now, src := l.miner.Resolve(*template), l.rows[source]
+		if now == *template || src == nil {
+			continue
 		}
+		delete(kept, key)
+		to := logKey(src, now)
+		if into, ok := kept[to]; ok {
+			merge(into, v)
+			continue
+		}
+		*template = now
+		kept[to] = v
 	}
 }
 
@@ -198,45 +207,10 @@ func (l *logSources) evidence(s *logSource, template uint64, sample string, at t
 		sel = strings.TrimSuffix(sel, "}") + ", pod=~" + quote(regexpQuote(s.entity.Name)+"-.*") + "}"
 	}
 	q := sel
-	for _, p := range phrases(l.miner.Template(template), sample) {
+	for _, p := range logpattern.Phrases(l.miner.Template(template), sample) {
 		q += " |= " + quote(p)
 	}
 	return event.EvidenceRef{Source: "loki", Query: q, Start: at.Add(-evidenceBefore), End: at, Excerpt: []string{clip(strings.ToValidUTF8(sample, "?"), 500)}}
-}
-
-// maxPhrases bounds the filters of a query.
-const maxPhrases = 3
-
-// values are what stands in a template for what differs, and the pseudonyms of
-// what was redacted, which no line of the source holds.
-var values = regexp.MustCompile(`<\*>|<[a-z_]+:[0-9a-f]+>`)
-
-// phrases are the longest parts of a template that are the same in every line
-// of it, in their order: what finds its lines and no others. A single word is
-// in lines that say the opposite, too. The sample says whether a part stands in
-// lines as it does in the template, which does not keep all spaces.
-func phrases(template, sample string) []string {
-	var parts []string
-	for _, constant := range values.Split(template, -1) {
-		constant = strings.TrimSpace(constant)
-		switch {
-		case len(constant) < 3: // punctuation between values
-		case strings.Contains(sample, constant):
-			parts = append(parts, constant)
-		default:
-			parts = append(parts, slices.DeleteFunc(strings.Fields(constant), func(w string) bool { return len(w) < 3 || !strings.Contains(sample, w) })...)
-		}
-	}
-	byLength := slices.Clone(parts)
-	slices.SortStableFunc(byLength, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	best := byLength[:min(maxPhrases, len(byLength))]
-	var out []string
-	for _, p := range parts {
-		if slices.Contains(best, p) && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 func quote(s string) string {
