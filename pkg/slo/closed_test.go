@@ -22,9 +22,6 @@ import (
 // both rounded up to the next minute, at which it is looked; windows of more than
 // six hours are known to the hour.
 func TestDetectionAndResetAreThoseOfTheClosedForm(t *testing.T) {
-	if testing.Short() {
-		t.Skip("thousands of evaluations")
-	}
 	const history = 73 * 60 // minutes that were well
 	for _, target := range []float64{0.99, 0.999} {
 		o := Objective{Name: "x", Target: target, Period: 720 * time.Hour, MinRequests: DefaultMinRequests}
