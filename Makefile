@@ -58,7 +58,7 @@ generate: ## contracts and docs from the table of kinds
 
 fuzz: ## every fuzz target for a few seconds
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 5s $$p || exit 1; done; done
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 5s -fuzzminimizetime 20x $$p || exit 1; done; done
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 # Equal sources give equal files, whatever folder they are built in: no path, no

@@ -36,7 +36,8 @@ type Exemption struct {
 func LoadExemptions(s *policy.Store) (Exemptions, error) {
 	var x Exemptions
 	b, _ := s.File("exemptions.yaml")
-	return x, policy.Decode("policies/exemptions.yaml", b, &x)
+	err := policy.Decode("policies/exemptions.yaml", b, &x)
+	return x, err
 }
 
 // endSoon is how long before its end an exemption is spoken of.

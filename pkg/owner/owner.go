@@ -74,7 +74,8 @@ func Load(s *policy.Store) (Policy, error) {
 	if !ok {
 		return p, nil
 	}
-	return p, policy.Decode("policies/"+File, b, &p)
+	err := policy.Decode("policies/"+File, b, &p)
+	return p, err
 }
 
 // Labels are labels and annotations of a thing in the cluster.

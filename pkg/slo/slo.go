@@ -98,10 +98,10 @@ func Load(store *policy.Store) (Policy, error) {
 	if store != nil {
 		if b, ok := store.File(File); ok {
 			p, err := Parse("policies/"+File, b)
-			if err != nil {
-				return Policy{}, err
+			if err == nil {
+				err = p.include(store)
 			}
-			return p, p.include(store)
+			return p, err
 		}
 	}
 	p := Default()
@@ -205,8 +205,8 @@ func (p *Policy) Validate() error {
 		if (o.Errors == "") != (o.Total == "") {
 			bad(at, nil, "has one of errors and total only", "write both, or none to use the golden signals")
 		}
-		if o.MinRequests < 0 {
-			bad(at+".min_requests", o.MinRequests, "is negative", "write 30")
+		if !(o.MinRequests >= 0 && o.MinRequests <= 1e9) {
+			bad(at+".min_requests", o.MinRequests, "is not between 0 and 1e9", "write 30")
 		}
 		for _, g := range append(append([]string{}, o.Match.Namespaces...), o.Match.Workloads...) {
 			if _, err := path.Match(g, ""); err != nil {
@@ -224,8 +224,8 @@ func (p *Policy) Validate() error {
 	}
 	for i, w := range p.Windows {
 		at := fmt.Sprintf("windows[%d]", i)
-		if w.Burn <= 0 {
-			bad(at+".burn", w.Burn, "is not above 0", "write 14.4")
+		if !(w.Burn > 0 && w.Burn <= 1e6) {
+			bad(at+".burn", w.Burn, "is not above 0 and at most 1e6", "write 14.4")
 		}
 		if w.Short < time.Minute || w.Long > 72*time.Hour || w.Short >= w.Long {
 			bad(at, fmt.Sprintf("short %s, long %s", w.Short, w.Long), "is not 1m <= short < long <= 72h", "write short: 5m, long: 1h")

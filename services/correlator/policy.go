@@ -73,5 +73,6 @@ func LoadPolicy(s *policy.Store) (Policy, error) {
 	b, _ := s.File(PolicyFile)
 	promises, err := slo.Load(s)
 	p.FalsePagesPerWeek = promises.FalsePagesPerWeek
-	return p, errors.Join(policy.Decode("policies/"+PolicyFile, b, &p), err)
+	err = errors.Join(policy.Decode("policies/"+PolicyFile, b, &p), err)
+	return p, err
 }
