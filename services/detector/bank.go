@@ -20,6 +20,8 @@ type bank struct {
 	tracker   *tracker
 	watermark int64 // milliseconds; 0 before the first tick
 	metrics   *metrics
+
+	vocabulary *Vocabulary // of logs; nil for other inputs
 }
 
 // slot is one detector with its place in the bank.
@@ -39,7 +41,11 @@ type member struct {
 
 func newBank(group Input, partition int, members []member, m *metrics) (*bank, error) {
 	b := &bank{group: group, partition: partition, tracker: newTracker(), metrics: m}
+	if group == Logs {
+		b.vocabulary = NewVocabulary()
+	}
 	for _, mem := range members {
+		mem.set.Vocabulary = b.vocabulary
 		d, err := mem.info.New(mem.cfg, mem.set)
 		if err != nil {
 			return nil, fmt.Errorf("detector %s: %w", mem.info.Name, err)
@@ -95,12 +101,7 @@ func (b *bank) observe(m bus.Message, view func(int) event.Batch) (all []observe
 		found, why := guarded(s.detector, batch)
 		if why != "" {
 			s.panics++
-			b.metrics.panics.WithLabelValues(s.info.Name).Inc()
-			dead = append(dead, event.DeadLettered.Out(event.DeadLetter{
-				Stream: m.Stream, Consumer: "detector-" + s.info.Name, Sequence: m.Sequence, Subject: m.Subject,
-				Reason: fmt.Sprintf("detector %s panicked: %s; its state of partition %d starts afresh", s.info.Name, why, b.partition),
-				Time:   m.Time,
-			}))
+			dead = append(dead, b.panicked(m, s.info.Name, why))
 			fresh, err := s.info.New(s.cfg, s.set)
 			if err != nil { // it was made from the same configuration before
 				s.panics = maxPanics
@@ -119,6 +120,16 @@ func (b *bank) observe(m bus.Message, view func(int) event.Batch) (all []observe
 		all = append(all, observed{info: s.info, hash: s.hash, anomalies: found})
 	}
 	return all, tested, dead
+}
+
+// panicked counts the panic of a detector and makes its dead letter.
+func (b *bank) panicked(m bus.Message, name, why string) event.Outgoing {
+	b.metrics.panics.WithLabelValues(name).Inc()
+	return event.DeadLettered.Out(event.DeadLetter{
+		Stream: m.Stream, Consumer: "detector-" + name, Sequence: m.Sequence, Subject: m.Subject,
+		Reason: fmt.Sprintf("detector %s panicked: %s; its state of partition %d starts afresh", name, why, b.partition),
+		Time:   m.Time,
+	})
 }
 
 // guarded calls Observe and turns a panic into its text.

@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,8 +106,8 @@ func (c *Config) Section(i Info) (any, error) { return i.Check("", c.sections[i.
 // enabled says whether a detector is switched on.
 func (c *Config) enabled(name string) bool { return !slices.Contains(c.Disabled, name) }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}

@@ -72,6 +72,12 @@ const (
 // Settings are what code passes to a detector when it is made.
 type Settings struct {
 	Policies *policy.Store // may be nil: no policies
+	// Vocabulary is what the workloads of the partition say in their logs, folded
+	// up to the window that is observed: for detectors of logs that look at
+	// statements and not at lines. It is shared, and no part of a detector's state.
+	// Nil for other inputs, and where a detector is made only to see that it can
+	// be; see [Alone].
+	Vocabulary *Vocabulary
 }
 
 // Info describes a registered detector.
@@ -190,9 +196,9 @@ func (r *Registry) Names() string {
 	return strings.Join(names, ", ")
 }
 
-// stateVersion is part of every config hash: a change of what state means
-// starts afresh instead of misreading the old.
-const stateVersion = "3"
+// stateVersions are part of the config hashes of an input: a change of what state
+// means starts afresh instead of misreading the old.
+var stateVersions = map[Input]string{Metrics: "3", Logs: "4", Events: "3"}
 
 // hash names a detector's version, configuration and policies: 8 hex digits.
 func (i Info) hash(cfg any, policies *policy.Store) (string, error) {
@@ -201,7 +207,7 @@ func (i Info) hash(cfg any, policies *policy.Store) (string, error) {
 		return "", fmt.Errorf("detector %s: write configuration: %w", i.Name, err)
 	}
 	h := fnv.New32a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00", stateVersion, i.Name, b)
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00", stateVersions[i.Input], i.Name, b)
 	if policies != nil {
 		for _, prefix := range i.Policies {
 			for _, name := range policyFiles(policies, prefix) {

@@ -17,7 +17,10 @@ type logFold struct {
 	*bank
 	pending []event.LogBatch // sorted by byBatch
 	learned []uint64         // hashes of the ids of the last bootstrap batches, sorted
+	panics  int              // of the vocabulary
 }
+
+func newLogFold(b *bank) *logFold { return &logFold{bank: b} }
 
 // maxLearned bounds the bootstrap batches whose repeats are known.
 const maxLearned = 4096
@@ -67,10 +70,30 @@ func (f *logFold) bootstrap(m bus.Message, v event.LogBatch) []event.Outgoing {
 	if len(f.learned) < maxLearned {
 		f.learned = slices.Insert(f.learned, at, id)
 	}
-	return f.learn(m, func(int) event.Batch {
-		return event.Batch{Partition: f.partition, Watermark: v.End, Logs: []event.LogBatch{v}}
-	})
+	batch := event.Batch{Partition: f.partition, Watermark: v.End, Logs: []event.LogBatch{v}}
+	dead := f.mine(m, batch)
+	return append(dead, f.learn(m, func(int) event.Batch { return batch })...)
 }
+
+// mine gives the lines of a window to the vocabulary, which all detectors read.
+// When it panics it starts afresh, as a detector would.
+func (f *logFold) mine(m bus.Message, b event.Batch) (dead []event.Outgoing) {
+	if f.panics >= maxPanics {
+		return nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			f.panics++
+			f.vocabulary.reset()
+			dead = []event.Outgoing{f.panicked(m, vocabularyName, fmt.Sprintf("%.200v", r))}
+		}
+	}()
+	f.vocabulary.Fold(b)
+	return nil
+}
+
+// vocabularyName is what the vocabulary is called beside the names of detectors.
+const vocabularyName = "vocabulary"
 
 func (f *logFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	k := 0
@@ -85,7 +108,8 @@ func (f *logFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	batch.Logs = slices.Clone(f.pending[:k])
 	f.pending = slices.Delete(f.pending, 0, k)
 	f.metrics.samples.WithLabelValues(string(f.group)).Add(float64(lines))
-	return f.window(m, t, nil, nil, func(int) event.Batch { return batch })
+	dead := f.mine(m, batch)
+	return append(dead, f.window(m, t, nil, nil, func(int) event.Batch { return batch })...)
 }
 
 // MarshalBinary writes the state.
@@ -94,6 +118,8 @@ func (f *logFold) MarshalBinary() ([]byte, error) {
 	if err := f.write(w); err != nil {
 		return nil, err
 	}
+	f.vocabulary.write(w)
+	w.Uint(uint64(f.panics))
 	w.Uint(uint64(len(f.learned)))
 	for _, id := range f.learned {
 		w.Fixed(id)
@@ -132,6 +158,8 @@ func (f *logFold) UnmarshalBinary(data []byte) error {
 	if err := f.read(r); err != nil {
 		return err
 	}
+	f.vocabulary.read(r)
+	f.panics = int(r.Uint())
 	f.pending, f.learned = nil, nil
 	for range r.Len() {
 		f.learned = append(f.learned, r.Fixed())

@@ -36,6 +36,7 @@ func newMetrics(reg prometheus.Registerer, infos []Info) *metrics {
 			m.dropped.WithLabelValues(string(g), why)
 		}
 	}
+	m.panics.WithLabelValues(vocabularyName)
 	for _, i := range infos {
 		m.anomalies.WithLabelValues(i.Name)
 		m.panics.WithLabelValues(i.Name)

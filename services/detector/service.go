@@ -125,7 +125,7 @@ func inPartition(filters []string, p int) []string {
 // hash names the state of a group: detectors, their configuration and limits.
 func (s *Service) hash(in Input) string {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%d\x00", stateVersion, in, s.cfg.MaxSeries)
+	fmt.Fprintf(h, "%s\x00%s\x00%d\x00", stateVersions[in], in, s.cfg.MaxSeries)
 	for _, m := range s.members[in] {
 		fmt.Fprintf(h, "%s:%s\x00", m.info.Name, m.hash)
 	}
@@ -141,7 +141,7 @@ func (s *Service) fold(in Input, partition int) (bus.Fold, error) {
 	case Metrics:
 		return newMetricFold(b, s.cfg.MaxSeries)
 	case Logs:
-		return &logFold{bank: b}, nil
+		return newLogFold(b), nil
 	}
 	return newEventFold(b), nil
 }

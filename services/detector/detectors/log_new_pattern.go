@@ -45,29 +45,24 @@ func init() {
 			Doc: "A log statement that a workload has never made before and that speaks of trouble, weighed by how stable its vocabulary is.",
 		},
 		LogNewPatternConfig{WarmUp: 30 * time.Minute, P: 0.02, QuietP: 0.003, For: 15 * time.Minute},
-		func(c LogNewPatternConfig, _ detector.Settings) (detector.Detector, error) {
-			return &logNewPattern{cfg: c, sources: newLogSources(), known: map[uint64]*knownPattern{}, novelty: map[uint64]*novelty{}}, nil
+		func(c LogNewPatternConfig, set detector.Settings) (detector.Detector, error) {
+			return &logNewPattern{cfg: c, words: vocabulary(set), fresh: map[uint64]*freshStatement{}, novelty: map[uint64]*novelty{}}, nil
 		}))
 }
 
 type logNewPattern struct {
 	cfg     LogNewPatternConfig
-	sources logSources
-	known   map[uint64]*knownPattern // by workload and template
-	novelty map[uint64]*novelty      // by workload
+	words   *detector.Vocabulary
+	fresh   map[uint64]*freshStatement // by statement
+	novelty map[uint64]*novelty        // by workload
 	tested  int64
+	swept   int64 // hour of the last sweep
 }
 
-// knownPattern is a template that a workload has made.
-type knownPattern struct {
-	source   uint64
-	template uint64
-	first    int64
-	last     int64
-	odd      bool
-	prob     float64
-	level    logpattern.Level
-	count    float64
+// freshStatement is one that is new, and odd by that.
+type freshStatement struct {
+	first int64
+	prob  float64
 }
 
 // novelty is how often a workload says something new, by the minute.
@@ -77,9 +72,6 @@ type novelty struct {
 	minutes int64
 	n       float64
 }
-
-// maxKnown bounds the templates that are remembered.
-const maxKnown = 100_000
 
 // Tested is detector.Tester's.
 func (d *logNewPattern) Tested() int64 {
@@ -91,59 +83,57 @@ func (d *logNewPattern) Tested() int64 {
 // Observe is detector.Detector's.
 func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 	now := b.Watermark.UnixMilli()
-	all := d.sources.fold(b)
 	d.join()
-	for _, s := range all {
-		src := d.sources.rows[s.source]
-		nov, ok := d.novelty[s.source]
+	for _, s := range d.words.Seen() {
+		nov, ok := d.novelty[s.Speaker.ID]
 		if !ok {
-			nov = &novelty{slot: src.slot, minutes: src.minutes}
-			d.novelty[s.source] = nov
+			nov = &novelty{slot: s.Speaker.Slot, minutes: s.Speaker.Minutes}
+			d.novelty[s.Speaker.ID] = nov
 		}
-		nov.close(src)
-		k, ok := d.known[s.key]
-		if !ok {
-			if len(d.known) >= maxKnown {
-				continue
-			}
-			k = &knownPattern{source: s.source, template: s.template, first: s.first}
-			d.known[s.key] = k
+		nov.close(s.Speaker)
+		f := d.fresh[s.Key]
+		if s.New {
 			nov.n++
 			d.tested++
-			k.prob = nov.rate.Tail(nov.n)
-			k.odd = src.warm(d.cfg.WarmUp) && d.matters(s, k.prob)
+			p := nov.rate.Tail(nov.n)
+			if s.Speaker.Known(d.cfg.WarmUp) && d.matters(s, p) {
+				f = &freshStatement{s.First, p}
+				d.fresh[s.Key] = f
+			}
 		}
-		k.last, k.level, k.count = now, max(k.level, s.level), k.count+s.count
-		if !k.odd {
-			continue
+		if f != nil && now-f.first <= d.cfg.For.Milliseconds() {
+			found = append(found, d.anomaly(s, f, nov, b.Watermark))
 		}
-		if now-k.first > d.cfg.For.Milliseconds() {
-			k.odd = false
-			continue
-		}
-		found = append(found, d.anomaly(s, k, src, nov, b.Watermark))
 	}
-	d.forget(now)
+	d.sweep(now)
 	return found
 }
 
-// join makes one of the templates that became one. Of a statement that was known
-// before, what looked new is only another form.
+// join keeps what is new under the statement that it became part of. Of one that
+// was known before, what looked new is only another form.
 func (d *logNewPattern) join() {
-	follow(&d.sources, d.known, func(k *knownPattern) (uint64, *uint64) { return k.source, &k.template }, func(k, gone *knownPattern) {
-		k.odd = k.odd && gone.odd
-		k.first, k.last = min(k.first, gone.first), max(k.last, gone.last)
-		k.level, k.count = max(k.level, gone.level), k.count+gone.count
-	})
+	for _, m := range d.words.Moved() {
+		gone, isNew := d.fresh[m.From]
+		delete(d.fresh, m.From)
+		into, wasNew := d.fresh[m.To]
+		switch {
+		case isNew && !m.Joined:
+			d.fresh[m.To] = gone
+		case isNew && wasNew:
+			into.first = min(into.first, gone.first)
+		case wasNew:
+			delete(d.fresh, m.To)
+		}
+	}
 }
 
 // matters says whether a new statement is worth a word: by what it says of
 // itself, and by how seldom the workload says new things.
-func (d *logNewPattern) matters(s seen, prob float64) bool {
+func (d *logNewPattern) matters(s detector.Seen, prob float64) bool {
 	switch {
-	case s.level >= logpattern.Error:
+	case s.Level >= logpattern.Error:
 		return prob <= d.cfg.P
-	case s.level == logpattern.Warning || s.level == logpattern.Unknown && troubled(s.sample):
+	case s.Level == logpattern.Warning || s.Level == logpattern.Unknown && troubled(s.Sample):
 		return prob <= d.cfg.QuietP
 	}
 	return false
@@ -160,45 +150,43 @@ func troubled(s string) bool {
 	return false
 }
 
-func (d *logNewPattern) anomaly(s seen, k *knownPattern, src *logSource, nov *novelty, at time.Time) event.Anomaly {
-	a := event.Anomaly{
-		Series: event.SeriesHash(s.key), Entity: src.entity, Signal: "log:" + event.SeriesHash(s.template), Unit: "{line}",
-		Observed: k.count, Expected: &event.Interval{}, TailProb: stat.Prob(k.prob), Onset: time.UnixMilli(k.first).UTC(),
-		Labels:   map[string]string{"template": clip(d.sources.miner.Template(s.template), 300), "level": k.level.String(), event.LabelSource: src.source},
-		Evidence: []event.EvidenceRef{d.sources.evidence(src, s.template, s.sample, at)},
-	}
-	a.Severity, a.Class = severityOfLevel(max(k.level, logpattern.Warning))
-	a.Summary = fmt.Sprintf("new log line (%s): %s", k.level, clip(a.Labels["template"], 200))
-	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which says new things %.3g times a minute", src.lines, src.minutes, nov.rate.Mean())
+func (d *logNewPattern) anomaly(s detector.Seen, f *freshStatement, nov *novelty, at time.Time) event.Anomaly {
+	a := logObservation(d.words, s, at)
+	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}", s.Statement.Count, &event.Interval{}, stat.Prob(f.prob)
+	a.Onset = time.UnixMilli(f.first).UTC()
+	a.Severity, a.Class = severityOfLevel(max(s.Statement.Level, logpattern.Warning))
+	a.Summary = fmt.Sprintf("new log line (%s): %s", s.Statement.Level, clip(a.Labels["template"], 200))
+	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which says new things %.3g times a minute",
+		s.Speaker.Lines, s.Speaker.Minutes, nov.rate.Mean())
 	return a
 }
 
 // close learns the minutes that are over.
-func (n *novelty) close(src *logSource) {
-	if src.slot <= n.slot {
+func (n *novelty) close(src *detector.Speaker) {
+	if src.Slot <= n.slot {
 		return
 	}
 	n.rate.Add(n.n, logHorizon)
-	for range min(src.minutes-n.minutes-1, logHorizon) {
+	for range min(src.Minutes-n.minutes-1, logHorizon) {
 		n.rate.Add(0, logHorizon)
 	}
-	n.slot, n.minutes, n.n = src.slot, src.minutes, 0
+	n.slot, n.minutes, n.n = src.Slot, src.Minutes, 0
 }
 
-func (d *logNewPattern) forget(now int64) {
-	if now/minute%60 != 0 {
-		return // once an hour is enough, and needs no state
+// sweep forgets, once an hour, what is no longer new, and who no longer speaks.
+func (d *logNewPattern) sweep(now int64) {
+	hour := now / (60 * minute)
+	if hour <= d.swept {
+		return
 	}
-	d.sources.forget(now)
-	for key, k := range d.known {
-		// A statement that comes once a week is not new each week, but memory is
-		// bounded: seven days.
-		if k.last < now-7*forgetAfter {
-			delete(d.known, key)
+	d.swept = hour
+	for key, f := range d.fresh {
+		if now-f.first > d.cfg.For.Milliseconds() {
+			delete(d.fresh, key)
 		}
 	}
 	for id := range d.novelty {
-		if d.sources.rows[id] == nil {
+		if d.words.Speaker(id) == nil {
 			delete(d.novelty, id)
 		}
 	}
@@ -207,19 +195,12 @@ func (d *logNewPattern) forget(now int64) {
 // MarshalBinary writes the state.
 func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 	w := &snapshot.Writer{}
-	d.sources.write(w)
-	w.Uint(uint64(len(d.known)))
-	for _, key := range sortedKeys(d.known) {
-		k := d.known[key]
+	w.Int(d.swept)
+	w.Uint(uint64(len(d.fresh)))
+	for _, key := range sortedKeys(d.fresh) {
 		w.Fixed(key)
-		w.Fixed(k.source)
-		w.Fixed(k.template)
-		w.Int(k.first)
-		w.Int(k.last)
-		w.Bool(k.odd)
-		w.Float(k.prob)
-		w.Uint(uint64(k.level))
-		w.Float(k.count)
+		w.Int(d.fresh[key].first)
+		w.Float(d.fresh[key].prob)
 	}
 	w.Uint(uint64(len(d.novelty)))
 	for _, id := range sortedKeys(d.novelty) {
@@ -236,18 +217,14 @@ func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary reads it back.
 func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	r := snapshot.NewReader(b)
-	d.sources.read(r)
-	d.known, d.novelty = map[uint64]*knownPattern{}, map[uint64]*novelty{}
+	d.swept = r.Int()
+	d.fresh, d.novelty = map[uint64]*freshStatement{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()
-		k := &knownPattern{
-			source: r.Fixed(), template: r.Fixed(), first: r.Int(), last: r.Int(), odd: r.Bool(), prob: r.Float(),
-			level: logpattern.Level(r.Uint()), count: r.Float(),
-		}
+		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float()}
 		if r.Err() != nil {
 			return r.Err()
 		}
-		d.known[key] = k
 	}
 	for range r.Len() {
 		id := r.Fixed()

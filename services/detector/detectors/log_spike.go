@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 	"github.com/oncall-copilot/oncall/pkg/stat"
 	"github.com/oncall-copilot/oncall/services/detector"
@@ -42,35 +41,30 @@ func init() {
 			Doc: "A log statement of a workload that comes far oftener than it used to (gamma-Poisson by template and minute).",
 		},
 		LogSpikeConfig{P: 1e-6, MinLines: 10, MinRatio: 3, WarmUp: 30 * time.Minute},
-		func(c LogSpikeConfig, _ detector.Settings) (detector.Detector, error) {
-			return &logSpike{cfg: c, sources: newLogSources(), rows: map[uint64]*logRate{}}, nil
+		func(c LogSpikeConfig, set detector.Settings) (detector.Detector, error) {
+			return &logSpike{cfg: c, words: vocabulary(set), rows: map[uint64]*logRate{}}, nil
 		}))
 }
 
 type logSpike struct {
-	cfg     LogSpikeConfig
-	sources logSources
-	rows    map[uint64]*logRate
-	tested  int64
+	cfg    LogSpikeConfig
+	words  *detector.Vocabulary
+	rows   map[uint64]*logRate // by statement
+	tested int64
+	swept  int64 // hour of the last sweep
 }
 
-// logRate is the habit of one template of one workload.
+// logRate is the habit of one statement.
 type logRate struct {
-	source   uint64
-	template uint64
-	level    logpattern.Level
-	rate     stat.GammaPoisson // lines in a minute in which the workload logs at all
-	slot     int64             // the minute that is being counted
-	n        float64
-	minutes  int64 // of the source, when the last minute was closed
-	onset    int64
-	sample   string
-	last     int64
+	rate    stat.GammaPoisson // lines in a minute in which the workload logs at all
+	slot    int64             // the minute that is being counted
+	n       float64
+	minutes int64 // of the speaker, when the last minute was closed
+	onset   int64
 }
 
 const (
-	logHorizon  = 24 * 60 // minutes
-	maxLogRates = 50_000
+	logHorizon = 24 * 60 // minutes
 
 	// becomesUsual is how long a spike lasts before it is learnt like any rate.
 	becomesUsual = 6 * 60 * minute
@@ -85,36 +79,30 @@ func (d *logSpike) Tested() int64 {
 
 // Observe is detector.Detector's.
 func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
-	all := d.sources.fold(b)
 	d.join()
-	for _, s := range all {
-		r, ok := d.rows[s.key]
-		src := d.sources.rows[s.source]
+	for _, s := range d.words.Seen() {
+		r, ok := d.rows[s.Key]
 		if !ok {
-			if len(d.rows) >= maxLogRates {
-				continue
-			}
-			r = &logRate{source: s.source, template: s.template, slot: src.slot, minutes: src.minutes}
+			r = &logRate{slot: s.Speaker.Slot, minutes: s.Speaker.Minutes}
 			// Before it was first seen it was there no time in each minute.
-			r.rate.N = float64(min(max(0, src.minutes-1), logHorizon))
-			d.rows[s.key] = r
+			r.rate.N = float64(min(max(0, s.Speaker.Minutes-1), logHorizon))
+			d.rows[s.Key] = r
 		}
-		d.close(r, src)
-		r.n += s.count
-		r.level, r.sample, r.last = max(r.level, s.level), clip(s.sample, 1000), src.last
+		d.close(r, s.Speaker)
+		r.n += s.Count
 		d.tested++
-		if a, ok := d.judge(s, r, src, b.Watermark); ok {
+		if a, ok := d.judge(s, r, b.Watermark); ok {
 			found = append(found, a)
 		}
 	}
-	d.forget(b.Watermark.UnixMilli())
+	d.sweep(b.Watermark.UnixMilli())
 	return found
 }
 
 // join adds the habits of templates that became one: what each was seen to do
 // is what they do together. An anomaly of one that is gone ends by its silence.
 func (d *logSpike) join() {
-	follow(&d.sources, d.rows, func(r *logRate) (uint64, *uint64) { return r.source, &r.template }, func(r, gone *logRate) {
+	follow(d.words, d.rows, func(r, gone *logRate) {
 		// The two were counted over the same minutes, one of them for longer.
 		r.rate.N = max(r.rate.N, gone.rate.N)
 		r.rate.Sum += gone.rate.Sum
@@ -122,63 +110,61 @@ func (d *logSpike) join() {
 		if gone.slot == r.slot {
 			r.n += gone.n
 		}
-		r.level, r.last = max(r.level, gone.level), max(r.last, gone.last)
 	})
 }
 
 // close learns the minutes that are over. Only minutes in which the workload
 // logged count: silence may be a gap in what we see.
-func (d *logSpike) close(r *logRate, src *logSource) {
-	if src.slot <= r.slot {
+func (d *logSpike) close(r *logRate, src *detector.Speaker) {
+	if src.Slot <= r.slot {
 		return
 	}
 	most := r.rate.High(1e-3) + 1
-	if r.onset != 0 && src.slot*minute-r.onset < becomesUsual {
+	if r.onset != 0 && src.Slot*minute-r.onset < becomesUsual {
 		most = min(most, r.rate.Mean()+1) // a spike is not to end because it is learnt
 	}
 	r.rate.Add(min(r.n, most), logHorizon)
-	if r.n < d.cfg.MinLines || src.minutes-r.minutes > 1 {
+	if r.n < d.cfg.MinLines || src.Minutes-r.minutes > 1 {
 		r.onset = 0
 	}
-	for range min(src.minutes-r.minutes-1, logHorizon) {
+	for range min(src.Minutes-r.minutes-1, logHorizon) {
 		r.rate.Add(0, logHorizon)
 	}
-	r.slot, r.minutes, r.n = src.slot, src.minutes, 0
+	r.slot, r.minutes, r.n = src.Slot, src.Minutes, 0
 }
 
 // judge tests the minute so far: a part of a minute that is too much for a
 // whole one is odd already.
-func (d *logSpike) judge(s seen, r *logRate, src *logSource, at time.Time) (event.Anomaly, bool) {
+func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anomaly, bool) {
 	mean := r.rate.Mean()
 	p := r.rate.Tail(r.n)
-	if !src.warm(d.cfg.WarmUp) || r.n < d.cfg.MinLines || r.n < d.cfg.MinRatio*mean || p > d.cfg.P {
+	if !s.Speaker.Known(d.cfg.WarmUp) || r.n < d.cfg.MinLines || r.n < d.cfg.MinRatio*mean || p > d.cfg.P {
 		if r.n >= d.cfg.MinLines {
 			r.onset = 0
 		}
 		return event.Anomaly{}, false
 	}
 	if r.onset == 0 {
-		r.onset = s.first
+		r.onset = s.First
 	}
-	a := event.Anomaly{
-		Series: event.SeriesHash(s.key), Entity: src.entity, Signal: "log:" + event.SeriesHash(s.template), Unit: "{line}/min",
-		Observed: r.n, Expected: &event.Interval{Low: 0, High: r.rate.High(1e-3)}, TailProb: p, Onset: time.UnixMilli(r.onset).UTC(),
-		Labels:   map[string]string{"template": clip(d.sources.miner.Template(s.template), 300), "level": r.level.String(), event.LabelSource: src.source},
-		Evidence: []event.EvidenceRef{d.sources.evidence(src, s.template, s.sample, at)},
-	}
-	a.Severity, a.Class = severityOfLevel(r.level)
+	a := logObservation(d.words, s, at)
+	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}/min", r.n, &event.Interval{Low: 0, High: r.rate.High(1e-3)}, p
+	a.Onset = time.UnixMilli(r.onset).UTC()
+	a.Severity, a.Class = severityOfLevel(s.Statement.Level)
 	a.Summary = fmt.Sprintf("%.0f lines a minute, expected about %.3g: %s", r.n, mean, clip(a.Labels["template"], 160))
 	a.Explanation = fmt.Sprintf("gamma-Poisson over %.0f minutes; tail probability %.1e, alarm below %.1e", r.rate.N, p, d.cfg.P)
 	return a, true
 }
 
-func (d *logSpike) forget(now int64) {
-	if now/minute%60 != 0 {
-		return // once an hour is enough, and needs no state
+// sweep forgets, once an hour, the habits of what has not been said for a day.
+func (d *logSpike) sweep(now int64) {
+	hour := now / (60 * minute)
+	if hour <= d.swept {
+		return
 	}
-	d.sources.forget(now)
+	d.swept = hour
 	for key, r := range d.rows {
-		if r.last < now-forgetAfter || d.sources.rows[r.source] == nil {
+		if r.slot*minute < now-forgetAfter {
 			delete(d.rows, key)
 		}
 	}
@@ -187,21 +173,16 @@ func (d *logSpike) forget(now int64) {
 // MarshalBinary writes the state.
 func (d *logSpike) MarshalBinary() ([]byte, error) {
 	w := &snapshot.Writer{}
-	d.sources.write(w)
+	w.Int(d.swept)
 	w.Uint(uint64(len(d.rows)))
 	for _, key := range sortedKeys(d.rows) {
 		r := d.rows[key]
 		w.Fixed(key)
-		w.Fixed(r.source)
-		w.Fixed(r.template)
-		w.Uint(uint64(r.level))
 		r.rate.Write(w)
 		w.Int(r.slot)
 		w.Float(r.n)
 		w.Int(r.minutes)
 		w.Int(r.onset)
-		w.String(r.sample)
-		w.Int(r.last)
 	}
 	return w.Data(), nil
 }
@@ -209,13 +190,13 @@ func (d *logSpike) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary reads it back.
 func (d *logSpike) UnmarshalBinary(b []byte) error {
 	r := snapshot.NewReader(b)
-	d.sources.read(r)
+	d.swept = r.Int()
 	d.rows = map[uint64]*logRate{}
 	for range r.Len() {
 		key := r.Fixed()
-		l := &logRate{source: r.Fixed(), template: r.Fixed(), level: logpattern.Level(r.Uint())}
+		l := &logRate{}
 		l.rate.Read(r)
-		l.slot, l.n, l.minutes, l.onset, l.sample, l.last = r.Int(), r.Float(), r.Int(), r.Int(), r.String(), r.Int()
+		l.slot, l.n, l.minutes, l.onset = r.Int(), r.Float(), r.Int(), r.Int()
 		if r.Err() != nil {
 			return r.Err()
 		}

@@ -31,7 +31,7 @@ func Run(t *testing.T, info detector.Info, o Options) {
 	t.Helper()
 	fresh := func(t testing.TB) detector.Detector {
 		t.Helper()
-		d, err := info.New(info.Default(), detector.Settings{Policies: o.Policies})
+		d, err := detector.Alone(info, info.Default(), detector.Settings{Policies: o.Policies})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,366 @@
+package detector
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
+)
+
+// Vocabulary is what the workloads of one partition say in their logs: the
+// statements behind the lines, and the habits of those who make them. The fold of
+// logs gives each line to one miner, once, whatever the number of detectors; they
+// read here what the last window brought, and never write.
+//
+// It is a fold like a detector: no clock, no I/O, and equal windows give equal
+// state. It is not safe for concurrent use.
+type Vocabulary struct {
+	miner      *logpattern.Miner
+	speakers   map[uint64]*Speaker
+	statements map[uint64]*Statement
+	swept      int64 // hour of the last sweep
+
+	// Of the last window, and no state:
+	seen    []Seen
+	moved   []Moved
+	streams map[uint64]uint64 // speaker by stream
+}
+
+// Speaker is one who writes lines: a workload, whatever its pods are called.
+// Times are milliseconds since the Unix epoch.
+type Speaker struct {
+	ID      uint64
+	Entity  event.Entity
+	Source  string  // configured name of the source, for blindness
+	First   int64   // first line
+	Last    int64   // last line
+	Resumed int64   // first line after the last silence of ten minutes
+	Minutes int64   // minutes with lines
+	Slot    int64   // the last of them
+	Lines   float64 // all lines, with those that were sampled out
+}
+
+// Statement is a template as one speaker uses it.
+type Statement struct {
+	Speaker  uint64
+	Template uint64
+	Level    logpattern.Level // the worst that a line of it stated
+	First    int64            // first line, in milliseconds
+	Last     int64            // last line
+	Count    float64          // lines, with those that were sampled out
+	Sample   string           // one of its lines, clipped, at most a few hours old
+	sampled  int64            // when that was
+}
+
+// Seen is a statement that was made in the last window.
+type Seen struct {
+	Key       uint64 // of the statement: the same for its whole life
+	Statement *Statement
+	Speaker   *Speaker
+	New       bool             // this speaker did not make it before
+	Level     logpattern.Level // the worst of the window
+	Count     float64          // lines of the window, with those that were sampled out
+	Errors    float64          // those of them that state an error or worse
+	First     int64            // time of the first, in milliseconds
+	Sample    string           // one of them, as long as it is
+}
+
+// Moved is a statement whose template became part of another in the last window:
+// what was kept of it belongs to the other now.
+type Moved struct {
+	From, To uint64 // keys
+	Joined   bool   // the other was known already
+}
+
+const (
+	// minute is the grain in which lines are counted, in milliseconds.
+	minute = 60_000
+	// silence is how long a speaker must log nothing to count as a gap: what
+	// appears after one may have been there all along.
+	silence = 10 * minute
+	// longestLine is how much of a line is mined, and longestSample how much of
+	// one is kept, in bytes.
+	longestLine   = 4096
+	longestSample = 500
+	// freshSample is how old a sample may be before a newer line replaces it.
+	freshSample = 4 * 60 * minute
+
+	// The bounds of one partition.
+	maxSpeakers   = 5000
+	maxStatements = 50_000
+
+	// A speaker is remembered for a day of silence. A statement that comes once a
+	// week is not new each week.
+	speakerTTL   = 24 * 60 * minute
+	statementTTL = 7*24*60*minute + 60*minute
+)
+
+// NewVocabulary makes one that knows nothing.
+func NewVocabulary() *Vocabulary {
+	v := &Vocabulary{}
+	v.reset()
+	return v
+}
+
+func (v *Vocabulary) reset() {
+	*v = Vocabulary{
+		miner: logpattern.New(logpattern.Config{}), speakers: map[uint64]*Speaker{}, statements: map[uint64]*Statement{},
+		streams: map[uint64]uint64{},
+	}
+}
+
+// Seen are the statements of the last window, by their keys.
+func (v *Vocabulary) Seen() []Seen { return v.seen }
+
+// Moved are the statements that became part of others in the last window, in a
+// fixed order.
+func (v *Vocabulary) Moved() []Moved { return v.moved }
+
+// Speaker is nil for one that is not known, or was forgotten.
+func (v *Vocabulary) Speaker(id uint64) *Speaker { return v.speakers[id] }
+
+// Statement is nil for one that is not known, or was forgotten.
+func (v *Vocabulary) Statement(key uint64) *Statement { return v.statements[key] }
+
+// Text is a template with <*> for values; "" for one that was forgotten.
+func (v *Vocabulary) Text(template uint64) string { return v.miner.Template(template) }
+
+// tally counts a template of a speaker in one window.
+type tally struct {
+	speaker  *Speaker
+	template uint64
+	level    logpattern.Level
+	count    float64
+	errors   float64
+	first    int64
+	last     int64
+	sample   string
+}
+
+type place struct{ speaker, template uint64 }
+
+// Fold mines the lines of a window.
+func (v *Vocabulary) Fold(b event.Batch) {
+	// What became part of others in the window before has been followed by now.
+	v.miner.Compact()
+	before := v.miner.United()
+	var all []tally
+	index := map[place]int{}
+	for _, batch := range b.Logs {
+		weight := float64(max(1, batch.SampledRate))
+		for _, s := range batch.Streams {
+			sp := v.speaker(s)
+			if sp == nil {
+				continue
+			}
+			for _, line := range s.Lines {
+				t := line.Time.UnixMilli()
+				// A line without a sensible time is of this window.
+				if d := batch.End.UnixMilli() - t; d < 0 || d > 24*60*minute {
+					t = batch.End.UnixMilli()
+				}
+				sp.line(t, weight)
+				m := v.miner.AddFor(sp.ID, clip(line.Text, longestLine))
+				at := place{sp.ID, m.ID}
+				i, ok := index[at]
+				if !ok {
+					i = len(all)
+					index[at] = i
+					all = append(all, tally{speaker: sp, template: m.ID, first: t, last: t, sample: line.Text})
+				}
+				n := &all[i]
+				n.count += weight
+				if m.Level >= logpattern.Error {
+					n.errors += weight
+				}
+				n.first, n.last, n.level = min(n.first, t), max(n.last, t), max(n.level, m.Level)
+			}
+		}
+	}
+	v.moved = v.moved[:0]
+	if v.miner.United() != before {
+		all = v.join(all)
+		v.move()
+	}
+	v.enter(all)
+	v.sweep(b.Watermark.UnixMilli())
+}
+
+// speaker finds who wrote a stream; nil when there are as many as may be.
+func (v *Vocabulary) speaker(s event.LogStream) *Speaker {
+	if len(s.Lines) == 0 {
+		return nil
+	}
+	if id, ok := v.streams[s.ID]; ok && s.ID != 0 {
+		if sp := v.speakers[id]; sp != nil {
+			return sp
+		}
+	}
+	e := s.Labels.Entity()
+	if e.Kind == "Pod" {
+		// Pods churn; their workload is what has habits.
+		e = event.Entity{Namespace: e.Namespace, Kind: "Workload", Name: event.WorkloadOfPod(e.Name)}
+	}
+	id := event.HashStrings("logsource", e.String())
+	sp, ok := v.speakers[id]
+	if !ok {
+		if len(v.speakers) >= maxSpeakers {
+			return nil
+		}
+		sp = &Speaker{ID: id, Entity: e, Source: s.Labels.Get(event.LabelSource)}
+		v.speakers[id] = sp
+	}
+	if len(v.streams) >= 4*maxSpeakers {
+		clear(v.streams)
+	}
+	v.streams[s.ID] = id
+	return sp
+}
+
+func (s *Speaker) line(t int64, weight float64) {
+	if s.First == 0 {
+		s.First, s.Resumed = t, t
+	}
+	if s.Last != 0 && t-s.Last > silence {
+		s.Resumed = t
+	}
+	s.Last = max(s.Last, t)
+	s.Lines += weight
+	if m := t / minute; m > s.Slot {
+		s.Slot = m
+		s.Minutes++
+	}
+}
+
+// Known says whether the speaker is known well enough for a judgement: long
+// enough, without a gap just before, and with lines enough.
+func (s *Speaker) Known(least time.Duration) bool {
+	return s.Minutes >= int64(least/time.Minute) && s.Last-s.Resumed >= least.Milliseconds() && s.Lines >= 100
+}
+
+// join adds up what was counted in one window before and after templates became
+// one.
+func (v *Vocabulary) join(all []tally) []tally {
+	index := map[place]int{}
+	out := all[:0]
+	for _, n := range all {
+		n.template = v.miner.Resolve(n.template)
+		at := place{n.speaker.ID, n.template}
+		i, ok := index[at]
+		if !ok {
+			index[at] = len(out)
+			out = append(out, n)
+			continue
+		}
+		o := &out[i]
+		o.count, o.errors, o.level = o.count+n.count, o.errors+n.errors, max(o.level, n.level)
+		o.first, o.last = min(o.first, n.first), max(o.last, n.last)
+	}
+	return out
+}
+
+// move keeps statements under the templates that theirs became part of.
+func (v *Vocabulary) move() {
+	for _, key := range sortedKeys(v.statements) {
+		st := v.statements[key]
+		now, sp := v.miner.Resolve(st.Template), v.speakers[st.Speaker]
+		if now == st.Template || sp == nil {
+			continue
+		}
+		to := statementKey(sp, now)
+		delete(v.statements, key)
+		into, ok := v.statements[to]
+		v.moved = append(v.moved, Moved{key, to, ok})
+		if !ok {
+			st.Template = now
+			v.statements[to] = st
+			continue
+		}
+		into.First, into.Last = min(into.First, st.First), max(into.Last, st.Last)
+		into.Level, into.Count = max(into.Level, st.Level), into.Count+st.Count
+	}
+}
+
+// statementKey names a template of a speaker.
+func statementKey(sp *Speaker, template uint64) uint64 {
+	return event.HashStrings("log", sp.Entity.String(), event.SeriesHash(template))
+}
+
+// enter writes down what was said in a window.
+func (v *Vocabulary) enter(all []tally) {
+	v.seen = slices.Grow(v.seen[:0], len(all))
+	for _, n := range all {
+		key := statementKey(n.speaker, n.template)
+		st, ok := v.statements[key]
+		if !ok {
+			if len(v.statements) >= maxStatements {
+				continue
+			}
+			st = &Statement{Speaker: n.speaker.ID, Template: n.template, First: n.first}
+			v.statements[key] = st
+		}
+		st.First, st.Last, st.Level, st.Count = min(st.First, n.first), max(st.Last, n.last), max(st.Level, n.level), st.Count+n.count
+		if st.sampled == 0 || n.last-st.sampled > freshSample {
+			// A copy, or the whole answer that the line is part of would be kept.
+			st.Sample, st.sampled = strings.Clone(clip(n.sample, longestSample)), n.last
+		}
+		v.seen = append(v.seen, Seen{
+			Key: key, Statement: st, Speaker: n.speaker, New: !ok, Level: n.level, Count: n.count, Errors: n.errors, First: n.first, Sample: n.sample,
+		})
+	}
+	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Key, b.Key) })
+}
+
+// sweep forgets, once an hour, who and what no longer comes.
+func (v *Vocabulary) sweep(now int64) {
+	hour := now / (60 * minute)
+	if hour <= v.swept {
+		return
+	}
+	v.swept = hour
+	for id, s := range v.speakers {
+		if s.Last < now-speakerTTL {
+			delete(v.speakers, id)
+		}
+	}
+	for key, s := range v.statements {
+		if s.Last < now-statementTTL {
+			delete(v.statements, key)
+		}
+	}
+}
+
+// clip cuts a text to at most n bytes, between characters.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}
+
+// alone is a detector of logs with a vocabulary of its own.
+type alone struct {
+	Detector
+	vocabulary *Vocabulary
+}
+
+// Alone makes a detector to be used outside the service. One of logs is given a
+// vocabulary of its own, which folds each window before it and is part of its
+// state; others are as they are.
+func Alone(i Info, cfg any, set Settings) (Detector, error) {
+	if i.Input != Logs {
+		return i.New(cfg, set)
+	}
+	set.Vocabulary = NewVocabulary()
+	d, err := i.New(cfg, set)
+	if err != nil {
+		return nil, err
+	}
+	return &alone{d, set.Vocabulary}, nil
+}

@@ -1,0 +1,99 @@
+package detector
+
+import (
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+)
+
+func (v *Vocabulary) write(w *snapshot.Writer) {
+	v.miner.Write(w)
+	w.Int(v.swept)
+	w.Uint(uint64(len(v.speakers)))
+	for _, id := range sortedKeys(v.speakers) {
+		s := v.speakers[id]
+		w.Fixed(id)
+		w.String(s.Entity.Cluster)
+		w.String(s.Entity.Namespace)
+		w.String(s.Entity.Kind)
+		w.String(s.Entity.Name)
+		w.String(s.Source)
+		w.Int(s.First)
+		w.Int(s.Last)
+		w.Int(s.Resumed)
+		w.Int(s.Minutes)
+		w.Int(s.Slot)
+		w.Float(s.Lines)
+	}
+	w.Uint(uint64(len(v.statements)))
+	for _, key := range sortedKeys(v.statements) {
+		s := v.statements[key]
+		w.Fixed(key)
+		w.Fixed(s.Speaker)
+		w.Fixed(s.Template)
+		w.Uint(uint64(s.Level))
+		w.Int(s.First)
+		w.Int(s.Last)
+		w.Float(s.Count)
+		w.String(s.Sample)
+		w.Int(s.sampled)
+	}
+}
+
+// read reads the state in place: detectors hold the pointer.
+func (v *Vocabulary) read(r *snapshot.Reader) {
+	v.reset()
+	v.miner.Read(r)
+	v.swept = r.Int()
+	for range r.Len() {
+		id := r.Fixed()
+		s := &Speaker{
+			ID: id, Entity: event.Entity{Cluster: r.String(), Namespace: r.String(), Kind: r.String(), Name: r.String()}, Source: r.String(),
+			First: r.Int(), Last: r.Int(), Resumed: r.Int(), Minutes: r.Int(), Slot: r.Int(), Lines: r.Float(),
+		}
+		if r.Err() != nil {
+			return
+		}
+		v.speakers[id] = s
+	}
+	for range r.Len() {
+		key := r.Fixed()
+		s := &Statement{
+			Speaker: r.Fixed(), Template: r.Fixed(), Level: logpattern.Level(r.Uint()), First: r.Int(), Last: r.Int(), Count: r.Float(),
+			Sample: r.String(), sampled: r.Int(),
+		}
+		if r.Err() != nil {
+			return
+		}
+		v.statements[key] = s
+	}
+}
+
+// Observe is Detector's.
+func (a *alone) Observe(b event.Batch) []event.Anomaly {
+	a.vocabulary.Fold(b)
+	return a.Detector.Observe(b)
+}
+
+// MarshalBinary writes the vocabulary, then the detector's own state.
+func (a *alone) MarshalBinary() ([]byte, error) {
+	w := &snapshot.Writer{}
+	a.vocabulary.write(w)
+	own, err := a.Detector.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	w.Bytes(own)
+	return w.Data(), nil
+}
+
+// UnmarshalBinary reads both back.
+func (a *alone) UnmarshalBinary(b []byte) error {
+	r := snapshot.NewReader(b)
+	a.vocabulary.read(r)
+	own := r.Bytes()
+	if err := r.Close(); err != nil {
+		return err
+	}
+	return a.Detector.UnmarshalBinary(own)
+}
