@@ -140,18 +140,29 @@ func regularGammaP(a, x float64) float64 {
 	if x <= 0 {
 		return 0
 	}
-	lg, _ := math.Lgamma(a)
-	front := math.Exp(float64(a*math.Log(x)) - x - lg)
-	if x < a+1 {
-		sum, term := 1/a, 1/a
-		for n := 1; n < 10_000; n++ {
-			term *= x / (a + float64(n))
-			sum += term
-			if term < sum*1e-15 {
-				break
-			}
+	if x >= a+1 {
+		return max(0, 1-regularGammaQ(a, x))
+	}
+	sum, term := 1/a, 1/a
+	for n := 1; n < 10_000; n++ {
+		term *= x / (a + float64(n))
+		sum += term
+		if term < sum*1e-15 {
+			break
 		}
-		return min(1, front*sum)
+	}
+	return min(1, gammaFront(a, x)*sum)
+}
+
+func gammaFront(a, x float64) float64 {
+	lg, _ := math.Lgamma(a)
+	return math.Exp(float64(a*math.Log(x)) - x - lg)
+}
+
+// regularGammaQ is the upper one, 1-P(a, x), exact where it is small.
+func regularGammaQ(a, x float64) float64 {
+	if x < a+1 {
+		return 1 - regularGammaP(a, x)
 	}
 	const tiny = 1e-300
 	b := x + 1 - a
@@ -175,7 +186,7 @@ func regularGammaP(a, x float64) float64 {
 			break
 		}
 	}
-	return max(0, 1-float64(front*h))
+	return gammaFront(a, x) * h
 }
 
 // regularBeta is the regularised incomplete beta function I_x(a, b)
