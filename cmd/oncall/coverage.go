@@ -170,7 +170,10 @@ func look(ctx context.Context, b *bus.Bus, since time.Time) (*seen, error) {
 					ls := series.Labels
 					from, ns, w := ls.Get(event.LabelFamily), ls.Get(event.LabelNamespace), ls.Workload()
 					kind := "resources"
-					if ofRequests(ls.Get(event.LabelName)) {
+					switch name := ls.Get(event.LabelSLO); {
+					case name != "":
+						kind, from = "SLO", name
+					case ofRequests(ls.Get(event.LabelName)):
 						kind = "traffic"
 					}
 					s.mark(kind, from, ns, w)
@@ -303,20 +306,34 @@ func (p *pass) load(s *seen) load {
 			l.Step = cfg.Step
 		}
 	})
-	var queries int
-	var busy time.Duration
-	for _, a := range s.audits {
-		if a.Source == "prometheus" {
-			queries++
-			busy += time.Duration(a.DurationMS) * time.Millisecond
-		}
-	}
-	if steps := float64(window) / float64(l.Step); steps > 0 {
-		l.QueriesPerStep = float64(queries) / steps
-		l.QueryShare = busy.Seconds() / window.Seconds()
-	}
+	l.ask(s.audits, window)
 	l.LogBytesPerDay = int64(float64(s.logBytes) * (24 * time.Hour).Seconds() / window.Seconds())
 	return l
+}
+
+// ask counts what Prometheus was asked while a window was read. A range is a query
+// of every step of oncall up, read for many of them at once, which takes no less
+// time than one of them.
+func (l *load) ask(audits []event.Audit, window time.Duration) {
+	steps := float64(window) / float64(l.Step)
+	if steps <= 0 {
+		return
+	}
+	ranges := map[string][]int64{}
+	for _, a := range audits {
+		switch {
+		case a.Source != "prometheus":
+		case a.Operation == "query_range":
+			ranges[a.Query] = append(ranges[a.Query], a.DurationMS)
+		default:
+			l.QueriesPerStep += 1 / steps
+			l.QueryShare += float64(a.DurationMS) / float64(window.Milliseconds())
+		}
+	}
+	for _, took := range ranges {
+		l.QueriesPerStep++
+		l.QueryShare += float64(slices.Max(took)) / float64(l.Step.Milliseconds())
+	}
 }
 
 var lokiRetention = regexp.MustCompile(`(?m)^\s*retention_period:\s*(\S+)`)
