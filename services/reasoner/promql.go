@@ -81,6 +81,10 @@ func (q queries) written(inc event.Incident) event.Incident {
 	return inc
 }
 
+// labelled are the kinds whose lower-case name is the label that names one of them.
+// A Job is none: the label job names what was scraped.
+var labelled = []string{"Deployment", "StatefulSet", "DaemonSet", "Pod", "Node", "PersistentVolumeClaim"}
+
 // narrowed is the matchers that narrow an expression to an entity, by the labels
 // that it groups by.
 func narrowed(expr string, e event.Entity) string {
@@ -101,13 +105,9 @@ func narrowed(expr string, e event.Entity) string {
 			}
 		}
 	}
-	switch {
-	case e.Kind == "Pod" && everywhere("pod"):
-		add("pod", "=", e.Name)
-	case e.Kind == "Node" && everywhere("node"):
-		add("node", "=", e.Name)
-	case e.Kind == "PersistentVolumeClaim" && everywhere("persistentvolumeclaim"):
-		add("persistentvolumeclaim", "=", e.Name)
+	switch label := strings.ToLower(e.Kind); {
+	case slices.Contains(labelled, e.Kind) && everywhere(label):
+		add(label, "=", e.Name)
 	case e.Namespace != "" && everywhere("destination_workload"):
 		add("destination_workload", "=", e.Name)
 	case e.Namespace != "" && everywhere("pod") && e.Kind != "Namespace":

@@ -42,7 +42,7 @@ func TestTheQueryBehindAnAnomalyIsOneThatPrometheusUnderstands(t *testing.T) {
 		"an objective is shown by its own queries": {
 			"slo_pay", "slo_errors",
 			event.Entity{Namespace: "shop", Kind: "Deployment", Name: "pay"},
-			`(sum by (namespace, deployment) (bad{namespace="shop"})) / (sum by (namespace, deployment) (all{namespace="shop"}))`,
+			`(sum by (namespace, deployment) (bad{namespace="shop",deployment="pay"})) / (sum by (namespace, deployment) (all{namespace="shop",deployment="pay"}))`,
 		},
 		"a signal that is in no family stays as it is": {"mine", "odd", event.Entity{Namespace: "shop", Kind: "Deployment", Name: "web"}, "odd{}"},
 	} {
