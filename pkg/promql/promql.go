@@ -83,12 +83,17 @@ const hasBatch = 20
 // Calls is how many queries [Client.Has] sends for so many metrics.
 func Calls(metrics int) int { return (metrics + hasBatch - 1) / hasBatch }
 
+// Count is the expression that counts the series of metrics, by their names.
+func Count(metrics []string) string {
+	return `count by (__name__) ({__name__=~"` + strings.Join(metrics, "|") + `"})`
+}
+
 // Has says which of the metrics have at least one series at a time.
 func (c *Client) Has(ctx context.Context, metrics []string, at time.Time) (map[string]bool, error) {
 	out := map[string]bool{}
 	for i := 0; i < len(metrics); i += hasBatch {
 		part := metrics[i:min(i+hasBatch, len(metrics))]
-		v, err := c.Instant(ctx, `count by (__name__) ({__name__=~"`+strings.Join(part, "|")+`"})`, at)
+		v, err := c.Instant(ctx, Count(part), at)
 		if err != nil {
 			return nil, err
 		}

@@ -34,3 +34,28 @@ func Wait(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// Pauses of [Patient].
+const (
+	patientPause  = 500 * time.Millisecond
+	patientLonger = 30 * time.Second
+)
+
+// Patient asks until there is an answer, with pauses that double, or that the
+// source asks for. It returns the error once it has waited for patience, at once
+// when the source says who may not ask, or the question is wrong.
+func Patient(ctx context.Context, patience time.Duration, ask func() error) error {
+	pause := patientPause
+	for waited := time.Duration(0); ; {
+		err := ask()
+		kind := KindOf(err)
+		if err == nil || ctx.Err() != nil || waited >= patience || kind == Forbidden || kind == BadQuery {
+			return err
+		}
+		wait := min(max(pause, RetryIn(err)), max(patience-waited, patientPause))
+		if !Wait(ctx, wait) {
+			return err
+		}
+		waited, pause = waited+wait, min(2*pause, patientLonger)
+	}
+}

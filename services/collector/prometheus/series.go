@@ -12,6 +12,21 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
+// keyed is one series of an answer, by its fingerprint, with its value at a step.
+type keyed struct {
+	metric model.Metric
+	key    model.Fingerprint
+	value  float64
+}
+
+func keyOf(v model.Vector) []keyed {
+	out := make([]keyed, len(v))
+	for i, s := range v {
+		out[i] = keyed{s.Metric, s.Metric.Fingerprint(), float64(s.Value)}
+	}
+	return out
+}
+
 // mapping is what a series of an answer is published as.
 type mapping struct {
 	labels event.Labels
@@ -41,15 +56,7 @@ func (s *Source) mapped(known map[model.Fingerprint]mapping, key model.Fingerpri
 }
 
 // series maps an answer to our labels and joins what speaks of one entity.
-func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, v model.Vector, at time.Time) []event.Series {
-	type keyed struct {
-		*model.Sample
-		key model.Fingerprint
-	}
-	samples := make([]keyed, len(v))
-	for i, sample := range v {
-		samples[i] = keyed{sample, sample.Metric.Fingerprint()}
-	}
+func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, samples []keyed, at time.Time) []event.Series {
 	// Sums of floats depend on their order, and the answer's order is not
 	// promised: sort first.
 	slices.SortFunc(samples, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
@@ -60,11 +67,11 @@ func (s *Source) series(known map[model.Fingerprint]mapping, q boundQuery, v mod
 	}
 	byID := map[uint64]*acc{}
 	for _, sample := range samples {
-		to := s.mapped(known, sample.key, sample.Metric, q)
+		to := s.mapped(known, sample.key, sample.metric, q)
 		if !to.ok {
 			continue
 		}
-		value := float64(sample.Value)
+		value := sample.value
 		a, ok := byID[to.id]
 		if !ok {
 			byID[to.id] = &acc{to.labels, value, 1}

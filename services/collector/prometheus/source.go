@@ -129,6 +129,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	past := &ahead{
 		answers: client, ranges: client.Range, step: cfg.Step, held: map[string]*stretch{},
 		settled: func() time.Time { return up.Clock().Now().Add(-cfg.Delay) },
+		first:   firstSteps, most: mostSteps, samples: mostSamples,
 	}
 	return &Source{cfg: cfg, env: env, client: client, now: up.Clock().Now, ask: client, past: past, families: families, entities: names}, nil
 }
@@ -327,11 +328,12 @@ func (s *Source) batches(at time.Time, answers [][]event.Series, bootstrap bool)
 	return out
 }
 
-func (s *Source) instant(ctx context.Context, expr string, at time.Time) (model.Vector, error) {
+func (s *Source) instant(ctx context.Context, expr string, at time.Time) ([]keyed, error) {
 	if s.past != nil {
-		return s.past.Instant(ctx, expr, at)
+		return s.past.instant(ctx, expr, at)
 	}
-	return s.ask.Instant(ctx, expr, at)
+	v, err := s.ask.Instant(ctx, expr, at)
+	return keyOf(v), err
 }
 
 // yield leaves out of each family what a better one says of the same workload:
