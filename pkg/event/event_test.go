@@ -53,6 +53,14 @@ func TestWorkloadOfPodStripsWhatControllersAppend(t *testing.T) {
 	}
 }
 
+func TestRevisionOfPodIsWhatPodsOfOneReplicaSetShare(t *testing.T) {
+	for pod, want := range map[string]string{"web-7d4b9c6f5-x2x8q": "7d4b9c6f5", "job-28903321-bcdfg": "", "db-0": "", "agent-x2x8q": "", "": ""} {
+		if got := RevisionOfPod(pod); got != want {
+			t.Errorf("RevisionOfPod(%q) = %q, want %q", pod, got, want)
+		}
+	}
+}
+
 func TestEntityOfLabelsPrefersWhatIsMostPrecise(t *testing.T) {
 	for name, tc := range map[string]struct {
 		labels map[string]string

@@ -166,6 +166,17 @@ func WorkloadOfPod(pod string) string {
 	return strings.Join(parts[:n], "-")
 }
 
+// RevisionOfPod is what of a pod's name is the same for all pods of one ReplicaSet
+// and no other of its Deployment: 7d4b9c6f5 of web-7d4b9c6f5-x2x8q. It is empty for
+// pods of other controllers, whose names do not tell.
+func RevisionOfPod(pod string) string {
+	parts := strings.Split(pod, "-")
+	if n := len(parts); n >= 3 && isSafeSuffix(parts[n-1], 5, 5) && isSafeSuffix(parts[n-2], 6, 10) {
+		return parts[n-2]
+	}
+	return ""
+}
+
 // isSafeSuffix says whether s may come from apimachinery's rand.SafeEncodeString,
 // whose alphabet leaves out vowels and the digits 0, 1 and 3, and whose output
 // a name that people chose hardly ever looks like.

@@ -26,7 +26,14 @@ type Vocabulary struct {
 	// Of the last window, and no state:
 	seen    []Seen
 	moved   []Moved
-	streams map[uint64]uint64 // speaker by stream
+	streams map[uint64]origin // by stream
+}
+
+// origin is who writes a stream.
+type origin struct {
+	speaker  uint64
+	pod      uint64
+	revision string
 }
 
 // Speaker is one who writes lines: a workload, whatever its pods are called.
@@ -41,7 +48,23 @@ type Speaker struct {
 	Minutes int64   // minutes with lines
 	Slot    int64   // the last of them
 	Lines   float64 // all lines, with those that were sampled out
+	// Rolled is when the first line of a pod of another ReplicaSet came: a rollout,
+	// as it shows in the names of pods. Zero for none, and where names do not tell.
+	Rolled   int64
+	revision string
+	pods     []pod
 }
+
+// pod is one of a speaker's, or all of them where streams do not name theirs.
+type pod struct {
+	id       uint64 // hash of its name
+	revision string
+	last     int64 // last line
+}
+
+// maxPods bounds the pods that are known of one speaker; those that were heard
+// last stay.
+const maxPods = 32
 
 // Statement is a template as one speaker uses it.
 type Statement struct {
@@ -65,6 +88,8 @@ type Seen struct {
 	Count     float64          // lines of the window, with those that were sampled out
 	Errors    float64          // those of them that state an error or worse
 	First     int64            // time of the first, in milliseconds
+	Last      int64            // and of the last
+	Pods      []uint64         // who made it, by Speaker.Heard's ids
 	Sample    string           // one of them, as long as it is
 }
 
@@ -108,7 +133,7 @@ func NewVocabulary() *Vocabulary {
 func (v *Vocabulary) reset() {
 	*v = Vocabulary{
 		miner: logpattern.New(logpattern.Config{}), speakers: map[uint64]*Speaker{}, statements: map[uint64]*Statement{},
-		streams: map[uint64]uint64{},
+		streams: map[uint64]origin{},
 	}
 }
 
@@ -137,6 +162,7 @@ type tally struct {
 	errors   float64
 	first    int64
 	last     int64
+	pods     []uint64
 	sample   string
 }
 
@@ -152,10 +178,11 @@ func (v *Vocabulary) Fold(b event.Batch) {
 	for _, batch := range b.Logs {
 		weight := float64(max(1, batch.SampledRate))
 		for _, s := range batch.Streams {
-			sp := v.speaker(s)
+			from, sp := v.origin(s)
 			if sp == nil {
 				continue
 			}
+			heard := int64(0)
 			for _, line := range s.Lines {
 				t := line.Time.UnixMilli()
 				// A line without a sensible time is of this window.
@@ -163,6 +190,7 @@ func (v *Vocabulary) Fold(b event.Batch) {
 					t = batch.End.UnixMilli()
 				}
 				sp.line(t, weight)
+				heard = max(heard, t)
 				m := v.miner.AddFor(sp.ID, clip(line.Text, longestLine))
 				at := place{sp.ID, m.ID}
 				i, ok := index[at]
@@ -177,7 +205,11 @@ func (v *Vocabulary) Fold(b event.Batch) {
 					n.errors += weight
 				}
 				n.first, n.last, n.level = min(n.first, t), max(n.last, t), max(n.level, m.Level)
+				if k := len(n.pods); k == 0 || n.pods[k-1] != from.pod && k < maxPods {
+					n.pods = append(n.pods, from.pod)
+				}
 			}
+			sp.hear(from, heard)
 		}
 	}
 	v.moved = v.moved[:0]
@@ -189,14 +221,14 @@ func (v *Vocabulary) Fold(b event.Batch) {
 	v.sweep(b.Watermark.UnixMilli())
 }
 
-// speaker finds who wrote a stream; nil when there are as many as may be.
-func (v *Vocabulary) speaker(s event.LogStream) *Speaker {
+// origin finds who wrote a stream; nil when there are as many as may be.
+func (v *Vocabulary) origin(s event.LogStream) (origin, *Speaker) {
 	if len(s.Lines) == 0 {
-		return nil
+		return origin{}, nil
 	}
-	if id, ok := v.streams[s.ID]; ok && s.ID != 0 {
-		if sp := v.speakers[id]; sp != nil {
-			return sp
+	if o, ok := v.streams[s.ID]; ok && s.ID != 0 {
+		if sp := v.speakers[o.speaker]; sp != nil {
+			return o, sp
 		}
 	}
 	e := s.Labels.Entity()
@@ -208,7 +240,7 @@ func (v *Vocabulary) speaker(s event.LogStream) *Speaker {
 	sp, ok := v.speakers[id]
 	if !ok {
 		if len(v.speakers) >= maxSpeakers {
-			return nil
+			return origin{}, nil
 		}
 		sp = &Speaker{ID: id, Entity: e, Source: s.Labels.Get(event.LabelSource)}
 		v.speakers[id] = sp
@@ -216,8 +248,51 @@ func (v *Vocabulary) speaker(s event.LogStream) *Speaker {
 	if len(v.streams) >= 4*maxSpeakers {
 		clear(v.streams)
 	}
-	v.streams[s.ID] = id
-	return sp
+	name := s.Labels.Get(event.LabelPod)
+	o := origin{id, event.HashStrings("logpod", name), strings.Clone(event.RevisionOfPod(name))}
+	v.streams[s.ID] = o
+	return o, sp
+}
+
+// hear notes that a pod wrote lines up to a time.
+func (s *Speaker) hear(from origin, t int64) {
+	i := slices.IndexFunc(s.pods, func(p pod) bool { return p.id == from.pod })
+	if i >= 0 {
+		s.pods[i].last = max(s.pods[i].last, t)
+		return
+	}
+	if from.revision != "" && from.revision != s.revision {
+		// Pods of the revision before, and those of one that is rolled out while
+		// they live, are no rollout.
+		there := slices.ContainsFunc(s.pods, func(p pod) bool { return p.revision == from.revision && p.last > t-silence })
+		if !there && s.revision != "" {
+			s.Rolled = t
+		}
+		if !there {
+			s.revision = from.revision
+		}
+	}
+	if len(s.pods) >= maxPods {
+		oldest := 0
+		for i := range s.pods {
+			if s.pods[i].last < s.pods[oldest].last {
+				oldest = i
+			}
+		}
+		s.pods = slices.Delete(s.pods, oldest, oldest+1)
+	}
+	s.pods = append(s.pods, pod{from.pod, from.revision, t})
+}
+
+// Heard is when a pod wrote its last line, in milliseconds; zero for one that is
+// not known any more.
+func (s *Speaker) Heard(id uint64) int64 {
+	for _, p := range s.pods {
+		if p.id == id {
+			return p.last
+		}
+	}
+	return 0
 }
 
 func (s *Speaker) line(t int64, weight float64) {
@@ -258,6 +333,7 @@ func (v *Vocabulary) join(all []tally) []tally {
 		o := &out[i]
 		o.count, o.errors, o.level = o.count+n.count, o.errors+n.errors, max(o.level, n.level)
 		o.first, o.last = min(o.first, n.first), max(o.last, n.last)
+		o.pods = append(o.pods, n.pods...)
 	}
 	return out
 }
@@ -308,7 +384,8 @@ func (v *Vocabulary) enter(all []tally) {
 			st.Sample, st.sampled = strings.Clone(clip(n.sample, longestSample)), n.last
 		}
 		v.seen = append(v.seen, Seen{
-			Key: key, Statement: st, Speaker: n.speaker, New: !ok, Level: n.level, Count: n.count, Errors: n.errors, First: n.first, Sample: n.sample,
+			Key: key, Statement: st, Speaker: n.speaker, New: !ok, Level: n.level, Count: n.count, Errors: n.errors, First: n.first, Last: n.last,
+			Pods: n.pods, Sample: n.sample,
 		})
 	}
 	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Key, b.Key) })

@@ -24,6 +24,14 @@ func (v *Vocabulary) write(w *snapshot.Writer) {
 		w.Int(s.Minutes)
 		w.Int(s.Slot)
 		w.Float(s.Lines)
+		w.Int(s.Rolled)
+		w.String(s.revision)
+		w.Uint(uint64(len(s.pods)))
+		for _, p := range s.pods {
+			w.Fixed(p.id)
+			w.String(p.revision)
+			w.Int(p.last)
+		}
 	}
 	w.Uint(uint64(len(v.statements)))
 	for _, key := range sortedKeys(v.statements) {
@@ -50,6 +58,10 @@ func (v *Vocabulary) read(r *snapshot.Reader) {
 		s := &Speaker{
 			ID: id, Entity: event.Entity{Cluster: r.String(), Namespace: r.String(), Kind: r.String(), Name: r.String()}, Source: r.String(),
 			First: r.Int(), Last: r.Int(), Resumed: r.Int(), Minutes: r.Int(), Slot: r.Int(), Lines: r.Float(),
+			Rolled: r.Int(), revision: r.String(),
+		}
+		for range r.Len() {
+			s.pods = append(s.pods, pod{r.Fixed(), r.String(), r.Int()})
 		}
 		if r.Err() != nil {
 			return
