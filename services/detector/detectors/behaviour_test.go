@@ -15,6 +15,11 @@ const (
 	rate  = `{__name__="request_rate"` + web
 )
 
+// of is a series of one of the clusters behind a proxy.
+func of(name, cluster string) string {
+	return `{__name__="` + name + `", oncall_unit="1", envoy_cluster_name="` + cluster + `"` + web
+}
+
 func TestBehaviour(t *testing.T) {
 	s := store(t)
 	for name, c := range map[string]struct {
@@ -44,6 +49,16 @@ func TestBehaviour(t *testing.T) {
 			"burn_rate",
 			map[string]string{ratio: "0.005x400", rate: "100x400"},
 			"", "", "", "",
+		},
+		"one cluster of a proxy burns beside one that does not": {
+			"burn_rate",
+			map[string]string{of("error_ratio", "a"): "0.001x120 1x14", of("request_rate", "a"): "100x135", of("error_ratio", "b"): "0x135", of("request_rate", "b"): "100x135"},
+			"124-135", event.ClassSymptom, "", "% of requests fail; SLO default 0.995: burn",
+		},
+		"whichever of the two it is": {
+			"burn_rate",
+			map[string]string{of("error_ratio", "b"): "0.001x120 1x14", of("request_rate", "b"): "100x135", of("error_ratio", "a"): "0x135", of("request_rate", "a"): "100x135"},
+			"124-135", event.ClassSymptom, "", "% of requests fail; SLO default 0.995: burn",
 		},
 		"requests without a share of errors do not burn": {
 			"burn_rate",

@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -145,8 +146,8 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 	return found
 }
 
-// join brings the series of one objective together, in the order of their
-// first series.
+// join brings the requests and the failures of one objective of one thing together,
+// in the order of their first series.
 func (d *burnRate) join(b event.Batch) []*joined {
 	var order []*joined
 	byKey := map[uint64]*joined{}
@@ -156,7 +157,8 @@ func (d *burnRate) join(b event.Batch) []*joined {
 		if role == roleNone || !ok {
 			return
 		}
-		key := event.HashStrings("burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource))
+		id := []string{"burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource)}
+		key := event.HashStrings(append(id, apart(s.Labels)...)...)
 		j, ok := byKey[key]
 		if !ok {
 			j = &joined{key: key, objective: o, labels: s.Labels}
@@ -170,6 +172,19 @@ func (d *burnRate) join(b event.Batch) []*joined {
 		j.errors, j.ratio, j.labels = s, role == roleRatio, s.Labels
 	})
 	return order
+}
+
+// apart are the labels of the source that tell series of one entity apart: the
+// clusters of a proxy. Requests and failures of one have them alike.
+func apart(ls event.Labels) (out []string) {
+	for _, l := range ls {
+		switch {
+		case strings.HasPrefix(l.Name, "oncall_"), l.Name == event.LabelName, l.Name == event.LabelNamespace, l.Name == event.LabelWorkload, l.Name == event.LabelKind:
+		default:
+			out = append(out, l.Name, l.Value)
+		}
+	}
+	return out
 }
 
 // book enters the requests since the last entry. A value stands for the time
