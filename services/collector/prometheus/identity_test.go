@@ -68,3 +68,37 @@ func TestASeriesIsCalledTheSameBeforeAndAfterKubeStateMetricsComesUp(t *testing.
 		}
 	}
 }
+
+func TestAServiceOfTraefikIsTheWorkloadBehindIt(t *testing.T) {
+	workloads := &collector.Workloads{}
+	known := make(chan struct{})
+	close(known)
+	workloads.Add(cluster{}, known)
+	for name, c := range map[string]struct {
+		own  ownership
+		in   string
+		want string
+	}{
+		"a service and its port":               {ownership{cluster: workloads}, "shop-web-80@kubernetes", "shop/web Deployment"},
+		"a port with a name that has a dash":   {ownership{cluster: workloads}, "shop-web-http-alt@kubernetes", "shop/web Deployment"},
+		"a route of Traefik's own kind":        {ownership{cluster: workloads}, "shop-web-80@kubernetescrd", "shop/web Deployment"},
+		"a workload that nobody knows":         {ownership{cluster: workloads}, "shop-pay-80@kubernetes", "/ "},
+		"a service of another provider":        {ownership{cluster: workloads}, "shop-web-80@docker", "/ "},
+		"a name that is no service of Traefik": {ownership{cluster: workloads}, "shop-web", "/ "},
+		"nothing":                              {ownership{}, "@kubernetes", "/ "},
+		"dashes alone":                         {ownership{}, "---@kubernetes", "/ "},
+		"a namespace and a name with dashes, by what kube-state-metrics knows": {
+			ownership{metrics: owners{"my-shop//web-front": {"StatefulSet", "web-front"}}}, "my-shop-web-front-80@kubernetes", "my-shop/web-front StatefulSet",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns, workload, kind := c.own.behind(c.in)
+			if kind == "" {
+				ns, workload = "", ""
+			}
+			if got := ns + "/" + workload + " " + kind; got != c.want {
+				t.Errorf("%s is %q, want %q", c.in, got, c.want)
+			}
+		})
+	}
+}

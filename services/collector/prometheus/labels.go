@@ -1,6 +1,8 @@
 package prometheus
 
 import (
+	"strings"
+
 	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -48,6 +50,27 @@ func (o ownership) kind(namespace, name string) string {
 		return e.Kind
 	}
 	return o.metrics[namespace+"//"+name].kind
+}
+
+// behind is the workload that Traefik calls NAMESPACE-SERVICE-PORT@kubernetes, where
+// Service and workload share a name. Both namespaces and names hold dashes, so that
+// only who knows the workloads can read it; kind is "" when nobody does.
+func (o ownership) behind(service string) (namespace, name, kind string) {
+	joined, provider, ok := strings.Cut(service, "@")
+	if !ok || !strings.HasPrefix(provider, "kubernetes") {
+		return "", "", ""
+	}
+	for i := range joined {
+		if joined[i] != '-' {
+			continue
+		}
+		for namespace, name = joined[:i], joined[i+1:]; name != ""; name = name[:max(0, strings.LastIndexByte(name, '-'))] {
+			if kind = o.kind(namespace, name); kind != "" {
+				return namespace, name, kind
+			}
+		}
+	}
+	return "", "", ""
 }
 
 // makeOwners joins the owners of pods with the owners of ReplicaSets and Jobs.
@@ -124,6 +147,9 @@ func labels(e *entities.Map, m model.Metric, q boundQuery, own ownership) (event
 		}
 		if owned {
 			s.Workload, s.Kind = o.name, o.kind
+		}
+		if ns, name, kind := own.behind(s.Workload); kind != "" {
+			s.Namespace, s.Workload, s.Kind = ns, name, kind
 		}
 		if s.Kind == "" {
 			s.Kind = own.kind(s.Namespace, s.Workload)
