@@ -243,6 +243,8 @@ func learning(cfg detector.Config, step, history time.Duration) (at []string, fi
 			first[i.Name] = c.WarmUp
 		case detectors.LogNewPatternConfig:
 			first[i.Name] = c.WarmUp
+		case detectors.LogErrorRatioConfig:
+			first[i.Name] = c.WarmUp
 		case detectors.LogVanishedConfig:
 			first[i.Name] = time.Duration(c.Hours) * time.Hour
 		case detectors.SeasonalConfig:
