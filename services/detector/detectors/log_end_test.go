@@ -90,8 +90,8 @@ func TestANewLineEndsWhenItIsNoLongerNew(t *testing.T) {
 				}
 				return out
 			})
-			if len(began) != 1 || began[0] != 300 || len(ended) != 1 || ended[0] > 325 {
-				t.Errorf("began in minutes %v and ended in %v, want once in 300 and by 325", began, ended)
+			if len(began) != 1 || began[0] != 302 || len(ended) != 1 || ended[0] > 325 {
+				t.Errorf("began in minutes %v and ended in %v, want once with the third line, in 302, and by 325", began, ended)
 			}
 		})
 	}

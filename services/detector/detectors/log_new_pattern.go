@@ -18,12 +18,18 @@ type LogNewPatternConfig struct {
 	// WarmUp is how long a workload is only learnt from, and how long after a
 	// gap in its logs. Default: 30m.
 	WarmUp time.Duration `yaml:"warm_up"`
-	// P is the tail probability of a new statement in a workload with so stable
-	// a vocabulary below which an error is odd. Default: 0.02.
+	// P is the tail probability of another new statement of trouble, in a workload
+	// that makes them so seldom, below which an error is odd. Default: 0.02.
 	P float64 `yaml:"p"`
-	// QuietP is the same for lines that state no error but sound like one.
-	// Default: 0.003.
+	// QuietP is the same for lines that state no error but sound like one, in a
+	// workload that says new things of any kind so seldom. Default: 0.003.
 	QuietP float64 `yaml:"quiet_p"`
+	// MinLines is how many lines of a new statement are told; one that states that
+	// it is fatal is told at once. Default: 3.
+	MinLines float64 `yaml:"min_lines"`
+	// Settle is how long a new statement must last that begins within ten minutes
+	// of a rollout: what starts complains of what is not there yet. Default: 2m.
+	Settle time.Duration `yaml:"settle"`
 	// For is how long a statement counts as new. Default: 15m.
 	For time.Duration `yaml:"for"`
 }
@@ -34,6 +40,8 @@ func (c LogNewPatternConfig) Validate() error {
 		between("warm_up", c.WarmUp.Minutes(), 5, 24*60, 30),
 		between("p", c.P, 1e-6, 0.5, 0.02),
 		between("quiet_p", c.QuietP, 1e-6, c.P, 0.003),
+		between("min_lines", c.MinLines, 1, 1e6, 3),
+		between("settle", c.Settle.Minutes(), 0, 60, 2),
 		between("for", c.For.Minutes(), 1, 24*60, 15),
 	)
 }
@@ -42,9 +50,9 @@ func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
 			Name: "log_new_pattern", Input: detector.Logs, Class: event.ClassCause, Hold: 5 * time.Minute,
-			Doc: "A log statement that a workload has never made before and that speaks of trouble, weighed by how stable its vocabulary is.",
+			Doc: "A log statement that a workload has never made before and that speaks of trouble, weighed by how seldom it makes such, and how long before a rollout was.",
 		},
-		LogNewPatternConfig{WarmUp: 30 * time.Minute, P: 0.02, QuietP: 0.003, For: 15 * time.Minute},
+		LogNewPatternConfig{WarmUp: 30 * time.Minute, P: 0.02, QuietP: 0.003, MinLines: 3, Settle: 2 * time.Minute, For: 15 * time.Minute},
 		func(c LogNewPatternConfig, set detector.Settings) (detector.Detector, error) {
 			return &logNewPattern{cfg: c, words: vocabulary(set), fresh: map[uint64]*freshStatement{}, novelty: map[uint64]*novelty{}}, nil
 		}))
@@ -61,17 +69,29 @@ type logNewPattern struct {
 
 // freshStatement is one that is new, and odd by that.
 type freshStatement struct {
-	first int64
-	prob  float64
+	first  int64
+	prob   float64
+	count  float64
+	rolled int64 // rollout before it; zero for none
+	told   bool
 }
 
-// novelty is how often a workload says something new, by the minute.
+// novelty is how often a workload says something new, by the minute, once it is
+// known: at first everything is.
 type novelty struct {
-	rate    stat.GammaPoisson
+	trouble stat.GammaPoisson // statements of trouble
+	words   stat.GammaPoisson // of any kind
 	slot    int64
 	minutes int64
-	n       float64
+	nt, nw  float64 // new ones of this minute
 }
+
+const (
+	// afterRollout is how long what is new is said to be so since a rollout, and
+	// startsUp how long what starts may complain.
+	afterRollout = 30 * minute
+	startsUp     = 10 * minute
+)
 
 // Tested is detector.Tester's.
 func (d *logNewPattern) Tested() int64 {
@@ -90,23 +110,58 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 			nov = &novelty{slot: s.Speaker.Slot, minutes: s.Speaker.Minutes}
 			d.novelty[s.Speaker.ID] = nov
 		}
-		nov.close(s.Speaker)
+		known := s.Speaker.Known(d.cfg.WarmUp)
+		nov.close(s.Speaker, known)
 		f := d.fresh[s.Key]
-		if s.New {
-			nov.n++
+		if s.New && known {
 			d.tested++
-			p := nov.rate.Tail(nov.n)
-			if s.Speaker.Known(d.cfg.WarmUp) && d.matters(s, p) {
-				f = &freshStatement{s.First, p}
+			if p, odd := d.judge(s, nov); odd {
+				f = &freshStatement{first: s.First, prob: p}
+				if sp := s.Speaker; sp.Rolled != 0 && s.First-sp.Rolled >= -minute && s.First-sp.Rolled < afterRollout {
+					f.rolled = sp.Rolled
+				}
 				d.fresh[s.Key] = f
 			}
 		}
-		if f != nil && now-f.first <= d.cfg.For.Milliseconds() {
+		if f == nil || now-f.first > d.cfg.For.Milliseconds() {
+			continue
+		}
+		f.count += s.Count
+		f.told = f.told || d.lasts(f, s)
+		if f.told {
 			found = append(found, d.anomaly(s, f, nov, b.Watermark))
 		}
 	}
 	d.sweep(now)
 	return found
+}
+
+// judge gives the tail probability of a new statement, and whether it is worth a
+// word: by what it says of itself, and by how seldom the workload says such.
+func (d *logNewPattern) judge(s detector.Seen, nov *novelty) (p float64, odd bool) {
+	loud := s.Level >= logpattern.Error
+	quiet := s.Level == logpattern.Warning || s.Level == logpattern.Unknown && troubled(s.Sample)
+	nov.nw++
+	if !loud && !quiet {
+		return 1, false
+	}
+	nov.nt++
+	p = nov.trouble.Tail(nov.nt)
+	if loud {
+		return p, p <= d.cfg.P
+	}
+	p = max(p, nov.words.Tail(nov.nw))
+	return p, p <= d.cfg.QuietP
+}
+
+// lasts says whether a new statement is more than a single complaint, or than
+// those of what starts.
+func (d *logNewPattern) lasts(f *freshStatement, s detector.Seen) bool {
+	if s.Level >= logpattern.Fatal {
+		return true
+	}
+	starting := f.rolled != 0 && f.first-f.rolled < startsUp
+	return f.count >= d.cfg.MinLines && (!starting || s.Last-f.first >= d.cfg.Settle.Milliseconds())
 }
 
 // join keeps what is new under the statement that it became part of. Of one that
@@ -120,23 +175,12 @@ func (d *logNewPattern) join() {
 		case isNew && !m.Joined:
 			d.fresh[m.To] = gone
 		case isNew && wasNew:
-			into.first = min(into.first, gone.first)
+			into.first, into.count = min(into.first, gone.first), into.count+gone.count
+			into.told = into.told || gone.told
 		case wasNew:
 			delete(d.fresh, m.To)
 		}
 	}
-}
-
-// matters says whether a new statement is worth a word: by what it says of
-// itself, and by how seldom the workload says new things.
-func (d *logNewPattern) matters(s detector.Seen, prob float64) bool {
-	switch {
-	case s.Level >= logpattern.Error:
-		return prob <= d.cfg.P
-	case s.Level == logpattern.Warning || s.Level == logpattern.Unknown && troubled(s.Sample):
-		return prob <= d.cfg.QuietP
-	}
-	return false
 }
 
 // troubled says whether a line without a level sounds like trouble.
@@ -155,22 +199,33 @@ func (d *logNewPattern) anomaly(s detector.Seen, f *freshStatement, nov *novelty
 	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}", s.Statement.Count, &event.Interval{}, stat.Prob(f.prob)
 	a.Onset = time.UnixMilli(f.first).UTC()
 	a.Severity, a.Class = severityOfLevel(max(s.Statement.Level, logpattern.Warning))
-	a.Summary = fmt.Sprintf("new log line (%s): %s", s.Statement.Level, clip(a.Labels["template"], 200))
-	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which says new things %.3g times a minute",
-		s.Speaker.Lines, s.Speaker.Minutes, nov.rate.Mean())
+	since := ""
+	if f.rolled != 0 {
+		since = ", first seen " + span(max(0, float64(f.first-f.rolled)/1000)) + " after a rollout of " + s.Speaker.Entity.Name
+	}
+	a.Summary = fmt.Sprintf("new log line (%s)%s: %s", s.Statement.Level, since, clip(a.Labels["template"], 200))
+	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which makes a new statement of trouble %.3g times a minute, and one of any kind %.3g times",
+		s.Speaker.Lines, s.Speaker.Minutes, nov.trouble.Mean(), nov.words.Mean())
+	if f.rolled != 0 {
+		a.Explanation += "; pods of a new ReplicaSet have written since " + time.UnixMilli(f.rolled).UTC().Format("15:04:05")
+	}
 	return a
 }
 
 // close learns the minutes that are over.
-func (n *novelty) close(src *detector.Speaker) {
+func (n *novelty) close(src *detector.Speaker, known bool) {
 	if src.Slot <= n.slot {
 		return
 	}
-	n.rate.Add(n.n, logHorizon)
-	for range min(src.Minutes-n.minutes-1, logHorizon) {
-		n.rate.Add(0, logHorizon)
+	if known {
+		n.trouble.Add(n.nt, logHorizon)
+		n.words.Add(n.nw, logHorizon)
+		for range min(src.Minutes-n.minutes-1, logHorizon) {
+			n.trouble.Add(0, logHorizon)
+			n.words.Add(0, logHorizon)
+		}
 	}
-	n.slot, n.minutes, n.n = src.Slot, src.Minutes, 0
+	n.slot, n.minutes, n.nt, n.nw = src.Slot, src.Minutes, 0, 0
 }
 
 // sweep forgets, once an hour, what is no longer new, and who no longer speaks.
@@ -199,17 +254,23 @@ func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 	w.Uint(uint64(len(d.fresh)))
 	for _, key := range sortedKeys(d.fresh) {
 		w.Fixed(key)
-		w.Int(d.fresh[key].first)
-		w.Float(d.fresh[key].prob)
+		f := d.fresh[key]
+		w.Int(f.first)
+		w.Float(f.prob)
+		w.Float(f.count)
+		w.Int(f.rolled)
+		w.Bool(f.told)
 	}
 	w.Uint(uint64(len(d.novelty)))
 	for _, id := range sortedKeys(d.novelty) {
 		n := d.novelty[id]
 		w.Fixed(id)
-		n.rate.Write(w)
+		n.trouble.Write(w)
+		n.words.Write(w)
 		w.Int(n.slot)
 		w.Int(n.minutes)
-		w.Float(n.n)
+		w.Float(n.nt)
+		w.Float(n.nw)
 	}
 	return w.Data(), nil
 }
@@ -221,7 +282,7 @@ func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	d.fresh, d.novelty = map[uint64]*freshStatement{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()
-		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float()}
+		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float(), count: r.Float(), rolled: r.Int(), told: r.Bool()}
 		if r.Err() != nil {
 			return r.Err()
 		}
@@ -229,8 +290,9 @@ func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	for range r.Len() {
 		id := r.Fixed()
 		n := &novelty{}
-		n.rate.Read(r)
-		n.slot, n.minutes, n.n = r.Int(), r.Int(), r.Float()
+		n.trouble.Read(r)
+		n.words.Read(r)
+		n.slot, n.minutes, n.nt, n.nw = r.Int(), r.Int(), r.Float(), r.Float()
 		if r.Err() != nil {
 			return r.Err()
 		}

@@ -1,0 +1,80 @@
+package detectors
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/oncall-copilot/oncall/services/detector/detectortest"
+)
+
+func TestANewLineIsToldByWhatItSaysAndHowLongItLasts(t *testing.T) {
+	const at, minutes = 200, 230
+	const trouble = `level=error msg="cannot decode the cart" err="unexpected end of input"`
+	said := func(lines map[int][]string, pod func(i int) string) func(i int) logMinute {
+		return func(i int) logMinute {
+			l := []string{fmt.Sprintf(work, i%90), fmt.Sprintf(beat, i)}
+			return logMinute{lines: podLines{pod(i): append(l, lines[i-at]...)}}
+		}
+	}
+	onePod := func(int) string { return podA }
+	rolled := func(i int) string {
+		if i >= at-2 {
+			return podB
+		}
+		return podA
+	}
+	three := []string{trouble, trouble, trouble}
+	for name, c := range map[string]struct {
+		of   func(i int) logMinute
+		told map[int]string // minute after at: what the summary holds
+	}{
+		"an error that comes three times": {said(map[int][]string{0: three}, onePod), map[int]string{0: "new log line (error): cannot decode the cart"}},
+		"one that comes once is not":      {said(map[int][]string{0: {trouble}}, onePod), nil},
+		"a fatal one is":                  {said(map[int][]string{0: {`level=fatal msg="the journal is gone"`}}, onePod), map[int]string{0: "new log line (fatal): the journal is gone"}},
+		"a remark is not":                 {said(map[int][]string{0: {`level=info msg="reads the new configuration"`}}, onePod), nil},
+		"a warning is not within hours of the start": {
+			said(map[int][]string{0: {`level=warning msg="pool is exhausted"`, `level=warning msg="pool is exhausted"`, `level=warning msg="pool is exhausted"`}}, onePod),
+			nil,
+		},
+		"an error of what starts is not": {said(map[int][]string{0: three, 1: {trouble}}, rolled), nil},
+		"one that stays after a rollout says so": {
+			said(map[int][]string{0: three, 1: {trouble}, 2: {trouble}, 3: {trouble}}, rolled),
+			map[int]string{2: "new log line (error), first seen 2 m after a rollout of web: cannot decode the cart"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began, _ := playLogs(t, "log_new_pattern", minutes, c.of)
+			for i, a := range began {
+				if want, ok := c.told[i-at]; !ok || !strings.Contains(a.Summary, want) {
+					t.Errorf("minute %d: %q (%s), want %q", i-at, a.Summary, a.Explanation, want)
+				}
+				if a.Onset.Before(detectortest.At(at-1)) || a.Onset.After(detectortest.At(at)) {
+					t.Errorf("onset %s, want in the minute of the first line", a.Onset)
+				}
+			}
+			if len(began) != len(c.told) {
+				t.Errorf("told %d times, want %d", len(began), len(c.told))
+			}
+		})
+	}
+}
+
+// A workload whose troubles are never the same twice is not told of each.
+func TestNewLinesOfAWorkloadThatAlwaysSaysNewThingsAreNotTold(t *testing.T) {
+	words := strings.Fields("alder birch cedar dogwood elm fir gum hazel ivy juniper kapok larch maple nutmeg oak pine quince rowan spruce teak")
+	began, _ := playLogs(t, "log_new_pattern", 400, func(i int) logMinute {
+		l := []string{fmt.Sprintf(work, i%90)}
+		if i%10 == 0 {
+			// Other words in another order, so that no two are forms of one statement.
+			a, b, c := words[i/10%20], words[i/10*7%20], words[i/10*3%20]
+			for range 3 {
+				l = append(l, fmt.Sprintf(`level=error msg="%s could not %s with %s and the %s gave up" `, a, b, c, words[(i/200+i/10)%20]))
+			}
+		}
+		return logMinute{lines: podLines{podA: l}}
+	})
+	if len(began) > 2 {
+		t.Errorf("told %d times of forty, want twice at most", len(began))
+	}
+}
