@@ -117,6 +117,10 @@ func (b *Bus) share() float64 {
 	return min(1, float64(b.cfg.MaxBytes)/float64(total))
 }
 
+// errCodeStorage is the server's JSStorageResourcesExceededErr, which the client has
+// no name for.
+const errCodeStorage jetstream.ErrorCode = 10047
+
 // ensure repeats an administrative call while the cluster has no leader yet.
 func (b *Bus) ensure(ctx context.Context, what string, f func(context.Context) error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -126,6 +130,9 @@ func (b *Bus) ensure(ctx context.Context, what string, f func(context.Context) e
 		}
 		api, refused := errors.AsType[*jetstream.APIError](err)
 		if refused && api.Code != 503 || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			if refused && api.ErrorCode == errCodeStorage {
+				err = fmt.Errorf("the NATS servers have less storage than the streams are bounded to; set bus.max_bytes to nine tenths of each server's max_file_store: %w", err)
+			}
 			return fmt.Errorf("ensure %s: %w", what, err)
 		}
 		if !sleep(ctx, wait) {
