@@ -88,6 +88,7 @@ func newDetector(o *options) *cobra.Command {
 				return err
 			}
 			defer func() { _ = h.Close() }()
+			fmt.Fprintf(cmd.ErrOrStderr(), "oncall: %s is asked; what it finds: oncall anomalies watch, or nats sub 'anomalies.*.*.%[1]s'; stop with Ctrl-C\n", cfg.Name)
 			return foreign.Run(cmd.Context(), h.Bus, h.Log, cfg)
 		},
 	}
