@@ -181,19 +181,13 @@ func (p *pass) progress(ctx context.Context, notes io.Writer) func() {
 	from := p.since.Add(-p.window.history)
 	total := int64(p.until.Sub(from).Seconds())
 	var ended []chan struct{}
-	for _, s := range []struct {
-		name   string
-		stream *event.Stream
-		filter string
-	}{
-		{"metrics", event.Metrics, "telemetry.metrics.00.tick"}, {"logs", event.Logs, "telemetry.logs.00.tick"}, {"events", event.KubeEvents, "telemetry.events.00.tick"},
-	} {
+	for _, s := range streamFilters {
 		end := make(chan struct{})
 		ended = append(ended, end)
 		go func() {
 			defer close(end)
 			var bar *mpb.Bar // made with the first tick: a stream without a source has none
-			_ = p.host.Bus.Read(ctx, s.stream, bus.ReadOptions{Filters: []string{s.filter}, Follow: true}, func(m bus.Message) error {
+			_ = p.host.Bus.Read(ctx, s.stream, bus.ReadOptions{Filters: []string{s.tick}, Follow: true}, func(m bus.Message) error {
 				t, ok := m.Data.(event.Tick)
 				if !ok {
 					return nil

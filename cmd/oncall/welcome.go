@@ -120,9 +120,9 @@ var streamFilters = []struct {
 	stream     *event.Stream
 	kinds      []string // of sources
 }{
-	{"metrics", "telemetry.metrics.00.tick", event.Metrics, []string{"prometheus"}},
-	{"logs", "telemetry.logs.00.tick", event.Logs, []string{"loki"}},
-	{"events", "telemetry.events.00.tick", event.KubeEvents, []string{"kubernetes", "alertmanager"}},
+	{"metrics", event.MetricsTick.Filter(), event.Metrics, []string{"prometheus"}},
+	{"logs", event.LogsTick.Filter(), event.Logs, []string{"loki"}},
+	{"events", event.EventsTick.Filter(), event.KubeEvents, []string{"kubernetes", "alertmanager"}},
 }
 
 // firstTicks waits until the streams of all configured sources were read past

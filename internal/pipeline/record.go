@@ -68,8 +68,8 @@ type recorder struct {
 	from, to time.Time // of event time; zero: no bound
 	onset    time.Time // of the incident
 	cut      *cut      // that a warm recording begins with; nil: none
-	// closed are the groups' partitions whose recording is over: a tick or a
-	// watermark has passed the end.
+	// closed are the streams and the groups' partitions whose recording is over:
+	// a tick or a watermark has passed the end.
 	closed  map[string]bool
 	objects []json.RawMessage
 	spanned bool // start and end were given
@@ -236,19 +236,31 @@ func (r *recorder) follows(s *event.Stream, m bus.Message) bool {
 		return m.Sequence > r.cut.low
 	}
 	part, ok := partitionOf(m.Subject)
-	if !ok {
+	_, tick := m.Data.(event.Tick)
+	if !ok && !tick {
 		return !r.early(m.Time)
 	}
 	for group, stream := range groups {
-		if stream == s {
+		if stream != s {
+			continue
+		}
+		if ok {
 			at, _ := r.cut.after(group, part)
 			return m.Sequence > at
+		}
+		// A tick is for every partition: those that were further had it already,
+		// and leave it out again.
+		for p := range event.Partitions {
+			if at, _ := r.cut.after(group, p); m.Sequence > at {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// partitionOf reads the partition out of the subject of a message of telemetry.
+// partitionOf reads the partition out of the subject of a message of telemetry;
+// a tick has none, except in a recording of when each partition had its own.
 func partitionOf(subject string) (int, bool) {
 	tok := strings.SplitN(subject, ".", 4)
 	if len(tok) < 3 {
@@ -258,16 +270,19 @@ func partitionOf(subject string) (int, bool) {
 	return p, err == nil
 }
 
-// over says whether a message comes after the recording's end. A partition ends
-// with the first tick or watermark that reaches it, so that a replay judges up
-// to the end too.
+// over says whether a message comes after the recording's end. A stream ends
+// with the first tick that reaches it, and a group's partition with such a
+// watermark, so that a replay judges up to the end too.
 func (r *recorder) over(m bus.Message) bool {
 	if r.to.IsZero() {
 		return false
 	}
 	switch d := m.Data.(type) {
 	case event.Tick:
-		part := m.Stream + " " + event.PartitionToken(d.Partition)
+		part := m.Stream
+		if d.Partition != nil {
+			part += " " + event.PartitionToken(*d.Partition)
+		}
 		closed := r.closed[part]
 		r.closed[part] = closed || !d.Watermark.Before(r.to)
 		return closed
@@ -278,7 +293,7 @@ func (r *recorder) over(m bus.Message) bool {
 		return closed
 	}
 	if part, ok := partitionOf(m.Subject); ok && m.Stream != event.Anomalies.Name {
-		return r.closed[m.Stream+" "+event.PartitionToken(part)]
+		return r.closed[m.Stream] || r.closed[m.Stream+" "+event.PartitionToken(part)]
 	}
 	return m.Time.After(r.to)
 }

@@ -80,8 +80,7 @@ func (r *Replay) ticked(ctx context.Context, s *event.Stream, end time.Time) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errDone := errors.New("ticked")
-	// The last partition's tick is published after those of all others.
-	err := r.Host.Bus.Read(ctx, s, bus.ReadOptions{Filters: []string{tickSubject(s)}, Follow: true}, func(m bus.Message) error {
+	err := r.Host.Bus.Read(ctx, s, bus.ReadOptions{Filters: []string{tickFilter(s)}, Follow: true}, func(m bus.Message) error {
 		if t, ok := m.Data.(event.Tick); ok && !t.Watermark.Before(end.Truncate(time.Millisecond)) {
 			return errDone
 		}
@@ -93,15 +92,14 @@ func (r *Replay) ticked(ctx context.Context, s *event.Stream, end time.Time) err
 	return err
 }
 
-func tickSubject(s *event.Stream) string {
-	tick := event.Tick{Partition: event.Partitions - 1}
+func tickFilter(s *event.Stream) string {
 	switch s {
 	case event.Metrics:
-		return event.MetricsTick.Subject(tick)
+		return event.MetricsTick.Filter()
 	case event.Logs:
-		return event.LogsTick.Subject(tick)
+		return event.LogsTick.Filter()
 	}
-	return event.EventsTick.Subject(tick)
+	return event.EventsTick.Filter()
 }
 
 // ending tells when a source has come to its end.

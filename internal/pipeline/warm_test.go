@@ -166,7 +166,7 @@ func TestAnIncidentThatBeganInTheMiddleOfARunReplaysExactly(t *testing.T) {
 	})
 
 	t.Run("what is gone from the telemetry is exact from the anomalies", func(t *testing.T) {
-		forget(t, h.Bus, event.Metrics, from(t, h.Bus, inc.Onset)+500)
+		forget(t, h.Bus, event.Metrics, from(t, h.Bus, inc.Onset)+50)
 		dir, m := record(t, h, pipeline.Recording{Incident: inc.ID, Manifest: bundle.Manifest{Name: "anomalies"}})
 		if m.State != bundle.Warm || m.ExactFrom != string(pipeline.FromAnomalies) {
 			t.Fatalf("recorded %s from %q", m.State, m.ExactFrom)

@@ -346,24 +346,43 @@ func (b *Bus) Bounds(ctx context.Context, s *event.Stream) (first, last uint64, 
 	return info.FirstSeq, info.LastSeq, nil
 }
 
-// Ends is the position of the last message of each partition of a partitioned
-// stream; 0 where there is none.
+// Ends is the position of the last message for each partition of a partitioned
+// stream, those for all partitions included; 0 where there is none.
 func (b *Bus) Ends(ctx context.Context, s *event.Stream) ([event.Partitions]uint64, error) {
 	var ends [event.Partitions]uint64
 	st, err := b.js.Stream(ctx, s.Name)
 	if err != nil {
 		return ends, fmt.Errorf("stream %s: %w", s.Name, err)
 	}
+	last := func(filter string) (uint64, error) {
+		m, err := st.GetLastMsgForSubject(ctx, filter)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			return 0, nil
+		case err != nil:
+			return 0, fmt.Errorf("stream %s: last of %s: %w", s.Name, filter, err)
+		}
+		return m.Sequence, nil
+	}
+	everywhere := uint64(0)
+	for _, k := range event.Kinds() {
+		if k.Stream != s || strings.Contains(k.Address, "{partition}") {
+			continue
+		}
+		seq, err := last(k.Filter())
+		if err != nil {
+			return ends, err
+		}
+		everywhere = max(everywhere, seq)
+	}
 	for p := range ends {
+		ends[p] = everywhere
 		for _, subjects := range s.Subjects {
-			m, err := st.GetLastMsgForSubject(ctx, strings.TrimSuffix(subjects, ">")+event.PartitionToken(p)+".>")
-			switch {
-			case errors.Is(err, jetstream.ErrMsgNotFound):
-			case err != nil:
-				return ends, fmt.Errorf("stream %s: partition %02d: %w", s.Name, p, err)
-			default:
-				ends[p] = max(ends[p], m.Sequence)
+			seq, err := last(strings.TrimSuffix(subjects, ">") + event.PartitionToken(p) + ".>")
+			if err != nil {
+				return ends, err
 			}
+			ends[p] = max(ends[p], seq)
 		}
 	}
 	return ends, nil

@@ -41,7 +41,8 @@ type Group struct {
 	Stream *event.Stream // the one input
 	// Partitions is how many folds there are: [event.Partitions], or 1.
 	Partitions int
-	// Filters are the subjects of one partition.
+	// Filters are the subjects of one partition. What is in those of several
+	// goes to each of them.
 	Filters func(partition int) []string
 	// ConfigHash names version and configuration of the fold. Another hash
 	// starts from a fresh state; the old checkpoint is kept for a rollback.

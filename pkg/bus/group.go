@@ -37,7 +37,7 @@ func (b *Bus) RunGroup(ctx context.Context, g Group) error {
 	}
 	r := &groupRunner{
 		bus: b, g: g, checkpoints: &checkpoints{kv: ck, js: b.js, prefix: event.Token(g.Name) + "." + event.Token(g.ConfigHash)},
-		routes: map[string]int{},
+		routes: map[string][]int{},
 	}
 	place := &membership{kv: members, log: b.set.Log, group: event.Token(g.Name), me: nuid.Next(), ttl: b.cfg.MemberTTL}
 	assigned := make(chan []int)
@@ -91,8 +91,8 @@ type groupRunner struct {
 	bus         *Bus
 	g           Group
 	checkpoints *checkpoints
-	routes      map[string]int // subject to partition; bounded
-	last        uint64         // of the stream, when the run began
+	routes      map[string][]int // subject to partitions; bounded
+	last        uint64           // of the stream, when the run began
 }
 
 // errRestart ends a run whose partitions have to be loaded again.
@@ -157,6 +157,8 @@ func (r *groupRunner) run(ctx context.Context, mine []int, assigned <-chan []int
 			start = p.seq
 		}
 	}
+	slices.Sort(filters)
+	filters = slices.Compact(filters)
 	if len(mine) == r.g.Partitions {
 		filters = nil // everything: the server need not compare
 	}
@@ -257,7 +259,7 @@ func (r *groupRunner) fresh(n int, ck checkpoint, bad error) (Fold, error) {
 	return f, nil
 }
 
-// pump reads messages and hands each to its partition.
+// pump reads messages and hands each to its partitions.
 func (r *groupRunner) pump(ctx context.Context, it *puller, parts map[int]*partition, cancel context.CancelCauseFunc) {
 	for {
 		raw, err := it.Next(ctx)
@@ -275,40 +277,42 @@ func (r *groupRunner) pump(ctx context.Context, it *puller, parts map[int]*parti
 		if meta.NumPending%64 == 0 {
 			r.bus.metrics.pending.WithLabelValues(r.g.Name).Set(float64(meta.NumPending))
 		}
-		p, ok := parts[r.partitionOf(raw.Subject())]
-		if !ok || meta.Sequence.Stream <= p.floor {
-			continue
-		}
-		i := item{hop: header(raw.Headers(), headerTrace), hdr: raw.Headers()}
-		i.m, i.err = parse(r.g.Stream.Name, natsMsg(raw), meta.Sequence.Stream, meta.Timestamp)
-		select {
-		case p.work <- i:
-		case <-ctx.Done():
-			return
+		var i item // parsed for the first that wants it
+		for _, n := range r.partitionsOf(raw.Subject()) {
+			p, ok := parts[n]
+			if !ok || meta.Sequence.Stream <= p.floor {
+				continue
+			}
+			if i.hdr == nil {
+				i = item{hop: header(raw.Headers(), headerTrace), hdr: raw.Headers()}
+				i.m, i.err = parse(r.g.Stream.Name, natsMsg(raw), meta.Sequence.Stream, meta.Timestamp)
+			}
+			select {
+			case p.work <- i:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
 
-// partitionOf finds the partition of a subject; -1 when it has none.
-func (r *groupRunner) partitionOf(subject string) int {
-	if r.g.Partitions == 1 {
-		return 0
+// partitionsOf finds the partitions that a subject belongs to: one for data, all
+// of them for a tick.
+func (r *groupRunner) partitionsOf(subject string) []int {
+	if ns, ok := r.routes[subject]; ok {
+		return ns
 	}
-	if n, ok := r.routes[subject]; ok {
-		return n
-	}
-	n := -1
+	ns := []int{}
 	for p := range r.g.Partitions {
 		if slices.ContainsFunc(r.g.Filters(p), func(f string) bool { return event.MatchSubject(f, subject) }) {
-			n = p
-			break
+			ns = append(ns, p)
 		}
 	}
 	if len(r.routes) >= 1<<16 {
 		clear(r.routes)
 	}
-	r.routes[subject] = n
-	return n
+	r.routes[subject] = ns
+	return ns
 }
 
 // fold applies a partition's messages until ctx is done or it has to start

@@ -72,13 +72,15 @@ func (s *sum) UnmarshalBinary(b []byte) error {
 func group(poison int) bus.Group {
 	return bus.Group{
 		Name: "sum", Stream: event.Metrics, Partitions: 4, ConfigHash: "h1",
-		Filters:            func(p int) []string { return []string{"telemetry.metrics." + event.PartitionToken(p) + ".>"} },
+		Filters: func(p int) []string {
+			return []string{"telemetry.metrics." + event.PartitionToken(p) + ".>", event.MetricsTick.Filter()}
+		},
 		New:                func(p int) (bus.Fold, error) { return &sum{Partition: p, poison: poison}, nil },
 		CheckpointMessages: 7,
 	}
 }
 
-// feed publishes n steps of four partitions, with a tick after each.
+// feed publishes n steps of four partitions, with a tick for all after each.
 func feed(t *testing.T, b *bus.Bus, from, to int) {
 	t.Helper()
 	var out []event.Outgoing
@@ -87,9 +89,7 @@ func feed(t *testing.T, b *bus.Bus, from, to int) {
 		for p := range 4 {
 			out = append(out, event.MetricsRead.Out(event.MetricBatch{Source: "s", Query: "q", Partition: p, Step: at, Chunk: 10*i + p + 1}))
 		}
-		for p := range 4 {
-			out = append(out, event.MetricsTick.Out(event.Tick{Partition: p, Watermark: at}))
-		}
+		out = append(out, event.MetricsTick.Out(event.Tick{Watermark: at}))
 	}
 	if err := b.Publish(t.Context(), out...); err != nil {
 		t.Fatal(err)

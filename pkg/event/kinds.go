@@ -285,12 +285,9 @@ const (
 func tick(signal string, s *Stream) Kind[Tick] {
 	return Kind[Tick]{
 		Type: "dev.oncall.telemetry." + signal + ".tick.v1", Stream: s, Schema: "tick/v1.json",
-		Doc:     "Everything of this partition up to the watermark is in the stream.",
-		Address: "telemetry." + signal + ".{partition}.tick",
-		Params:  func(t Tick) []string { return []string{PartitionToken(t.Partition)} },
-		ID: func(t Tick) string {
-			return fmt.Sprintf("tick:%s:%s:%d", signal, PartitionToken(t.Partition), t.Watermark.UnixMilli())
-		},
+		Doc:     "Everything up to the watermark, of every partition, is in the stream.",
+		Address: "telemetry." + signal + ".tick",
+		ID:      func(t Tick) string { return fmt.Sprintf("tick:%s:%d", signal, t.Watermark.UnixMilli()) },
 		Time:    func(t Tick) time.Time { return t.Watermark },
 		Barrier: true,
 	}

@@ -71,11 +71,14 @@ type LogBatch struct {
 	Streams     []LogStream
 }
 
-// Tick says that a telemetry stream holds, for one partition, everything up
-// to Watermark that it will ever hold. Folds close windows on ticks and on
-// nothing else, because a replay has the ticks and not the clock.
+// Tick says that a telemetry stream holds everything up to Watermark that it
+// will ever hold. Folds close windows on ticks and on nothing else, because a
+// replay has the ticks and not the clock. One tick is for all partitions: each
+// of their folds reads it.
 type Tick struct {
-	Partition int       `json:"partition"`
+	// Partition is the only one that the tick is for, in recordings of when each
+	// had its own; nil since.
+	Partition *int      `json:"partition,omitempty"`
 	Watermark time.Time `json:"watermark"`
 	// Skipped is how many steps or windows before Watermark were given up,
 	// because of the query budget or the source's retention. Absence of data in

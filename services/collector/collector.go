@@ -280,7 +280,7 @@ func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
 	ok := true
 	for s, ticks := range c.progress.due(c.moment()) {
 		for _, tick := range ticks {
-			if err := c.env.Bus.Publish(ctx, everywhere(s, tick)...); err != nil {
+			if err := c.env.Bus.Publish(ctx, tickKind(s).Out(tick)); err != nil {
 				ok = false
 				if ctx.Err() == nil {
 					c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
@@ -293,18 +293,6 @@ func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
 		}
 	}
 	return ok
-}
-
-// everywhere is a tick for every partition of a stream.
-func everywhere(s *event.Stream, tick event.Tick) []event.Outgoing {
-	out := make([]event.Outgoing, 0, event.Partitions)
-	for p := range event.Partitions {
-		tick.Partition = p
-		o := tickKind(s).Out(tick)
-		o.Barrier = p == 0 // after the data; among themselves they need no order
-		out = append(out, o)
-	}
-	return out
 }
 
 func tickKind(s *event.Stream) event.Kind[event.Tick] {

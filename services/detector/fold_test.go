@@ -57,7 +57,7 @@ func messages(in detector.Input, windows []event.Batch) []bus.Message {
 		for _, a := range b.Alerts {
 			add(event.AlertSeen.ID(a), b.Watermark, a)
 		}
-		add(fmt.Sprintf("t:%s:%d", in, b.Watermark.UnixMilli()), b.Watermark, event.Tick{Partition: 7, Watermark: b.Watermark, Blind: b.Blind})
+		add(fmt.Sprintf("t:%s:%d", in, b.Watermark.UnixMilli()), b.Watermark, event.Tick{Watermark: b.Watermark, Blind: b.Blind})
 	}
 	return out
 }
@@ -237,9 +237,9 @@ func TestOfHistoryOnlyTheEndIsJudged(t *testing.T) {
 			// It is there again after a restart, and history of a source that came later
 			// is not late.
 			out := apply(t, f, []bus.Message{
-				{Data: event.Tick{Partition: 7, Watermark: end.Add(-time.Minute)}},
+				{Data: event.Tick{Watermark: end.Add(-time.Minute)}},
 				batch(points[:steps], true), batch(points[:steps], true), batch(points[steps:], false),
-				{Data: event.Tick{Partition: 7, Watermark: end}},
+				{Data: event.Tick{Watermark: end}},
 			})
 			got := ""
 			for _, a := range anomalies(out) {
@@ -262,7 +262,7 @@ func TestCardinalityIsBoundedPerNamespace(t *testing.T) {
 		l := event.LabelsOf(map[string]string{event.LabelName: "x", event.LabelNamespace: "flood", "id": fmt.Sprint(i)})
 		m.Series = append(m.Series, event.Series{ID: l.Hash(), Labels: l, Points: []event.Point{{T: at.UnixMilli(), V: 1}}})
 	}
-	out := apply(t, f, []bus.Message{{Data: m}, {Data: event.Tick{Partition: 7, Watermark: at}}})
+	out := apply(t, f, []bus.Message{{Data: m}, {Data: event.Tick{Watermark: at}}})
 	found := anomalies(out)
 	if len(found) != 1 || found[0].Detector != "cardinality" || found[0].Entity.Name != "flood" {
 		t.Errorf("got %+v, want one cardinality anomaly of the namespace", found)

@@ -109,12 +109,15 @@ func (s *Service) group(in Input, stream *event.Stream, filters ...string) bus.G
 
 // inPartition narrows filters, whose third token is the partition, to one
 // partition; what follows it is left open, and filters that become the same
-// are one, since a consumer's filters must not overlap.
+// are one, since a consumer's filters must not overlap. A tick has no partition
+// and is for all of them.
 func inPartition(filters []string, p int) []string {
 	var out []string
 	for _, f := range filters {
-		tok := strings.SplitN(f, ".", 4)
-		narrowed := tok[0] + "." + tok[1] + "." + event.PartitionToken(p) + ".>"
+		narrowed := f
+		if tok := strings.SplitN(f, ".", 4); len(tok) == 4 {
+			narrowed = tok[0] + "." + tok[1] + "." + event.PartitionToken(p) + ".>"
+		}
 		if !slices.Contains(out, narrowed) {
 			out = append(out, narrowed)
 		}

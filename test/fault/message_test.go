@@ -180,8 +180,7 @@ func TestPoisonGoesToTheDeadLetters(t *testing.T) {
 	}
 	// The next good message of the same partition.
 	rest := all[len(all)/2:]
-	tick := fmt.Sprintf("telemetry.metrics.%s.tick", event.PartitionToken(partition))
-	next := slices.IndexFunc(rest, func(m bus.Raw) bool { return m.Subject == tick })
+	next := slices.IndexFunc(rest, func(m bus.Raw) bool { return m.Subject == event.MetricsTick.Filter() })
 	r.feed(rest[:next+1]...)
 	fed, id2 := time.Now(), "w:metrics:"+event.PartitionToken(partition)+":"+lastPart(rest[next].Header["ce-id"][0])
 	eventually(t, 5*time.Second, "the next message folded", func() bool { return r.has(event.Anomalies, "watermarks.metrics."+event.PartitionToken(partition), id2) })

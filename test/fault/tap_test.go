@@ -111,9 +111,7 @@ func TestEveryMessageOfAFullRunIsValidAndEveryKindIsSeen(t *testing.T) {
 		}}}),
 	}
 	for _, w := range []time.Time{at.Add(-2 * time.Minute), at.Add(time.Minute)} {
-		for partition := range event.Partitions {
-			out = append(out, event.EventsTick.Out(event.Tick{Partition: partition, Watermark: w}))
-		}
+		out = append(out, event.EventsTick.Out(event.Tick{Watermark: w}))
 	}
 	if err := r.bus.Publish(t.Context(), out...); err != nil {
 		t.Fatal(err)

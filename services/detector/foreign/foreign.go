@@ -141,7 +141,7 @@ type runner struct {
 	cfg Config
 	key string
 
-	seq    uint64                 // last tick whose results are published
+	seq    uint64                 // last tick whose windows the child had, and whose results are published
 	rev    uint64                 // of the checkpoint
 	lives  map[int]*detector.Life // by partition
 	frames map[int]*frame
@@ -189,7 +189,7 @@ func (r *runner) stream() *event.Stream {
 	return event.Metrics
 }
 
-// message puts telemetry into its partition's window, and gives the window to
+// message puts telemetry into its partition's window, and gives the windows to
 // the child at the tick.
 func (r *runner) message(ctx context.Context, c *child, m bus.Message) error {
 	switch v := m.Data.(type) {
@@ -222,7 +222,19 @@ func (r *runner) message(ctx context.Context, c *child, m bus.Message) error {
 		f := r.frame(event.PartitionOf(v.Entity()))
 		f.Alerts = append(f.Alerts, v)
 	case event.Tick:
-		return r.tick(ctx, c, m, v)
+		for p := range event.Partitions {
+			if v.Partition != nil && *v.Partition != p {
+				continue
+			}
+			if err := r.close(ctx, c, m, p, v); err != nil {
+				return err
+			}
+		}
+		r.seq = max(r.seq, m.Sequence)
+		if now := r.bus.Now(); now.Sub(r.saved) > 30*time.Second {
+			r.saved = now
+			return r.save(ctx)
+		}
 	}
 	return nil
 }
@@ -252,13 +264,14 @@ func (f *frame) add(s event.Series, sel map[string]string) {
 	}
 }
 
-func (r *runner) tick(ctx context.Context, c *child, m bus.Message, t event.Tick) error {
-	f := r.frame(t.Partition)
+// close gives a partition's window to the child, and publishes what it found.
+func (r *runner) close(ctx context.Context, c *child, m bus.Message, partition int, t event.Tick) error {
+	f := r.frame(partition)
 	if !t.Watermark.After(f.last) {
 		return nil
 	}
 	f.Watermark, f.Blind, f.Learn = t.Watermark.UTC(), len(t.Blind) > 0 || t.Skipped > 0, m.Sequence <= r.seq || m.Received.Before(r.fresh)
-	frame := event.Batch{Partition: t.Partition, Watermark: f.Watermark, Previous: f.last, Skipped: t.Skipped, Blind: t.Blind}
+	frame := event.Batch{Partition: partition, Watermark: f.Watermark, Previous: f.last, Skipped: t.Skipped, Blind: t.Blind}
 	var found []event.Anomaly
 	if f.Learn || len(f.Series)+len(f.Lines)+len(f.Events)+len(f.Changes)+len(f.Alerts) > 0 {
 		answer, err := c.ask(f.window, r.cfg.Timeout)
@@ -271,14 +284,14 @@ func (r *runner) tick(ctx context.Context, c *child, m bus.Message, t event.Tick
 		}
 	}
 	learn := f.Learn
-	f.window, f.last = window{Partition: t.Partition}, frame.Watermark
+	f.window, f.last = window{Partition: partition}, frame.Watermark
 	if learn {
 		return nil
 	}
-	life, ok := r.lives[t.Partition]
+	life, ok := r.lives[partition]
 	if !ok {
 		life = r.newLife()
-		r.lives[t.Partition] = life
+		r.lives[partition] = life
 	}
 	out := life.Step(frame, found, func(reason string) { r.log.Warn("anomaly left out", "reason", reason) })
 	for i, o := range out {
@@ -289,15 +302,7 @@ func (r *runner) tick(ctx context.Context, c *child, m bus.Message, t event.Tick
 			out[i] = event.AnomalyEnded.Out(a)
 		}
 	}
-	if err := r.bus.Publish(ctx, out...); err != nil {
-		return err
-	}
-	r.seq = m.Sequence
-	if now := r.bus.Now(); now.Sub(r.saved) > 30*time.Second {
-		r.saved = now
-		return r.save(ctx)
-	}
-	return nil
+	return r.bus.Publish(ctx, out...)
 }
 
 func (r *runner) newLife() *detector.Life {

@@ -60,7 +60,7 @@ func publish(t *testing.T, b *bus.Bus, minute int, v float64) {
 		Source: "prom", Query: "q", Partition: 3, Namespace: "shop", Step: at,
 		Series: []event.Series{{ID: l.Hash(), Labels: l, Points: []event.Point{{T: at.UnixMilli(), V: v}}}},
 	}
-	if err := b.Publish(t.Context(), event.MetricsRead.Out(m), event.MetricsTick.Out(event.Tick{Partition: 3, Watermark: at})); err != nil {
+	if err := b.Publish(t.Context(), event.MetricsRead.Out(m), event.MetricsTick.Out(event.Tick{Watermark: at})); err != nil {
 		t.Fatal(err)
 	}
 }

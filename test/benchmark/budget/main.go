@@ -94,7 +94,7 @@ func (p *partition) step(minute int) {
 		b.Series = append(b.Series, event.Series{Labels: ls, ID: ls.Hash(), Points: []event.Point{{T: at.UnixMilli(), V: p.nulls[i].next(minute)}}})
 	}
 	p.out = p.out[:0]
-	for _, data := range []any{b, event.Tick{Partition: p.n, Watermark: at, Signals: []string{"metrics"}}} {
+	for _, data := range []any{b, event.Tick{Watermark: at, Signals: []string{"metrics"}}} {
 		m := bus.Message{Data: data, Sequence: uint64(minute + 1)}
 		m.ID, m.Time = fmt.Sprintf("%d-%d", p.n, minute), at
 		out, err := p.fold.Apply(m)
