@@ -53,7 +53,7 @@ func welcome(ctx context.Context, h *pipeline.Host, say func(string, ...any)) {
 		say("%s: nothing read yet; oncall doctor says what to do", name)
 	}
 	cfg := h.Config.Section(detector.Spec.Name).(detector.Config)
-	at, first := learning(cfg, stepOf(h), historyRead(ctx, h.Bus))
+	at, first := learning(cfg, stepOf(h), past{metrics: historyRead(ctx, h.Bus), logs: linesRead(ctx, h.Bus)})
 	say("judged from now: %s", strings.Join(at, ", "))
 	if words := learns(first, since, time.Now()); words != "" {
 		say("still learnt from what comes: %s", words)
@@ -218,12 +218,48 @@ func historyRead(ctx context.Context, b *bus.Bus) time.Duration {
 	return first.Sub(oldest)
 }
 
+// past is what was read of the time before the first step and window.
+type past struct {
+	metrics time.Duration
+	logs    logPast
+}
+
+// logPast is history of logs: so many minutes, spread over so long.
+type logPast struct{ read, span time.Duration }
+
+// linesRead is the history of logs that was read before the first window.
+func linesRead(ctx context.Context, b *bus.Bus) (p logPast) {
+	over := errors.New("over")
+	var oldest, first time.Time
+	minutes := map[time.Time]bool{}
+	_ = b.Read(ctx, event.Logs, bus.ReadOptions{}, func(m bus.Message) error {
+		switch v := m.Data.(type) {
+		case event.LogBatch:
+			if !v.Bootstrap || v.Chosen {
+				return nil
+			}
+			minutes[v.Start] = true
+			if oldest.IsZero() || v.Start.Before(oldest) {
+				oldest = v.Start
+			}
+		case event.Tick:
+			first = v.Watermark
+			return over
+		}
+		return nil
+	})
+	if oldest.IsZero() || first.IsZero() {
+		return p
+	}
+	return logPast{time.Duration(len(minutes)) * time.Minute, first.Sub(oldest)}
+}
+
 // seasonLearns is how long stat.Season learns before it may have earned trust.
 const seasonLearns = 48 * time.Hour
 
 // learning says which detectors judge what they see at once, and how long each
 // of the others learns what is normal first, beyond the history that was read.
-func learning(cfg detector.Config, step, history time.Duration) (at []string, first map[string]time.Duration) {
+func learning(cfg detector.Config, step time.Duration, history past) (at []string, first map[string]time.Duration) {
 	first = map[string]time.Duration{}
 	for _, i := range detector.Builtin.All() {
 		c, err := cfg.Section(i)
@@ -240,18 +276,19 @@ func learning(cfg detector.Config, step, history time.Duration) (at []string, fi
 		case detectors.ForecastConfig:
 			first[i.Name] = c.History
 		case detectors.LogSpikeConfig:
-			first[i.Name] = c.WarmUp
+			first[i.Name] = c.WarmUp - history.logs.read
 		case detectors.LogNewPatternConfig:
-			first[i.Name] = c.WarmUp
+			// So long nothing new must have been said that something new is improbable.
+			first[i.Name] = c.WarmUp + time.Duration(0.5/c.P*float64(time.Minute)) - history.logs.read
 		case detectors.LogErrorRatioConfig:
-			first[i.Name] = c.WarmUp
+			first[i.Name] = c.WarmUp - history.logs.read
 		case detectors.LogVanishedConfig:
-			first[i.Name] = time.Duration(c.Hours) * time.Hour
+			first[i.Name] = time.Duration(c.Hours)*time.Hour - history.logs.span
 		case detectors.SeasonalConfig:
 			first[i.Name] = seasonLearns
 		}
 		if i.Input == detector.Metrics {
-			first[i.Name] -= history
+			first[i.Name] -= history.metrics
 		}
 		if first[i.Name] <= 0 {
 			delete(first, i.Name)

@@ -41,7 +41,7 @@ func TestWhatIsSeenIsSaidWithWhereItComesFrom(t *testing.T) {
 }
 
 func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
-	at, first := learning(detector.DefaultConfig(), 30*time.Second, 0)
+	at, first := learning(detector.DefaultConfig(), 30*time.Second, past{})
 	for _, i := range detector.Builtin.All() {
 		_, learns := first[i.Name]
 		if slices.Contains(at, i.Name) == learns {
@@ -51,13 +51,19 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 	if got := first["spike"]; got != 30*time.Minute {
 		t.Errorf("spike learns for %s of 30s steps, want 30m", got)
 	}
-	_, first = learning(detector.DefaultConfig(), 30*time.Second, 2*time.Hour)
+	_, first = learning(detector.DefaultConfig(), 30*time.Second, past{metrics: 2 * time.Hour})
 	if _, learns := first["spike"]; learns || first["seasonal"] != 46*time.Hour || first["log_spike"] == 0 {
 		t.Errorf("after two hours of history: %v; spike has learnt, seasonal has 46 hours left, logs have no history", first)
 	}
+	_, first = learning(detector.DefaultConfig(), 30*time.Second, past{logs: logPast{96 * time.Minute, 24 * time.Hour}})
+	for _, name := range []string{"log_spike", "log_new_pattern", "log_error_ratio", "log_vanished"} {
+		if left, learns := first[name]; learns {
+			t.Errorf("after a day of history %s learns for %s more", name, left)
+		}
+	}
 	off := detector.DefaultConfig()
 	off.Disabled = []string{"spike", "change"}
-	at, first = learning(off, 30*time.Second, 0)
+	at, first = learning(off, 30*time.Second, past{})
 	if _, ok := first["spike"]; ok || slices.Contains(at, "change") {
 		t.Error("what is switched off is named")
 	}

@@ -115,7 +115,7 @@ func add(file string, k Registered) ([]byte, error) {
 		m.Payload, err = o.Payload()
 	case reflect.TypeFor[LogBatch]():
 		o := LogsRead.Out(LogBatch{
-			Source: "loki", Query: "q1", Partition: 3, Namespace: "shop", Start: noon, End: noon.Add(5 * time.Second), Chunk: 1, SampledRate: 4, Bootstrap: true,
+			Source: "loki", Query: "q1", Partition: 3, Namespace: "shop", Start: noon, End: noon.Add(5 * time.Second), Chunk: 1, SampledRate: 4, Bootstrap: true, Chosen: true,
 			Streams: []LogStream{{ID: labels.Hash(), Labels: labels, Lines: []LogLine{{Time: noon, Text: "a line"}}}},
 		})
 		m.Attributes = attributesOf(o)

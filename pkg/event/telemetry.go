@@ -67,8 +67,11 @@ type LogBatch struct {
 	// SampledRate is how many lines of the source each line stands for: 1
 	// means all were kept. It is the CloudEvents sampledrate extension.
 	SampledRate int
-	Bootstrap   bool
-	Streams     []LogStream
+	Bootstrap   bool // history before the first window: learnt from, and not judged
+	// Chosen says of a batch of history that its lines were chosen by what they
+	// say, so that their number means nothing.
+	Chosen  bool
+	Streams []LogStream
 }
 
 // Tick says that a telemetry stream holds everything up to Watermark that it

@@ -30,7 +30,7 @@ const (
 
 // Extensions of telemetry batches.
 const (
-	extBootstrap = "bootstrap"   // "true" for history read to warm folds up
+	extBootstrap = "bootstrap"   // "true" for history read to warm folds up; "chosen" for lines of it that were chosen
 	extSampled   = "sampledrate" // CloudEvents' sampling extension
 	extWindowEnd = "windowend"   // nanoseconds since the epoch
 )
@@ -61,12 +61,18 @@ var logWire = Wire[LogBatch]{
 		if b.SampledRate > 1 {
 			m[extSampled] = strconv.Itoa(b.SampledRate)
 		}
-		if b.Bootstrap {
+		switch {
+		case b.Chosen:
+			m[extBootstrap] = bootstrapChosen
+		case b.Bootstrap:
 			m[extBootstrap] = "true"
 		}
 		return m
 	},
 }
+
+// bootstrapChosen marks history of lines that were chosen by what they say.
+const bootstrapChosen = "chosen"
 
 func marshalLogs(b LogBatch) ([]byte, error) {
 	req := push.PushRequest{Streams: make([]push.Stream, len(b.Streams))}
@@ -107,8 +113,10 @@ func unmarshalLogs(payload []byte, a Attributes) (LogBatch, error) {
 	}
 	b := LogBatch{
 		Source: id.source, Query: id.query, Partition: id.partition, Start: time.Unix(0, id.start).UTC(), Chunk: id.chunk,
-		Bootstrap: a.Extensions[extBootstrap] == "true", SampledRate: 1, Streams: make([]LogStream, len(req.Streams)),
+		SampledRate: 1, Streams: make([]LogStream, len(req.Streams)),
 	}
+	b.Chosen = a.Extensions[extBootstrap] == bootstrapChosen
+	b.Bootstrap = b.Chosen || a.Extensions[extBootstrap] == "true"
 	if s := a.Extensions[extSampled]; s != "" {
 		if b.SampledRate, err = strconv.Atoi(s); err != nil || b.SampledRate < 1 {
 			return LogBatch{}, fmt.Errorf("extension %s %q is not a whole number of at least 1", extSampled, s)

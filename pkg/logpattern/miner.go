@@ -17,6 +17,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
+// Version changes when the same lines may be found to be other statements than
+// before: state of another version is not read, and the past is learnt again.
+const Version = "2"
+
 // Config bounds a miner.
 type Config struct {
 	// MaxTemplates is how many templates are kept; beyond it new lines fall into

@@ -72,6 +72,12 @@ func (f *logFold) bootstrap(m bus.Message, v event.LogBatch) []event.Outgoing {
 	}
 	batch := event.Batch{Partition: f.partition, Watermark: v.End, Logs: []event.LogBatch{v}}
 	dead := f.mine(m, batch)
+	// Of lines that were chosen no rate can be learnt, and history that comes after
+	// later windows, as after an upgrade, tells what was said and no more.
+	if v.Chosen || f.watermark != 0 && v.End.UnixMilli() <= f.watermark {
+		f.vocabulary.unseen()
+		return dead
+	}
 	return append(dead, f.learn(m, func(int) event.Batch { return batch })...)
 }
 

@@ -22,10 +22,12 @@ type Vocabulary struct {
 	speakers   map[uint64]*Speaker
 	statements map[uint64]*Statement
 	swept      int64 // hour of the last sweep
+	moved      []Moved
+	unfollowed bool // no detector has seen what moved
+	learnt     uint64
 
 	// Of the last window, and no state:
 	seen    []Seen
-	moved   []Moved
 	streams map[uint64]origin // by stream
 }
 
@@ -51,6 +53,7 @@ type Speaker struct {
 	// Rolled is when the first line of a pod of another ReplicaSet came: a rollout,
 	// as it shows in the names of pods. Zero for none, and where names do not tell.
 	Rolled   int64
+	live     int64 // last line that is no history
 	revision string
 	pods     []pod
 }
@@ -140,8 +143,8 @@ func (v *Vocabulary) reset() {
 // Seen are the statements of the last window, by their keys.
 func (v *Vocabulary) Seen() []Seen { return v.seen }
 
-// Moved are the statements that became part of others in the last window, in a
-// fixed order.
+// Moved are the statements that became part of others since the window that
+// detectors saw before, in a fixed order.
 func (v *Vocabulary) Moved() []Moved { return v.moved }
 
 // Speaker is nil for one that is not known, or was forgotten.
@@ -168,7 +171,7 @@ type tally struct {
 
 type place struct{ speaker, template uint64 }
 
-// Fold mines the lines of a window.
+// Fold mines the lines of a window, or of history.
 func (v *Vocabulary) Fold(b event.Batch) {
 	// What became part of others in the window before has been followed by now.
 	v.miner.Compact()
@@ -189,7 +192,9 @@ func (v *Vocabulary) Fold(b event.Batch) {
 				if d := batch.End.UnixMilli() - t; d < 0 || d > 24*60*minute {
 					t = batch.End.UnixMilli()
 				}
-				sp.line(t, weight)
+				if !batch.Chosen {
+					sp.line(t, weight, batch.Bootstrap)
+				}
 				heard = max(heard, t)
 				m := v.miner.AddFor(sp.ID, clip(line.Text, longestLine))
 				at := place{sp.ID, m.ID}
@@ -209,10 +214,15 @@ func (v *Vocabulary) Fold(b event.Batch) {
 					n.pods = append(n.pods, from.pod)
 				}
 			}
-			sp.hear(from, heard)
+			if !batch.Chosen {
+				sp.hear(from, heard)
+			}
 		}
 	}
-	v.moved = v.moved[:0]
+	if !v.unfollowed {
+		v.moved = v.moved[:0]
+	}
+	v.unfollowed = false
 	if v.miner.United() != before {
 		all = v.join(all)
 		v.move()
@@ -295,12 +305,17 @@ func (s *Speaker) Heard(id uint64) int64 {
 	return 0
 }
 
-func (s *Speaker) line(t int64, weight float64) {
-	if s.First == 0 {
-		s.First, s.Resumed = t, t
+// line counts a line. Between the windows of history nobody looked, so that there
+// are no gaps to see.
+func (s *Speaker) line(t int64, weight float64, history bool) {
+	if s.First == 0 || t < s.First {
+		s.First = t
 	}
-	if s.Last != 0 && t-s.Last > silence {
+	if s.Resumed == 0 || s.live != 0 && !history && t-s.live > silence {
 		s.Resumed = t
+	}
+	if !history {
+		s.live = max(s.live, t)
 	}
 	s.Last = max(s.Last, t)
 	s.Lines += weight
@@ -389,6 +404,23 @@ func (v *Vocabulary) enter(all []tally) {
 		})
 	}
 	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Key, b.Key) })
+}
+
+// unseen keeps what moved for the next window: detectors do not see this one.
+func (v *Vocabulary) unseen() {
+	v.seen, v.unfollowed = v.seen[:0], true
+	v.learnt++
+}
+
+// Learnt changes when history was folded that detectors did not see: statements
+// may have been made before the window in which they were new.
+func (v *Vocabulary) Learnt() uint64 { return v.learnt }
+
+// Each calls f with every statement, in no order.
+func (v *Vocabulary) Each(f func(key uint64, s *Statement)) {
+	for key, s := range v.statements {
+		f(key, s)
+	}
 }
 
 // sweep forgets, once an hour, who and what no longer comes.

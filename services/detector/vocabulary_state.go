@@ -9,6 +9,16 @@ import (
 func (v *Vocabulary) write(w *snapshot.Writer) {
 	v.miner.Write(w)
 	w.Int(v.swept)
+	w.Uint(v.learnt)
+	w.Bool(v.unfollowed)
+	if v.unfollowed {
+		w.Uint(uint64(len(v.moved)))
+		for _, m := range v.moved {
+			w.Fixed(m.From)
+			w.Fixed(m.To)
+			w.Bool(m.Joined)
+		}
+	}
 	w.Uint(uint64(len(v.speakers)))
 	for _, id := range sortedKeys(v.speakers) {
 		s := v.speakers[id]
@@ -25,6 +35,7 @@ func (v *Vocabulary) write(w *snapshot.Writer) {
 		w.Int(s.Slot)
 		w.Float(s.Lines)
 		w.Int(s.Rolled)
+		w.Int(s.live)
 		w.String(s.revision)
 		w.Uint(uint64(len(s.pods)))
 		for _, p := range s.pods {
@@ -53,12 +64,18 @@ func (v *Vocabulary) read(r *snapshot.Reader) {
 	v.reset()
 	v.miner.Read(r)
 	v.swept = r.Int()
+	v.learnt = r.Uint()
+	if v.unfollowed = r.Bool(); v.unfollowed {
+		for range r.Len() {
+			v.moved = append(v.moved, Moved{r.Fixed(), r.Fixed(), r.Bool()})
+		}
+	}
 	for range r.Len() {
 		id := r.Fixed()
 		s := &Speaker{
 			ID: id, Entity: event.Entity{Cluster: r.String(), Namespace: r.String(), Kind: r.String(), Name: r.String()}, Source: r.String(),
 			First: r.Int(), Last: r.Int(), Resumed: r.Int(), Minutes: r.Int(), Slot: r.Int(), Lines: r.Float(),
-			Rolled: r.Int(), revision: r.String(),
+			Rolled: r.Int(), live: r.Int(), revision: r.String(),
 		}
 		for range r.Len() {
 			s.pods = append(s.pods, pod{r.Fixed(), r.String(), r.Int()})

@@ -40,6 +40,9 @@ type Config struct {
 	Limit int `yaml:"limit"`
 	// Tail is the doorbell.
 	Tail Tail `yaml:"tail"`
+	// WarmStart is what the first start reads of the past, so that detectors know
+	// from the first window on what is usually said.
+	WarmStart WarmStart `yaml:"warm_start"`
 	// KubernetesEvents reads the lines of an event exporter as events.
 	KubernetesEvents KubernetesEvents `yaml:"kubernetes_events"`
 }
@@ -83,6 +86,7 @@ func (c *Config) Fill() {
 	c.BytesPerDay = cmp.Or(c.BytesPerDay, 20<<30)
 	c.Limit = cmp.Or(c.Limit, 5000)
 	c.Tail.Filter = cmp.Or(c.Tail.Filter, `|~ "(?i)\\b(error|fatal|panic|exception|critical|oom)"`)
+	c.WarmStart.fill()
 	c.Tail.Least = cmp.Or(c.Tail.Least, min(2*time.Second, c.Delay))
 }
 
@@ -112,7 +116,7 @@ func (c *Config) Validate(path string) error {
 	if c.BytesPerDay < 1<<20 {
 		bad("log_bytes_per_day", c.BytesPerDay, "is less than 1 MiB", "write 21474836480")
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.WarmStart.validate(path)...)...)
 }
 
 // selector says whether s is {…} with matchers that can be read.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
 )
@@ -89,12 +90,14 @@ func (s *Source) Name() string { return s.name }
 // cursor is how far has been read.
 type cursor struct {
 	End time.Time `json:"end"` // of the last window that is stored
+	// Words is the version of the miner for which the past was read.
+	Words string `json:"words,omitempty"`
 }
 
 // After is the cursor of a source that has read everything up to a time: it
 // goes on with the window that begins there.
 func After(at time.Time) []byte {
-	b, _ := json.Marshal(cursor{at.UTC()}) // a time of this era is JSON
+	b, _ := json.Marshal(cursor{at.UTC(), logpattern.Version}) // a time of this era is JSON
 	return b
 }
 
@@ -171,7 +174,12 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			continue
 		}
 		first = false
-		cur.End = end
+		if s.stream == event.Logs && cur.Words != logpattern.Version && !s.cfg.WarmStart.Off {
+			if err := s.past(ctx, start, emit); err != nil {
+				return err
+			}
+		}
+		cur.End, cur.Words = end, logpattern.Version
 		position, err := json.Marshal(cur)
 		if err != nil {
 			return fmt.Errorf("cursor: %w", err)

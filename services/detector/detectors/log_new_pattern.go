@@ -65,6 +65,7 @@ type logNewPattern struct {
 	novelty map[uint64]*novelty        // by workload
 	tested  int64
 	swept   int64 // hour of the last sweep
+	learnt  uint64
 }
 
 // freshStatement is one that is new, and odd by that.
@@ -104,6 +105,10 @@ func (d *logNewPattern) Tested() int64 {
 func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 	now := b.Watermark.UnixMilli()
 	d.join()
+	if n := d.words.Learnt(); n != d.learnt {
+		d.learnt = n
+		d.recount(now)
+	}
 	for _, s := range d.words.Seen() {
 		nov, ok := d.novelty[s.Speaker.ID]
 		if !ok {
@@ -113,9 +118,14 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 		known := s.Speaker.Known(d.cfg.WarmUp)
 		nov.close(s.Speaker, known)
 		f := d.fresh[s.Key]
+		if f != nil && s.Statement.First < f.first-minute {
+			// History has come, as after an upgrade, and it was said before.
+			delete(d.fresh, s.Key)
+			f = nil
+		}
 		if s.New && known {
 			d.tested++
-			if p, odd := d.judge(s, nov); odd {
+			if p, odd := d.judge(s, nov); odd && !isHistory(b) {
 				f = &freshStatement{first: s.First, prob: p}
 				if sp := s.Speaker; sp.Rolled != 0 && s.First-sp.Rolled >= -minute && s.First-sp.Rolled < afterRollout {
 					f.rolled = sp.Rolled
@@ -134,6 +144,24 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 	}
 	d.sweep(now)
 	return found
+}
+
+// recount counts again what was new, when history has come that says what was said
+// before.
+func (d *logNewPattern) recount(now int64) {
+	for _, n := range d.novelty {
+		n.trouble.Sum, n.trouble.Sum2, n.words.Sum, n.words.Sum2 = 0, 0, 0, 0
+	}
+	d.words.Each(func(_ uint64, s *detector.Statement) {
+		n := d.novelty[s.Speaker]
+		if n == nil || float64(now-s.First) > n.words.N*minute {
+			return
+		}
+		n.words.Sum, n.words.Sum2 = n.words.Sum+1, n.words.Sum2+1
+		if s.Level >= logpattern.Warning || s.Level == logpattern.Unknown && troubled(s.Sample) {
+			n.trouble.Sum, n.trouble.Sum2 = n.trouble.Sum+1, n.trouble.Sum2+1
+		}
+	})
 }
 
 // judge gives the tail probability of a new statement, and whether it is worth a
@@ -251,6 +279,7 @@ func (d *logNewPattern) sweep(now int64) {
 func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 	w := &snapshot.Writer{}
 	w.Int(d.swept)
+	w.Uint(d.learnt)
 	w.Uint(uint64(len(d.fresh)))
 	for _, key := range sortedKeys(d.fresh) {
 		w.Fixed(key)
@@ -278,7 +307,7 @@ func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary reads it back.
 func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	r := snapshot.NewReader(b)
-	d.swept = r.Int()
+	d.swept, d.learnt = r.Int(), r.Uint()
 	d.fresh, d.novelty = map[uint64]*freshStatement{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()

@@ -128,7 +128,7 @@ func (d *logVanished) Tested() int64 {
 
 // Observe is detector.Detector's.
 func (d *logVanished) Observe(b event.Batch) []event.Anomaly {
-	history := slices.ContainsFunc(b.Logs, func(l event.LogBatch) bool { return l.Bootstrap })
+	history := isHistory(b)
 	if !history {
 		d.blind(b)
 	}

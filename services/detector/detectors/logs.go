@@ -38,6 +38,10 @@ func follow[V any](v *detector.Vocabulary, kept map[uint64]*V, merge func(into, 
 	}
 }
 
+// isHistory says whether a window is of the time before the first, which is learnt
+// from and not judged.
+func isHistory(b event.Batch) bool { return len(b.Logs) > 0 && b.Logs[0].Bootstrap }
+
 // longestExcerpt is how much of a line evidence holds, in bytes.
 const longestExcerpt = 500
 
