@@ -63,7 +63,7 @@ func newRoot(o *options) *cobra.Command {
 	f.StringVar(&o.nats, "nats", os.Getenv("ONCALL_NATS"), "`URL` of the NATS servers instead of the embedded bus; also ONCALL_NATS")
 	f.StringVar(&o.audit, "audit", os.Getenv("ONCALL_AUDIT"), "`file` to append a line of JSON to for every call to a source or the cluster; also ONCALL_AUDIT")
 	root.AddCommand(
-		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newSLO(o), newCost(o), newAgentRun(o), newAsk(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDetect(o), newPatterns(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
+		newUp(o), newHealth(o), newTriage(o), newCanaryGate(o), newCanaryProm(o), newServe(o), newSLOProm(o), newSLO(o), newCost(o), newAgentRun(o), newBacktest(o), newAsk(o), newDoctor(o), newDemo(o), newReplay(o), newRecord(o), newEvents(o), newDetectors(o), newDetect(o), newPatterns(o), newDLQ(o), newIncidents(o), newAnomalies(o), newWhy(o), newOwner(o),
 		newConfig(o), newVersion(o), newDetector(o), newBus(o),
 	)
 	for _, c := range append(root.Commands(), root) {

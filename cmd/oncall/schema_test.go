@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/oncall-copilot/oncall/internal/backtest"
 	"github.com/oncall-copilot/oncall/pkg/bundle"
 	"github.com/oncall-copilot/oncall/pkg/canary"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -35,6 +36,7 @@ var outputs = []struct {
 	{"agent-run", "What oncall agent-run --once writes: what is wrong now, why, and what to do next.", []string{"agent-run"}, survey.Result{}, none},
 	{"agent-run-incident", "What oncall agent-run --incident writes: a recorded incident, looked at again.", nil, again{}, none},
 	{"ask", "What oncall ask writes: the answer to a question, with its evidence and how it came about.", []string{"ask"}, asked{}, none},
+	{"backtest", "What oncall backtest writes: what would have paged, beside what did.", []string{"backtest"}, backtest.Result{}, none},
 	{"canary", "What oncall canary-gate, canary-prom and serve canary write: a verdict on a canary.", []string{"canary-gate", "canary-prom"}, canary.Result{}, canaryExamples},
 	{"config", "What oncall config validate writes.", []string{"config validate"}, validated{}, none},
 	{"cost", "What oncall cost writes: what a cluster has, pays for and does not use, and what would be enough.", []string{"cost"}, costed{}, costExamples},

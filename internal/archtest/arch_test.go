@@ -32,6 +32,7 @@ var rules = []struct {
 	{"services/reasoner", []string{"pkg/", "policies", "services/reasoner"}},
 	{"services/notifier", []string{"pkg/", "policies", "services/notifier"}},
 	{"internal/pipeline", []string{"pkg/", "services/", "policies"}},
+	{"internal/backtest", []string{"pkg/", "services/", "policies"}},
 	{"cmd/", []string{"pkg/", "services/", "schemas", "policies", "internal/", "examples/"}},
 }
 

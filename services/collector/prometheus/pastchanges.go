@@ -28,8 +28,8 @@ type Deployed struct {
 var ChangeMetrics = []struct{ Metric, Tells string }{
 	{"kube_replicaset_created", "rollouts of Deployments"},
 	{"kube_replicaset_owner", "rollouts of Deployments"},
-	{"kube_replicaset_spec_replicas", "roll-backs to an old ReplicaSet"},
-	{"kube_deployment_metadata_generation", "rollouts of Deployments, where ReplicaSets are not exported"},
+	{"kube_replicaset_spec_replicas", "rollbacks"},
+	{"kube_deployment_metadata_generation", "generations of Deployments"},
 	{"kube_deployment_spec_replicas", "scaling of Deployments"},
 	{"kube_statefulset_metadata_generation", "rollouts of StatefulSets"},
 	{"kube_statefulset_replicas", "scaling of StatefulSets"},

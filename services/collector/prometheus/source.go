@@ -105,6 +105,7 @@ type Source struct {
 	probed  time.Time                       // event time of the last look at everything that is there
 	looked  time.Time                       // event time of the last look at the guard metrics alone
 	changed time.Time                       // event time at which they were others than before
+	walking bool                            // over what changes no more: nothing comes up while it is read
 }
 
 var _ collector.Source = (*Source)(nil)
@@ -174,6 +175,9 @@ var looks = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 2 *
 // of steps alone, so that the same steps ask the same.
 func (s *Source) due(at time.Time) bool {
 	for _, d := range looks {
+		if s.walking {
+			break
+		}
 		if t := s.changed.Add(d); t.After(s.looked) {
 			return !at.Before(t)
 		}

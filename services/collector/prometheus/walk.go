@@ -15,7 +15,7 @@ import (
 // most a few megabytes, and far from the 11,000 points a series that Prometheus
 // gives at once.
 const (
-	walkFirst   = 60
+	walkFirst   = 120
 	walkSteps   = 2880
 	walkSamples = 200_000
 )
@@ -27,6 +27,7 @@ const (
 // A step that cannot be read is asked for again until patience has been waited
 // for it; then its error is returned, and so is one of f.
 func (s *Source) Walk(ctx context.Context, from, to time.Time, patience time.Duration, f func(at time.Time, series []event.Series) error) error {
+	s.walking = true
 	s.past.first, s.past.most, s.past.samples = walkFirst, walkSteps, walkSamples
 	s.past.settled = func() time.Time { return to }
 	for at := from.Truncate(s.cfg.Step).Add(s.cfg.Step).UTC(); !at.After(to); at = at.Add(s.cfg.Step) {
@@ -97,35 +98,37 @@ type Line struct {
 	Points []event.Point
 }
 
-// Curve is the series of a signal that is wanted, over a past time, as Walk reads
-// it; nil when there is none.
-func (s *Source) Curve(ctx context.Context, family, signal string, from, to time.Time, wanted func(event.Series) bool) ([]event.Point, error) {
+// Curves reads one signal over a past time, as Walk reads it, and calls f with
+// every series of every step.
+func (s *Source) Curves(ctx context.Context, family, signal string, from, to time.Time, f func(event.Series)) error {
 	s.past.first, s.past.most, s.past.samples = walkSteps, walkSteps, walkSamples
 	s.past.settled = func() time.Time { return to }
+	s.past.held = map[string]*stretch{} // what was told is not held any more
+	s.probed = time.Time{}
 	if err := s.probe(ctx, from); err != nil {
-		return nil, err
+		return err
 	}
 	i := slices.IndexFunc(s.queries, func(q boundQuery) bool { return q.family == family && q.Signal == signal })
 	if i < 0 {
-		return nil, nil
+		return nil
 	}
+	parts := s.queries[i].Ratio
 	s.queries = slices.DeleteFunc(slices.Clone(s.queries), func(q boundQuery) bool {
-		return q.family != family || q.Signal != signal && !slices.Contains(s.queries[i].Ratio, q.Signal)
+		return q.family != family || q.Signal != signal && !slices.Contains(parts, q.Signal)
 	})
-	s.probed = time.Time{} // the next Walk looks again
-	var out []event.Point
+	s.known = s.known[:len(s.queries)] // nothing is known yet
 	for at := from.Truncate(s.cfg.Step).Add(s.cfg.Step).UTC(); !at.After(to); at = at.Add(s.cfg.Step) {
 		answers, err := s.answers(ctx, at)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, one := range slices.Concat(answers...) {
-			if one.Labels.Get(event.LabelName) == signal && wanted(one) {
-				out = append(out, one.Points...)
+			if one.Labels.Get(event.LabelName) == signal {
+				f(one)
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // Guards are the metrics that show which exporters are there, by the family of
