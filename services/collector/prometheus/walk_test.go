@@ -116,7 +116,7 @@ func TestAWalkEndsWithTheErrorOfASourceThatStaysAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, _ := refusing(t, tc.status, 4)
+			s, _ := refusing(t, tc.status, 2)
 			err := s.Walk(t.Context(), from, from.Add(30*time.Minute), time.Millisecond, func(time.Time, []event.Series) error { return nil })
 			if upstream.KindOf(err) != tc.kind || err == nil || !strings.Contains(err.Error(), "read 2") {
 				t.Errorf("got %v, want %s, and which step", err, tc.kind)
