@@ -44,7 +44,7 @@ func (k keyValue) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return nil, 0, fmt.Errorf("key %s: %w", key, ErrNotFound)
 	case err != nil:
-		return nil, 0, fmt.Errorf("key %s: %w", key, err)
+		return nil, 0, keyError(key, err)
 	}
 	return e.Value(), e.Revision(), nil
 }
@@ -52,7 +52,7 @@ func (k keyValue) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 func (k keyValue) Put(ctx context.Context, key string, value []byte) (uint64, error) {
 	rev, err := k.kv.Put(ctx, key, value)
 	if err != nil {
-		return 0, fmt.Errorf("key %s: %w", key, err)
+		return 0, keyError(key, err)
 	}
 	return rev, nil
 }
@@ -69,9 +69,19 @@ func (k keyValue) Update(ctx context.Context, key string, value []byte, revision
 	case conflict(err):
 		return 0, fmt.Errorf("key %s: %w", key, ErrConflict)
 	case err != nil:
-		return 0, fmt.Errorf("key %s: %w", key, err)
+		return 0, keyError(key, err)
 	}
 	return rev, nil
+}
+
+// keyError names the key. One that no bucket takes was made from a message that no
+// other attempt makes better.
+func keyError(key string, err error) error {
+	err = fmt.Errorf("key %q: %w", key, err)
+	if errors.Is(err, jetstream.ErrInvalidKey) {
+		return Reject(err)
+	}
+	return err
 }
 
 // conflict recognises a refused compare-and-set.

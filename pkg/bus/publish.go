@@ -22,7 +22,8 @@ const publishTimeout = 5 * time.Second
 // window is stored once and is no error. Publish blocks while too many
 // publishes are under way or the server is away, which is the pipeline's
 // back-pressure; it gives up only when ctx is done, or when an event is one
-// that the server will never take.
+// that the server will never take: with a [Reject], where that is the event's own
+// fault.
 func (b *Bus) Publish(ctx context.Context, events ...event.Outgoing) error {
 	if len(events) == 0 {
 		return nil
@@ -49,7 +50,7 @@ func (b *Bus) publishRun(ctx context.Context, events []event.Outgoing) error {
 	for i, o := range events {
 		m, err := b.encode(ctx, o)
 		if err != nil {
-			return err
+			return Reject(err)
 		}
 		msgs[i] = m
 	}
@@ -70,6 +71,9 @@ func (b *Bus) publishRun(ctx context.Context, events []event.Outgoing) error {
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("publish %s: %w", msgs[0].Subject, errors.Join(context.Cause(ctx), err))
+		}
+		if malformed(err) {
+			return Reject(fmt.Errorf("publish %s: %w", msgs[0].Subject, err))
 		}
 		if permanent(err) {
 			return fmt.Errorf("publish %s: %w", msgs[0].Subject, err)
@@ -113,10 +117,16 @@ func (b *Bus) send(ctx context.Context, msgs []*nats.Msg) (int, error) {
 	return len(acks), sendErr
 }
 
-// permanent says whether the server will never take the message: it is too
-// large, or the account may not publish there.
+// permanent says whether the server will never take a message from this account or
+// connection.
 func permanent(err error) bool {
-	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrConnectionClosed) {
+	return errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrConnectionClosed)
+}
+
+// malformed says whether no server will ever take the message, whoever sends it. What
+// it was made from is put aside: another attempt makes the same.
+func malformed(err error) bool {
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) {
 		return true
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)

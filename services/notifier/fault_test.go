@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/services/notifier"
 	"github.com/oncall-copilot/oncall/services/notifier/notifiertest"
@@ -297,5 +299,33 @@ func TestWhatFailsForTooLongIsGivenUpWithARecord(t *testing.T) {
 	failed := read(w, event.ReportFailed)
 	if len(failed) != 1 || failed[0].Attempts < 2 || !strings.Contains(failed[0].Error, "answered 500") {
 		t.Errorf("got %+v, want a record with the attempts and the error", failed)
+	}
+}
+
+func TestAReportThatCannotBeRoutedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	hook := newReceiver(t)
+	w := newWorld(t, webhookConfig(hook.URL))
+	w.start()
+	c, err := nats.Connect("", nats.InProcessServer(w.server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	m := nats.NewMsg("reports.x.drafted") // of no incident
+	m.Data = []byte(`{}`)
+	for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": "x", "ce-type": event.ReportDrafted.Type, "ce-source": "//x", "ce-time": "2026-11-26T13:00:00Z"} {
+		m.Header.Set(name, value)
+	}
+	if err := c.PublishMsg(m); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(incident(1))
+	eventually(t, 10*time.Second, "the delivery of the next", w.delivered(1))
+	if letters := read(w, event.DeadLettered); len(letters) != 1 || !strings.Contains(letters[0].Reason, "invalid key") {
+		t.Errorf("got dead letters %+v", letters)
 	}
 }
