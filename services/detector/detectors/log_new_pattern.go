@@ -68,10 +68,11 @@ type logNewPattern struct {
 	learnt  uint64
 }
 
-// freshStatement is one that is new, and odd by that.
+// freshStatement is one of trouble that is new.
 type freshStatement struct {
 	first  int64
-	prob   float64
+	prob   float64 // of another new one
+	limit  float64 // of what is odd
 	count  float64
 	rolled int64 // rollout before it; zero for none
 	told   bool
@@ -125,8 +126,8 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 		}
 		if s.New && known {
 			d.tested++
-			if p, odd := d.judge(s, nov); odd && !isHistory(b) {
-				f = &freshStatement{first: s.First, prob: p}
+			if p, limit := d.judge(s, nov); limit > 0 && !isHistory(b) {
+				f = &freshStatement{first: s.First, prob: p, limit: limit}
 				if sp := s.Speaker; sp.Rolled != 0 && s.First-sp.Rolled >= -minute && s.First-sp.Rolled < afterRollout {
 					f.rolled = sp.Rolled
 				}
@@ -164,27 +165,37 @@ func (d *logNewPattern) recount(now int64) {
 	})
 }
 
-// judge gives the tail probability of a new statement, and whether it is worth a
-// word: by what it says of itself, and by how seldom the workload says such.
-func (d *logNewPattern) judge(s detector.Seen, nov *novelty) (p float64, odd bool) {
+// judge gives the tail probability of another new statement, by how seldom the
+// workload makes such, and the one below which it is odd, by what it says of
+// itself; zero for what says nothing of trouble.
+func (d *logNewPattern) judge(s detector.Seen, nov *novelty) (p, limit float64) {
 	loud := s.Level >= logpattern.Error
 	quiet := s.Level == logpattern.Warning || s.Level == logpattern.Unknown && troubled(s.Sample)
 	nov.nw++
 	if !loud && !quiet {
-		return 1, false
+		return 1, 0
 	}
 	nov.nt++
 	p = nov.trouble.Tail(nov.nt)
 	if loud {
-		return p, p <= d.cfg.P
+		return p, d.cfg.P
 	}
-	p = max(p, nov.words.Tail(nov.nw))
-	return p, p <= d.cfg.QuietP
+	return max(p, nov.words.Tail(nov.nw)), d.cfg.QuietP
 }
 
-// lasts says whether a new statement is more than a single complaint, or than
-// those of what starts.
+// tail is the probability of a new statement with so many lines. How many lines
+// new statements have is not learnt: that one of the usual few has c of them is
+// taken to be as improbable as the few are to c.
+func (d *logNewPattern) tail(f *freshStatement) float64 {
+	return stat.Prob(f.prob * min(1, d.cfg.MinLines/max(f.count, 1)))
+}
+
+// lasts says whether a new statement is improbable, and more than a single
+// complaint, or than those of what starts.
 func (d *logNewPattern) lasts(f *freshStatement, s detector.Seen) bool {
+	if d.tail(f) > f.limit {
+		return false
+	}
 	if s.Level >= logpattern.Fatal {
 		return true
 	}
@@ -224,7 +235,7 @@ func troubled(s string) bool {
 
 func (d *logNewPattern) anomaly(s detector.Seen, f *freshStatement, nov *novelty, at time.Time) event.Anomaly {
 	a := logObservation(d.words, s, at)
-	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}", s.Statement.Count, &event.Interval{}, stat.Prob(f.prob)
+	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}", s.Statement.Count, &event.Interval{}, d.tail(f)
 	a.Onset = time.UnixMilli(f.first).UTC()
 	a.Severity, a.Class = severityOfLevel(max(s.Statement.Level, logpattern.Warning))
 	since := ""
@@ -286,6 +297,7 @@ func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 		f := d.fresh[key]
 		w.Int(f.first)
 		w.Float(f.prob)
+		w.Float(f.limit)
 		w.Float(f.count)
 		w.Int(f.rolled)
 		w.Bool(f.told)
@@ -311,7 +323,7 @@ func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	d.fresh, d.novelty = map[uint64]*freshStatement{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()
-		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float(), count: r.Float(), rolled: r.Int(), told: r.Bool()}
+		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float(), limit: r.Float(), count: r.Float(), rolled: r.Int(), told: r.Bool()}
 		if r.Err() != nil {
 			return r.Err()
 		}

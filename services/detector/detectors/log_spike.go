@@ -136,9 +136,11 @@ func (d *logSpike) close(r *logRate, src *detector.Speaker) {
 // judge tests the minute so far: a part of a minute that is too much for a
 // whole one is odd already.
 func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anomaly, bool) {
-	mean := r.rate.Mean()
-	p := r.rate.Tail(r.n)
-	if !s.Speaker.Known(d.cfg.WarmUp) || r.n < d.cfg.MinLines || r.n < d.cfg.MinRatio*mean || p > d.cfg.P {
+	mean, p := r.rate.Mean(), 1.0
+	if s.Speaker.Known(d.cfg.WarmUp) && r.n >= d.cfg.MinLines && r.n >= d.cfg.MinRatio*mean {
+		p = r.rate.Tail(r.n)
+	}
+	if p > d.cfg.P {
 		if r.n >= d.cfg.MinLines {
 			r.onset = 0
 		}

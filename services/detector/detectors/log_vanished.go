@@ -246,6 +246,9 @@ func (d *logVanished) silences(b event.Batch) (found []event.Anomaly) {
 	missing := map[uint64][]vanished{}
 	now := b.Watermark.UnixMilli()
 	for key, r := range d.rows {
+		if now-r.first < d.cfg.MinSilence.Milliseconds() {
+			continue
+		}
 		st := d.words.Statement(key)
 		if st == nil || st.Level >= logpattern.Warning || !d.steady(r) {
 			continue // that trouble is no longer told of is no trouble
