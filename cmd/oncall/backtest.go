@@ -225,7 +225,21 @@ func (f *backtestFlags) sources(ctx context.Context, o *options, cfg *service.Co
 	if f.step > 0 {
 		x.Prometheus.Step = f.step
 	}
-	return find.stop, nil
+	return find.stop, f.reach(ctx, o, x)
+}
+
+// reach asks each source whether it answers, before it is waited for patiently.
+func (f *backtestFlags) reach(ctx context.Context, o *options, x *backtest.Options) error {
+	if err := reach(ctx, o, "prometheus", x.Prometheus); err != nil {
+		return hint(err, service.ExitUnreachable, "%s", advice(err))
+	}
+	if x.Loki == nil {
+		return nil
+	}
+	if err := reach(ctx, o, "loki", *x.Loki); err != nil {
+		return hint(err, service.ExitUnreachable, "%s --loki none does without", advice(err))
+	}
+	return nil
 }
 
 // stopped is the error of a run that did not come to its end, with what to do to

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 //	trickle        an anomaly and an incident every 20 ms from now on, on the bus
 //	prometheus     a Prometheus whose shop/web fails since 10 minutes, at $PROM
 //	quiet          a Prometheus in which nothing happens, at $PROM
+//	past           a Prometheus that holds half a day of shop/web, at $PROM
 //	empty          a Prometheus that holds no metric that we know, at $PROM
 //	objects FILE [RESOURCE…]  an API server that holds them and forbids the resources
 //	canaries       a Prometheus in which a canary fares as it is called, at $PROM
@@ -102,6 +103,9 @@ func TestScripts(t *testing.T) {
 		},
 		"quiet": func(ts *testscript.TestScript, _ bool, _ []string) {
 			ts.Setenv("PROM", serve(ts, fakePrometheus(time.Now().Add(time.Hour))))
+		},
+		"past": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Setenv("PROM", serve(ts, fakePast(time.Now())))
 		},
 		"empty": func(ts *testscript.TestScript, _ bool, _ []string) {
 			ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, r *http.Request) {

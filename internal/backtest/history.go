@@ -67,8 +67,11 @@ func (r *run) inspect(ctx context.Context) (plan, error) {
 			Fix:  "a longer --storage.tsdb.retention.time, or a Thanos or Mimir that keeps more: --prometheus URL",
 		})
 	}
+	p.Since = until.Add(-r.o.Since).Truncate(time.Minute)
 	// Who has little history learns from a quarter of it at most.
-	p.Since = p.From.Add(min(r.o.Learn, until.Sub(p.From)/4)).Truncate(time.Minute)
+	if learnt := p.From.Add(min(r.o.Learn, until.Sub(p.From)/4)).Truncate(time.Minute); learnt.After(p.Since) {
+		p.Since = learnt
+	}
 	r.absent(&p, held, guards)
 	return p, nil
 }

@@ -119,23 +119,18 @@ func (m *measure) write(ctx context.Context, data string) error {
 		return err
 	}
 	file := filepath.Join(m.dir, "past.om")
-	for from := c.From; from.Before(c.To); {
-		to := from.Truncate(testbed.BackfillBlock).Add(testbed.BackfillBlock)
-		if to.After(c.To) {
-			to = c.To
-		}
+	for _, one := range c.Stretches(testbed.BackfillBlock) {
 		f, err := os.Create(file)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(w.Write(f, from, to), f.Close()); err != nil {
+		if err := errors.Join(w.Write(f, one.From, one.To), f.Close()); err != nil {
 			return err
 		}
 		out, err := exec.CommandContext(ctx, promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration="+testbed.BackfillBlock.String(), file, data).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("promtool: %w\n%s", err, out)
 		}
-		from = to
 	}
 	return os.Remove(file)
 }

@@ -36,6 +36,21 @@ type Span struct{ From, To time.Time }
 
 func (s Span) holds(at time.Time) bool { return !at.Before(s.From) && at.Before(s.To) }
 
+// Stretches are the times of the cluster's past that lie in one block each, of
+// blocks that begin at multiples of a length since 1970, as Prometheus' do.
+func (c Cluster) Stretches(block time.Duration) []Span {
+	var out []Span
+	for from := c.From; from.Before(c.To); {
+		to := time.Unix((from.Unix()/int64(block.Seconds())+1)*int64(block.Seconds()), 0)
+		if to.After(c.To) {
+			to = c.To
+		}
+		out = append(out, Span{from, to})
+		from = to
+	}
+	return out
+}
+
 // Rollout is another image of a workload from a time on.
 type Rollout struct {
 	Workload string
