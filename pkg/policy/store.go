@@ -15,6 +15,7 @@ import (
 // user's replaces the default of the same name.
 type Store struct {
 	layers  []fs.FS
+	first   map[string][sha256.Size]byte // of each file when the store was made
 	current atomic.Pointer[snapshot]
 }
 
@@ -30,8 +31,17 @@ func NewStore(layers ...fs.FS) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.first = sums(snap)
 	s.current.Store(snap)
 	return s, nil
+}
+
+func sums(snap *snapshot) map[string][sha256.Size]byte {
+	out := make(map[string][sha256.Size]byte, len(snap.files))
+	for name, b := range snap.files {
+		out[name] = sha256.Sum256(b)
+	}
+	return out
 }
 
 // Reload reads the layers again and says whether a file differs. What cannot be
@@ -44,6 +54,24 @@ func (s *Store) Reload() (changed bool, err error) {
 	}
 	old := s.current.Swap(snap)
 	return old.hash != snap.hash, nil
+}
+
+// Changed are the files that are other than when the store was made, or no longer
+// there, sorted.
+func (s *Store) Changed() (names []string) {
+	now := sums(s.current.Load())
+	for name, sum := range now {
+		if was, ok := s.first[name]; !ok || was != sum {
+			names = append(names, name)
+		}
+	}
+	for name := range s.first {
+		if _, ok := now[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Hash names the content of every file: 12 hex digits. It is in every incident

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -32,6 +33,17 @@ func TestReloadSeesWhatAUserWrote(t *testing.T) {
 	}
 	if b, _ := s.File("slo.yaml"); string(b) != "a: 2\n" {
 		t.Errorf("slo.yaml is %q", b)
+	}
+	if got := s.Changed(); !slices.Equal(got, []string{"slo.yaml"}) {
+		t.Errorf("changed %v", got)
+	}
+	write("a: 1\n")
+	if _, err := s.Reload(); err != nil || len(s.Changed()) > 0 {
+		t.Errorf("changed %v after it was changed back, %v", s.Changed(), err)
+	}
+	write("a: 2\n")
+	if _, err := s.Reload(); err != nil {
+		t.Error(err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -235,8 +236,23 @@ func (p *Process) reload(ctx context.Context) {
 			p.Log.Warn("policies cannot be read again; those before stay in force", "err", err)
 		case changed:
 			p.Log.Info("policy files changed", "policies", p.Policies.Hash())
+			if names := atStart(p.Policies.Changed()); len(names) > 0 {
+				p.Log.Warn("policies changed that are read at the start, those before stay in force until a restart", "files", names)
+			}
 		}
 	}
+}
+
+// atStart are the policies, of some, that sources and detectors read when they are
+// made. Of slo.yaml the page budget alone is taken over at once.
+func atStart(names []string) (out []string) {
+	for _, name := range names {
+		switch folder, _, _ := strings.Cut(name, "/"); folder {
+		case "slo.yaml", "slo", "entities.yaml", "pushed.yaml", "redaction.yaml", "queries", "detectors":
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // Main is the whole of a service's main function: it runs the services as a
