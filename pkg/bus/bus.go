@@ -49,6 +49,7 @@ type Bus struct {
 	cfg     Config
 	set     Settings
 	metrics *metrics
+	roster  *roster
 	folded  *sync.Map // group/partition to the last sequence folded here
 	// restored is, by group/partition, whether it began with a checkpoint.
 	restored *sync.Map
@@ -65,7 +66,7 @@ type Bus struct {
 func Connect(ctx context.Context, cfg Config, set Settings) (*Bus, error) {
 	set.defaults()
 	cfg.MemberTTL = cmp.Or(cfg.MemberTTL, DefaultConfig().MemberTTL)
-	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}, restored: &sync.Map{}, refused: &atomic.Pointer[string]{}}
+	b := &Bus{cfg: cfg, set: set, metrics: newMetrics(set.Metrics, set.Now), folded: &sync.Map{}, roster: &roster{}, restored: &sync.Map{}, refused: &atomic.Pointer[string]{}}
 	opts, adopt := b.options()
 	var err error
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {

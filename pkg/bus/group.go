@@ -39,7 +39,7 @@ func (b *Bus) RunGroup(ctx context.Context, g Group) error {
 		bus: b, g: g, checkpoints: &checkpoints{kv: ck, js: b.js, prefix: event.Token(g.Name) + "." + event.Token(g.ConfigHash)},
 		routes: map[string][]int{},
 	}
-	place := &membership{kv: members, log: b.set.Log, group: event.Token(g.Name), me: nuid.Next(), ttl: b.cfg.MemberTTL}
+	place := &membership{kv: members, roster: b.roster, log: b.set.Log, group: event.Token(g.Name), me: nuid.Next(), ttl: b.cfg.MemberTTL}
 	assigned := make(chan []int)
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	defer stopWatch()

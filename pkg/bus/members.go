@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -14,14 +15,41 @@ import (
 // expires; who folds which partition follows from the live set by rendezvous
 // hashing, so that a member that comes or goes moves only its own share.
 type membership struct {
-	kv    KV
-	log   *slog.Logger
-	group string
-	me    string
-	ttl   time.Duration
+	kv     KV
+	roster *roster
+	log    *slog.Logger
+	group  string
+	me     string
+	ttl    time.Duration
 }
 
-func (m *membership) key(member string) string { return "group." + m.group + "." + member }
+// memberKeys are the keys of all members of all groups.
+const memberKeys = "group."
+
+func (m *membership) key(member string) string { return memberKeys + m.group + "." + member }
+
+// roster is who lives, in all groups. The groups of one process ask at about the
+// same times, and to ask makes a consumer: one answer is for all of them.
+type roster struct {
+	mu   sync.Mutex
+	at   time.Time // when it was listed
+	keys []string
+}
+
+// list returns the keys of members, listed at most age ago.
+func (r *roster) list(ctx context.Context, kv KV, age time.Duration) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.at.IsZero() && time.Since(r.at) < age {
+		return r.keys, nil
+	}
+	keys, err := kv.Keys(ctx, memberKeys)
+	if err != nil {
+		return nil, err
+	}
+	r.keys, r.at = keys, time.Now()
+	return keys, nil
+}
 
 // beat says that this member lives.
 func (m *membership) beat(ctx context.Context) error {
@@ -35,13 +63,15 @@ func (m *membership) leave(ctx context.Context) { _ = m.kv.Delete(ctx, m.key(m.m
 // live lists the members, this one included: a member whose own key has just
 // expired is alive all the same.
 func (m *membership) live(ctx context.Context) ([]string, error) {
-	keys, err := m.kv.Keys(ctx, m.key(""))
+	keys, err := m.roster.list(ctx, m.kv, m.ttl/10)
 	if err != nil {
 		return nil, err
 	}
 	out := []string{m.me}
 	for _, k := range keys {
-		out = append(out, strings.TrimPrefix(k, m.key("")))
+		if member, ok := strings.CutPrefix(k, m.key("")); ok {
+			out = append(out, member)
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
