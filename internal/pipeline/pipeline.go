@@ -74,8 +74,8 @@ func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
 	return h, nil
 }
 
-// Run is Process.Run, which also ends, with embedded.ErrGone, when the directory
-// of the embedded bus is taken away.
+// Run is Process.Run, which also ends, with embedded.ErrGone or embedded.ErrFull,
+// when the embedded bus cannot go on.
 func (h *Host) Run(ctx context.Context, specs ...service.Spec) error {
 	if h.server == nil {
 		return h.Process.Run(ctx, specs...)
@@ -86,8 +86,11 @@ func (h *Host) Run(ctx context.Context, specs ...service.Spec) error {
 	defer cancel(nil)
 	watch.Go(func() {
 		if err := h.server.Watch(ctx); err != nil {
-			h.Log.Error("data directory was taken away, nothing is stored any more, stopping")
-			cancel(&service.UsageError{Err: err})
+			h.Log.Error("the bus cannot go on, stopping", "err", err)
+			if errors.Is(err, embedded.ErrGone) {
+				err = &service.UsageError{Err: err}
+			}
+			cancel(err)
 		}
 	})
 	return h.Process.Run(ctx, specs...)

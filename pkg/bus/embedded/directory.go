@@ -16,8 +16,11 @@ import (
 // directory.
 var ErrInUse = errors.New("data directory is in use")
 
-// ErrGone is wrapped by the error of Watch.
-var ErrGone = errors.New("data directory was taken away")
+// ErrGone and ErrFull are wrapped by the error of Watch.
+var (
+	ErrGone = errors.New("data directory was taken away")
+	ErrFull = errors.New("data directory was full")
+)
 
 const lockName = "oncall.lock"
 
@@ -92,6 +95,20 @@ func (d *directory) check() error {
 		return fmt.Errorf("%w: %s was made anew while this process was using it; stop one of the two, and give each process a directory of its own with --data", ErrGone, d.name)
 	}
 	return nil
+}
+
+// enough is how many bytes have to be free, or a twentieth of a small file system,
+// for a server that has found it full to begin again.
+const enough = 64 << 20
+
+// room says whether enough is free. A file system that does not answer has none.
+func (d *directory) room() bool {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.path(), &st); err != nil {
+		return false
+	}
+	block := uint64(st.Bsize) //nolint:gosec // of another type on each system, and above 0
+	return st.Bavail*block >= min(enough, st.Blocks*block/20)
 }
 
 // Close gives the directory free.

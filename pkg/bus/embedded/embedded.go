@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -99,9 +100,11 @@ func listen(opts *server.Options, addr string) error {
 // watchEvery is how often Watch looks at the directory.
 const watchEvery = time.Second
 
-// Watch waits until ctx is done, and returns nil, or until the directory is
-// removed, moved or made anew by somebody, and returns ErrGone, wrapped: nothing
-// is kept any more then, and what is read may be wrong.
+// Watch waits until ctx is done, and returns nil, or until the server cannot go on:
+// with ErrGone, wrapped, when the directory is removed, moved or made anew by
+// somebody, since nothing is kept any more then, and what is read may be wrong; with
+// ErrFull when there is room again after a write has failed, since a server that has
+// seen that takes nothing more for the stream until it is started again.
 func (s *Server) Watch(ctx context.Context) error {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
@@ -109,12 +112,27 @@ func (s *Server) Watch(ctx context.Context) error {
 		if err := s.dir.check(); err != nil {
 			return err
 		}
+		if why := s.refused(); why != "" && s.dir.room() {
+			return fmt.Errorf("%w, and has room again: start again, which goes on from what is stored; %s: %s", ErrFull, s.dir.name, why)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
 	}
+}
+
+// refused is the failed write after which a stream takes nothing more; "" when there
+// is none.
+func (s *Server) refused() string {
+	h := s.Healthz(&server.HealthzOptions{Details: true})
+	for _, e := range h.Errors {
+		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {
+			return e.Error
+		}
+	}
+	return ""
 }
 
 // stopTime is what a server has to write out what it holds.
