@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/oncall-copilot/oncall/internal/backtest"
+	"github.com/oncall-copilot/oncall/pkg/kube"
+	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -109,7 +111,7 @@ func (f *backtestFlags) run(ctx context.Context, o *options, notes io.Writer) er
 	if err != nil {
 		return err
 	}
-	x, err := f.options(cfg)
+	x, err := f.settings(cfg)
 	if err != nil {
 		return err
 	}
@@ -144,8 +146,8 @@ func (f *backtestFlags) run(ctx context.Context, o *options, notes io.Writer) er
 	return printBacktest(o, &b.Result, f.html)
 }
 
-// options are those of the configuration file.
-func (f *backtestFlags) options(cfg *service.Config) (backtest.Options, error) {
+// settings are those of the configuration file.
+func (f *backtestFlags) settings(cfg *service.Config) (backtest.Options, error) {
 	x := backtest.Options{
 		Cluster: cfg.Cluster, Namespace: f.namespace, Patience: 2 * time.Minute,
 		Detector: cfg.Section(detector.Spec.Name).(detector.Config), Correlator: cfg.Section(correlator.Spec.Name).(correlator.Config),
@@ -225,12 +227,23 @@ func (f *backtestFlags) sources(ctx context.Context, o *options, cfg *service.Co
 	if f.step > 0 {
 		x.Prometheus.Step = f.step
 	}
+	if kc, err := f.config(); err == nil && find.client != nil && f.cluster == "" && x.Cluster == "cluster" {
+		// Without a name the default stays.
+		if name, _ := kube.ContextName(kc); name != "" {
+			x.Cluster = name
+		}
+	}
 	return find.stop, f.reach(ctx, o, x)
 }
 
 // reach asks each source whether it answers, before it is waited for patiently.
+// A Prometheus need not scrape anything now to have a past.
 func (f *backtestFlags) reach(ctx context.Context, o *options, x *backtest.Options) error {
-	if err := reach(ctx, o, "prometheus", x.Prometheus); err != nil {
+	up, err := o.sourceClient("prometheus", x.Prometheus.Config)
+	if err != nil {
+		return err
+	}
+	if _, err := promql.New(up).Instant(ctx, "vector(1)", time.Now()); err != nil {
 		return hint(err, service.ExitUnreachable, "%s", advice(err))
 	}
 	if x.Loki == nil {

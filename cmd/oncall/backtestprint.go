@@ -119,14 +119,26 @@ func (s *backtestPage) ours() {
 		if i.Resolved != nil {
 			lasted = "for " + backtest.Span(max(i.Resolved.Sub(i.Onset), time.Minute))
 		}
-		s.item(fmt.Sprintf("%s  %s  %s %s: %s", paged, i.Priority, check.Name(i.Entity), lasted, cmp.Or(i.Symptom, i.Title)), nil)
-		s.item("  "+s.beside(i), nil)
+		s.item(fmt.Sprintf("%s %s %s %s: %s", paged, i.Priority, check.Name(i.Entity), lasted, cmp.Or(i.Symptom, i.Title)), nil)
+		s.below(s.beside(i))
 		if i.Cause != "" {
-			s.item(fmt.Sprintf("  likely (%s): %s", i.Confidence, i.Cause), nil)
+			s.below(fmt.Sprintf("likely (%s): %s", i.Confidence, i.Cause))
 		}
 	}
 	if n := len(x.Incidents) - shownPages; n > 0 {
 		s.item(fmt.Sprintf("and %d more: -o json, --html FILE", n), nil)
+	}
+}
+
+// below is more about an item.
+func (s *backtestPage) below(text string) {
+	text = s.show(text)
+	if s.md {
+		fmt.Fprintf(&s.b, "  - %s\n", text)
+		return
+	}
+	for _, l := range render.Wrap(text, s.o.Columns(), "      ", "        ") {
+		fmt.Fprintln(&s.b, l)
 	}
 }
 
@@ -196,7 +208,7 @@ func (s *backtestPage) theirs() {
 		if first.End != nil {
 			lasted = "for " + backtest.Span(max(first.End.Sub(first.Start), time.Minute))
 		}
-		text := fmt.Sprintf("%d  %s: %s: %s at %s %s: %s", len(a.all), a.alert, reasons[a.why], name, first.Start.UTC().Format(pastTime), lasted, first.Because)
+		text := fmt.Sprintf("%d %s: %s: %s at %s %s: %s", len(a.all), a.alert, reasons[a.why], name, first.Start.UTC().Format(pastTime), lasted, first.Because)
 		if n := len(a.all) - 1; n > 0 {
 			text += fmt.Sprintf(" (and %d more)", n)
 		}

@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -212,6 +215,7 @@ func (r *run) result() (Result, error) {
 		x.Missing = append([]Missing{noAlerts}, x.Missing...)
 	}
 	x.Incidents, x.Firings, x.Ours, x.Yours, x.Same = m.both(r.h.settle(r.plan.Until))
+	x.Missing = append(x.Missing, r.unpaged(&x)...)
 	x.Ours.Budget, x.Yours.Severities = b, r.o.Alerts.Page
 	for _, g := range r.h.Gaps {
 		x.Missing = append(x.Missing, Missing{What: "metrics", Why: fmt.Sprintf("there are none from %s to %s", g.From.UTC().Format("2006-01-02 15:04"), g.To.UTC().Format("2006-01-02 15:04 MST"))})
@@ -220,6 +224,26 @@ func (r *run) result() (Result, error) {
 	x.Headline = x.headline()
 	x.Seconds = time.Since(r.began).Seconds()
 	return x, nil
+}
+
+// unpaged says that nothing of the user's pages, which is more likely a matter of
+// what their severities are called.
+func (r *run) unpaged(x *Result) []Missing {
+	if x.Yours.Pages > 0 || x.Yours.Others == 0 {
+		return nil
+	}
+	count := map[string]int{}
+	for _, f := range r.h.Firings {
+		count[cmp.Or(f.Severity, "none")]++
+	}
+	var seen []string
+	for _, s := range slices.Sorted(maps.Keys(count)) {
+		seen = append(seen, fmt.Sprintf("%s x%d", s, count[s]))
+	}
+	return []Missing{{
+		What: "your pages", Why: fmt.Sprintf("of %d firings none has the severity %s; there are %s", x.Yours.Others, strings.Join(r.o.Alerts.Page, " or "), strings.Join(seen[:min(len(seen), 6)], ", ")),
+		Fix: "detector.alert.page in the configuration",
+	}}
 }
 
 // headline is the outcome in a sentence.

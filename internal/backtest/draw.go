@@ -37,9 +37,32 @@ var (
 
 // svg draws it. No text of others is in the drawing.
 func (p *picture) svg() ([]byte, error) {
+	d, err := p.plot()
+	if err != nil {
+		return nil, err
+	}
+	w, err := d.WriterTo(24*vg.Centimeter, 6*vg.Centimeter, "svg")
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if _, err := w.WriteTo(&b); err != nil {
+		return nil, err
+	}
+	// What stands before is of a file of its own.
+	out := b.Bytes()
+	if i := bytes.Index(out, []byte("<svg")); i > 0 {
+		out = out[i:]
+	}
+	return out, nil
+}
+
+func (p *picture) plot() (*plot.Plot, error) {
 	d := plot.New()
 	d.X.Tick.Marker = plot.TimeTicks{Format: "15:04"}
-	d.Y.Label.Text = p.unit
+	if p.unit != "1" {
+		d.Y.Label.Text = p.unit
+	}
 	d.Legend.Top, d.Legend.Left = true, true
 	line := make(plotter.XYs, 0, len(p.points))
 	for _, pt := range p.points {
@@ -79,20 +102,7 @@ func (p *picture) svg() ([]byte, error) {
 	}
 	value.Color, value.Width = valueColour, vg.Points(0.8)
 	d.Add(value)
-	w, err := d.WriterTo(24*vg.Centimeter, 6*vg.Centimeter, "svg")
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	if _, err := w.WriteTo(&b); err != nil {
-		return nil, err
-	}
-	// What stands before is of a file of its own.
-	out := b.Bytes()
-	if i := bytes.Index(out, []byte("<svg")); i > 0 {
-		out = out[i:]
-	}
-	return out, nil
+	return d, nil
 }
 
 // lines adds what was expected, and when ours would have paged and things were

@@ -68,12 +68,14 @@ const (
 	maxCurves  = 2
 )
 
-// watch notes the series of a window.
-func (h *harvest) watch(at time.Time, series []event.Series, known map[uint64]int) {
+// watch notes the series of a window. When one was last seen need not be known to
+// the minute.
+func (h *harvest) watch(at time.Time, step time.Duration, series []event.Series, known map[uint64]int) {
+	tenth := at.Sub(at.Truncate(10*time.Minute)) < step
 	for _, s := range series {
 		h.Read.Samples += int64(len(s.Points))
-		if _, ok := known[s.ID]; ok && at.Minute()%10 != 0 {
-			continue // when it was last seen need not be known to the minute
+		if _, ok := known[s.ID]; ok && !tenth {
+			continue
 		}
 		e := s.Labels.Entity()
 		where := placeOf(e).String()

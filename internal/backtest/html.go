@@ -18,8 +18,12 @@ import (
 //go:embed page.html
 var pageText string
 
-// maxPictures bounds the series that are read again to be drawn.
-const maxPictures = 60
+// Bounds of the page: series that are read again to be drawn, and the user's own
+// pages that have a section each.
+const (
+	maxPictures = 60
+	maxSections = 500
+)
 
 const (
 	drawnBefore = 2 * time.Hour
@@ -32,6 +36,7 @@ type shown struct {
 	*Result
 	Pages  []shownIncident
 	Theirs []shownFiring
+	More   int // that are in the JSON alone
 	Lead   string
 }
 
@@ -104,7 +109,9 @@ func (b *Backtest) HTML(ctx context.Context, w io.Writer) error {
 		s.Pages = append(s.Pages, one)
 	}
 	for _, f := range x.Firings {
-		if f.Why != "" {
+		if f.Why != "" && len(s.Theirs) == maxSections {
+			s.More++
+		} else if f.Why != "" {
 			one := shownFiring{Firing: f}
 			of := f.period(x.Until)
 			one.Pictures = d.draw(ctx, f.curves, of.From, of.To, picture{firings: []period{of}})

@@ -35,11 +35,33 @@ type matcher struct {
 	since, until time.Time
 	pages        func(Firing) bool
 	incidents    []*tracked
+	places       [][]place            // of each of them
+	oddities     map[string][]*oddity // by place, in the order of their beginnings
+}
+
+// sort makes what is looked up for every firing.
+func (m *matcher) sort() {
+	m.incidents = m.h.sorted()
+	m.places = make([][]place, len(m.incidents))
+	for i, t := range m.incidents {
+		for _, e := range t.Related {
+			if p := placeOf(e); !slices.Contains(m.places[i], p) {
+				m.places[i] = append(m.places[i], p)
+			}
+		}
+	}
+	m.oddities = map[string][]*oddity{}
+	for _, o := range m.h.Odd {
+		m.oddities[o.Place] = append(m.oddities[o.Place], o)
+	}
+	for _, list := range m.oddities {
+		slices.SortFunc(list, func(a, b *oddity) int { return cmp.Or(a.Onset.Compare(b.Onset), strings.Compare(a.Summary, b.Summary)) })
+	}
 }
 
 // both lays the two sides beside each other.
 func (m *matcher) both(firings []Firing) ([]Incident, []Firing, Ours, Yours, Same) {
-	m.incidents = m.h.sorted()
+	m.sort()
 	var theirs []Firing
 	var ours Ours
 	yours := Yours{OnlyWhy: map[Why]int{}}
@@ -156,7 +178,7 @@ func (m *matcher) find(f Firing) (best *tracked, how string) {
 		end = *f.End
 	}
 	rank := 0
-	for _, t := range m.incidents {
+	for n, t := range m.incidents {
 		over := m.until
 		if t.Incident.Resolved != nil {
 			over = *t.Incident.Resolved
@@ -165,8 +187,8 @@ func (m *matcher) find(f Firing) (best *tracked, how string) {
 			continue
 		}
 		r, by := 0, ""
-		for _, e := range t.Related {
-			switch o := placeOf(e); {
+		for _, o := range m.places[n] {
+			switch {
 			case o == where:
 				r, by = 2, sameThing
 			case (where.contains(o) || o.contains(where)) && r < 1:
@@ -234,16 +256,22 @@ func (m *matcher) why(f Firing, t *tracked) (Why, string) {
 // another.
 func (m *matcher) signals(where place, at time.Time) (now []string, ever bool) {
 	seen := map[string]bool{}
-	for key, w := range m.h.Watched {
-		if key != where.String() && (where.kind != placeNamespace || !strings.HasPrefix(key, "/"+where.namespace+"/")) {
-			continue
-		}
+	take := func(w *watched) {
 		ever = true
-		if at.Before(w.First.Add(-near)) || at.After(w.Last.Add(near)) {
-			continue
+		if !at.Before(w.First.Add(-near)) && !at.After(w.Last.Add(near)) {
+			for s := range w.Signals {
+				seen[s] = true
+			}
 		}
-		for s := range w.Signals {
-			seen[s] = true
+	}
+	if w := m.h.Watched[where.String()]; w != nil {
+		take(w)
+	}
+	if where.kind == placeNamespace {
+		for key, w := range m.h.Watched {
+			if strings.HasPrefix(key, "/"+where.namespace+"/") {
+				take(w)
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(seen)), ever
@@ -274,9 +302,8 @@ func (m *matcher) odd(where place, f Firing) []string {
 		end = *f.End
 	}
 	var out []string
-	for _, key := range slices.Sorted(maps.Keys(m.h.Odd)) {
-		o := m.h.Odd[key]
-		if o.Place == where.String() && o.Onset.Before(end.Add(near)) && o.Last.After(f.Start.Add(-near)) && len(out) < 3 && !slices.Contains(out, o.Summary) {
+	for _, o := range m.oddities[where.String()] {
+		if o.Onset.Before(end.Add(near)) && o.Last.After(f.Start.Add(-near)) && len(out) < 3 && !slices.Contains(out, o.Summary) {
 			out = append(out, o.Summary)
 		}
 	}

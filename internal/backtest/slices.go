@@ -62,15 +62,7 @@ func (r *run) slice(ctx context.Context, from, to time.Time, said func(time.Time
 	if err != nil {
 		return err
 	}
-	if err := r.merge(flows, beside, said); err != nil {
-		return err
-	}
-	for _, f := range flows {
-		if f.err != nil {
-			return f.err
-		}
-	}
-	return nil
+	return r.merge(flows, beside, said)
 }
 
 // flows starts the reading of metrics, and of logs and events where there is a
@@ -144,7 +136,11 @@ func (r *run) merge(flows []*flow, waiting []event.Outgoing, said func(time.Time
 		for _, f := range flows {
 			// Of two at one time the later listed comes first: lines and events are
 			// there when metrics close the time.
-			if w := f.peek(); w != nil && (first == nil || !w.at.After(first.next.at)) {
+			w := f.peek()
+			if w == nil && f.err != nil {
+				return f.err
+			}
+			if w != nil && (first == nil || !w.at.After(first.next.at)) {
 				first = f
 			}
 		}
@@ -189,7 +185,7 @@ func (r *run) merge(flows []*flow, waiting []event.Outgoing, said func(time.Time
 // measured notes what a step of metrics holds. One that holds nothing says
 // nothing of the cluster: Prometheus was away.
 func (r *run) measured(w *window) {
-	r.h.watch(w.at, w.series, r.folds.place)
+	r.h.watch(w.at, r.o.Prometheus.Step, w.series, r.folds.place)
 	if len(w.series) > 0 || r.h.Read.Samples == 0 {
 		return // before the first there is no gap
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/upstream"
@@ -29,7 +30,7 @@ func main() {
 	flag.StringVar(&m.dir, "dir", "", "`directory` for the data, which is used again if it is there; default: a temporary one")
 	flag.BoolVar(&m.serve, "serve", false, "only serve the data, until it is stopped")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := m.run(ctx, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "backtest:", err)
@@ -82,13 +83,17 @@ func (m *measure) run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	address, wait, err := m.start(ctx, data)
+	serving, stop := context.WithCancel(ctx)
+	address, wait, err := m.start(serving, data)
 	if err != nil {
+		stop()
 		return err
 	}
+	defer func() { stop(); _ = wait() }()
 	fmt.Printf("prometheus: %s\n", address)
 	if m.serve {
-		return wait()
+		<-ctx.Done()
+		return nil
 	}
 	oncall := filepath.Join(m.dir, "oncall")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", oncall, "./cmd/oncall").CombinedOutput(); err != nil {
@@ -152,7 +157,7 @@ func (m *measure) start(ctx context.Context, data string) (address string, wait 
 		return "", nil, err
 	}
 	c := exec.CommandContext(ctx, bin, "--config.file="+config, "--storage.tsdb.path="+data, "--storage.tsdb.retention.time=1y", "--web.listen-address="+listen, "--log.level=error")
-	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.Stderr = os.Stderr
 	if err := c.Start(); err != nil {
 		return "", nil, err
