@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -83,11 +84,43 @@ func Decode(file string, data []byte, into any) error {
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return &Error{File: file, Problems: []Problem{{Text: "more than one YAML document; put the second into a file of its own"}}}
 	}
+	if err := finite(file, &doc); err != nil {
+		return err
+	}
 	v, ok := into.(Validator)
 	if !ok {
 		return nil
 	}
 	return Locate(file, &doc, v.Validate())
+}
+
+// finite refuses .nan and .inf wherever they stand: no field means one, and of .nan
+// every comparison that looks for what is wrong is false.
+func finite(file string, doc *yaml.Node) error {
+	out := &Error{File: file}
+	var walk func(n *yaml.Node, path string)
+	walk = func(n *yaml.Node, path string) {
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float" {
+			if x, err := strconv.ParseFloat(strings.Replace(n.Value, ".", "", 1), 64); err == nil && (math.IsNaN(x) || math.IsInf(x, 0)) {
+				out.Problems = append(out.Problems, Problem{Line: n.Line, Text: (&FieldError{Path: path, Value: n.Value, Problem: "is no number to reckon with", Fix: "write one"}).Error()})
+			}
+		}
+		for i, c := range n.Content {
+			switch {
+			case n.Kind == yaml.SequenceNode:
+				walk(c, fmt.Sprintf("%s[%d]", path, i))
+			case n.Kind != yaml.MappingNode:
+				walk(c, path)
+			case i%2 == 1:
+				walk(c, strings.TrimPrefix(path+"."+n.Content[i-1].Value, "."))
+			}
+		}
+	}
+	walk(doc, "")
+	if len(out.Problems) == 0 {
+		return nil
+	}
+	return out
 }
 
 // Locate gives the FieldErrors joined in err the lines of doc that they speak
@@ -200,6 +233,9 @@ func DecodeNode(file string, section *yaml.Node, into any) error {
 			return syntaxError(file, loose)
 		}
 		return unknownFields(file, section, err)
+	}
+	if err := finite(file, section); err != nil {
+		return err
 	}
 	if v, ok := into.(Validator); ok {
 		return Locate(file, section, v.Validate())

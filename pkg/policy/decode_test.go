@@ -36,6 +36,8 @@ func TestDecodeNamesFileLineFieldValueAndFix(t *testing.T) {
 		"a wrong value":    {"objectives:\n  - name: a\n    target: 0.9\n  - name: b\n    target: 99.9\n", "slo.yaml:5: objectives[1].target: 99.9 is not between 0 and 1; write 0.999"},
 		"an unknown field": {"objectives:\n  - name: a\n    taget: 0.9\n", "slo.yaml:3: taget: unknown field; remove it or correct its name"},
 		"a wrong type":     {"objectives:\n  - name: a\n    target: much\n", "slo.yaml:3: cannot unmarshal !!str `much` into float64"},
+		"no number":        {"objectives:\n  - name: a\n  - name: b\n    target: .nan\n", "slo.yaml:4: objectives[1].target: .nan is no number to reckon with; write one"},
+		"an infinite one":  {"objectives:\n  - target: -.Inf\n", "slo.yaml:2: objectives[0].target: -.Inf is no number to reckon with; write one"},
 		"broken syntax":    {"objectives:\n  - name: [\n", "slo.yaml:"},
 		"two documents":    {"objectives: []\n---\nobjectives: []\n", "slo.yaml: more than one YAML document"},
 		"two wrong values": {"objectives:\n  - target: 2\n  - target: 3\n", "slo.yaml:2: objectives[0].target: 2 is not between 0 and 1; write 0.999\nslo.yaml:3: objectives[1].target: 3"},
@@ -88,10 +90,17 @@ func TestALaterLayerReplacesAFileAndChangesTheHash(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("objectives:\n  - target: 0.9\n"))
+	f.Add([]byte("objectives: [{target: .nan}, &a {target: -.inf}, *a]"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var o objectives
-		if err := policy.Decode("x", b, &o); err != nil && err.Error() == "" {
+		err := policy.Decode("x", b, &o)
+		if err != nil && err.Error() == "" {
 			t.Error("an error without words")
+		}
+		for _, x := range o.Objectives {
+			if err == nil && !(x.Target > 0 && x.Target < 1) {
+				t.Errorf("%q: target %v", b, x.Target)
+			}
 		}
 	})
 }
