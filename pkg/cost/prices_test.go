@@ -18,7 +18,7 @@ import (
 func TestAWrongPriceFileSaysWhereAndWhatToWrite(t *testing.T) {
 	for name, tc := range map[string]struct{ in, want string }{
 		"a negative price":        {"cpu_core_hour: -1\nmemory_gib_hour: 1\n", "p.yaml:1: cpu_core_hour: -1 is not a price; write 0.031, or leave it out"},
-		"no number":               {"cpu_core_hour: .nan\nmemory_gib_hour: 1\n", "p.yaml:1: cpu_core_hour: NaN is not a price"},
+		"no number":               {"cpu_core_hour: .nan\nmemory_gib_hour: 1\n", "p.yaml:1: cpu_core_hour: .nan is no number to reckon with"},
 		"a month's price an hour": {"cpu_core_hour: 0.03\nmemory_gib_hour: 4000\n", "p.yaml:2: memory_gib_hour: 4000 is above 1000"},
 		"one of two":              {"currency: EUR\ncpu_core_hour: 0.03\n", "p.yaml:1: memory_gib_hour: is missing beside cpu_core_hour; write both"},
 		"a discount of 60":        {"nodes:\n  - match: {a: b}\n    discount: 60\n", "p.yaml:3: nodes[0].discount: 60 is not a share between 0 and 1; write 0.6"},
