@@ -97,7 +97,7 @@ func TestEveryShippedRuleHasARunbookAndEveryNamedRuleIsThere(t *testing.T) {
 		}
 	}
 	for _, r := range e.Rules() {
-		if !named[r.ID] && r.ID != "new_error_in_logs" {
+		if !named[r.ID] {
 			t.Errorf("no runbook names rule %s", r.ID)
 		}
 	}

@@ -25,14 +25,20 @@ func gap(r *rand.Rand, shape int) float64 {
 
 func TestTheProbabilityOfASilenceIsNoSmallerThanItIs(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 9))
-	for _, shape := range []int{1, 2, 4, 100} {
-		for _, seen := range []int{30, 300} {
+	for _, grain := range []float64{1, 60} {
+		for _, shape := range []int{1, 2, 4, 100} {
+			// What is counted by the window has gaps of whole windows.
+			seen := func() float64 { return math.Ceil(gap(r, shape)/grain) * grain }
 			const trials = 20_000
 			below := map[float64]int{}
 			for range trials / 20 {
-				g := gapsOf(r, seen, shape)
+				var g Renewal
+				for range 100 {
+					g.Add(seen(), 1000)
+				}
 				for range 20 {
-					p := g.Silence(gap(r, shape))
+					// A silence of t is of gaps that are longer.
+					p := g.Silence(seen()-grain, grain)
 					for _, alpha := range []float64{1e-1, 1e-2, 1e-3} {
 						if p <= alpha {
 							below[alpha]++
@@ -42,7 +48,7 @@ func TestTheProbabilityOfASilenceIsNoSmallerThanItIs(t *testing.T) {
 			}
 			for alpha, n := range below {
 				if got := float64(n) / trials; got > 2*alpha {
-					t.Errorf("shape %d after %d gaps: p <= %g in a share of %g", shape, seen, alpha, got)
+					t.Errorf("grain %g, shape %d: p <= %g in a share of %g", grain, shape, alpha, got)
 				}
 			}
 		}
@@ -52,19 +58,22 @@ func TestTheProbabilityOfASilenceIsNoSmallerThanItIs(t *testing.T) {
 func TestASilenceIsSurerOfAClockAndAfterMoreOfIt(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 9))
 	clock, chance, young := gapsOf(r, 2000, 50), gapsOf(r, 2000, 1), gapsOf(r, 20, 50)
-	if a, b := clock.Silence(300), chance.Silence(300); a >= b {
+	if a, b := clock.Silence(300, 1), chance.Silence(300, 1); a >= b {
 		t.Errorf("five times the usual gap: %g by a clock, %g by chance", a, b)
 	}
-	if a, b := clock.Silence(300), young.Silence(300); a >= b {
+	if a, b := clock.Silence(300, 1), young.Silence(300, 1); a >= b {
 		t.Errorf("five times the usual gap: %g after 2000 gaps, %g after 20", a, b)
 	}
-	if a, b := clock.Silence(600), clock.Silence(300); a > b || a < 1.0/2001/2001 {
+	if a, b := clock.Silence(600, 1), clock.Silence(300, 1); a > b {
 		t.Errorf("p %g of ten times and %g of five times the usual gap", a, b)
 	}
 	if v := chance.Variation(); math.Abs(v-1) > 0.1 {
 		t.Errorf("variation %g of gaps by chance, want 1", v)
 	}
-	if p := (&Renewal{}).Silence(10); p != 1 {
+	if a, b := clock.Silence(300, 60), clock.Silence(300, 1); a <= b {
+		t.Errorf("five times the usual gap: %g of what is seen by the minute, %g by the second", a, b)
+	}
+	if p := (&Renewal{}).Silence(10, 1); p != 1 {
 		t.Errorf("p %g where nothing was learnt, want 1", p)
 	}
 }

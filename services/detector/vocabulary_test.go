@@ -119,3 +119,25 @@ func TestWhatWasSaidLastWeekIsNotNewAndWhatWasSaidBeforeIs(t *testing.T) {
 		}
 	}
 }
+
+func TestOneThatNeverSaysTheSameTwiceTakesNobodysPlace(t *testing.T) {
+	v := NewVocabulary()
+	for i := range 1000 {
+		v.statements[uint64(i)] = &Statement{Speaker: uint64(1 + max(0, i-900)), Last: int64(i)}
+	}
+	v.compact(1000)
+	of := map[uint64]int{}
+	for key, s := range v.statements {
+		of[s.Speaker]++
+		if s.Speaker == 1 && key < 901-125 {
+			t.Errorf("statement %d of the first is kept, and newer ones are not", key)
+		}
+	}
+	if of[1] != 125 || len(v.statements) != 125+99 {
+		t.Errorf("%d statements of the first and %d in all, want 125 and one of each other", of[1], len(v.statements))
+	}
+	v.compact(1000)
+	if len(v.statements) != 125+99 {
+		t.Error("forgets though there is room")
+	}
+}

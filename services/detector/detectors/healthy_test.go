@@ -119,6 +119,7 @@ type healthy struct {
 	revision int
 	started  int // minute of the last rollout
 	next     int // of the next
+	breaks   int // minute in which something new goes wrong; 0: never
 }
 
 // word is one of many that mean nothing, the same for the same number.
@@ -208,6 +209,11 @@ func (w *healthy) minute(m int) []event.LogStream {
 			say("level=info msg=ready after=%dms", w.r.IntN(9000))
 		}
 		healthyKinds[w.kind].say(w, m, say)
+		if m >= w.breaks && m < w.breaks+3 && w.breaks > 0 && p == 0 {
+			for range 3 {
+				say(`level=error msg="%s"`, w.sentence(400))
+			}
+		}
 		if len(s.Lines) > 0 {
 			out = append(out, s)
 		}
@@ -223,13 +229,20 @@ type tails struct {
 
 var alphas = [3]float64{1e-2, 1e-3, 1e-4}
 
-// healthyRun folds minutes of healthy workloads and returns the anomalies of each
-// detector after the first of them, and how the tail probabilities of log_spike lie.
-func healthyRun(t testing.TB, workloads, first, minutes int) (found map[string][]string, spike []tails) {
+// healthyRun is what is said of healthy workloads.
+type healthyRun struct {
+	found map[string][]string // anomalies of each detector, in words
+	spike []tails             // how the tail probabilities of log_spike lie, by kind
+	broke int                 // workloads in which something new went wrong
+	told  int                 // those of which it was told within five minutes
+}
+
+// playHealthy folds minutes of workloads and says what was said after the first of
+// them. In the last third something new goes wrong in each, if they are to break.
+func playHealthy(t testing.TB, workloads, first, minutes int, breaks bool) *healthyRun {
 	t.Helper()
 	words := detector.NewVocabulary()
-	all := map[string]detector.Detector{}
-	lives := map[string]*detector.Life{}
+	all, lives, open := map[string]detector.Detector{}, map[string]*detector.Life{}, map[string]bool{}
 	for _, info := range detector.Builtin.All() {
 		if info.Input != detector.Logs {
 			continue
@@ -240,84 +253,104 @@ func healthyRun(t testing.TB, workloads, first, minutes int) (found map[string][
 		}
 		all[info.Name], lives[info.Name] = d, detector.NewLife(info, "00000000")
 	}
-	ws := make([]*healthy, workloads)
+	ws, named := make([]*healthy, workloads), map[string]*healthy{}
 	for i := range ws {
 		r := rand.New(rand.NewPCG(uint64(i), 3))
-		ws[i] = &healthy{id: i, kind: i % len(healthyKinds), r: r, said: map[uint64]string{}, next: 100 + r.IntN(1200), started: -1}
+		w := &healthy{id: i, kind: i % len(healthyKinds), r: r, said: map[uint64]string{}, next: 100 + r.IntN(1200), started: -1}
+		if breaks {
+			w.breaks = minutes*2/3 + i*(minutes/3-10)/workloads
+		}
+		ws[i], named[fmt.Sprint("app", i)] = w, w
 	}
-	kinds := map[string]int{}
-	found, spike = map[string][]string{}, make([]tails, len(healthyKinds))
+	run := &healthyRun{found: map[string][]string{}, spike: make([]tails, len(healthyKinds))}
+	told := map[int]bool{}
+	rates := map[uint64]int{} // of log_spike, by speaker
 	for m := range minutes {
 		b := event.Batch{Watermark: detectortest.At(m), Previous: detectortest.At(m - 1)}
 		lb := event.LogBatch{Source: "loki", Start: b.Previous, End: b.Watermark, SampledRate: 1}
 		for _, w := range ws {
-			streams := w.minute(m)
-			if len(streams) > 0 {
-				kinds[streams[0].Labels.Entity().String()] = w.kind
-			}
-			lb.Streams = append(lb.Streams, streams...)
+			lb.Streams = append(lb.Streams, w.minute(m)...)
 		}
 		b.Logs = []event.LogBatch{lb}
 		words.Fold(b)
 		for _, name := range sortedKeys(all) {
 			for _, out := range lives[name].Step(b, all[name].Observe(b), func(reason string) { t.Fatalf("left out: %s", reason) }) {
 				a := out.Data().(event.Anomaly)
-				if m >= first && a.Ended == nil && a.WindowEnd.Sub(a.Onset) < 5*time.Minute {
-					found[name] = append(found[name], fmt.Sprintf("%s (%s) at %s: %s: %s", a.Entity.Name, healthyKinds[kinds[a.Entity.String()]].name, a.WindowEnd.Format("2 15:04"), a.Summary, a.Explanation))
+				w := named[a.Entity.Name]
+				switch {
+				case w.breaks > 0 && m >= w.breaks && m < w.breaks+60:
+					told[w.id] = told[w.id] || name == "log_new_pattern" && m < w.breaks+5
+				case m >= first && a.Ended == nil && !open[a.Key]:
+					run.found[name] = append(run.found[name], fmt.Sprintf("%s (%s) at %s: %s: %s", a.Entity.Name, healthyKinds[w.kind].name, a.WindowEnd.Format("2 15:04"), a.Summary, a.Explanation))
 				}
+				open[a.Key] = true
 			}
 		}
 		if m < first {
 			continue
 		}
-		// Of the rates of who spoke; what was not said has a tail of one.
-		for key, r := range all["log_spike"].(*logSpike).rows {
-			st := words.Statement(key)
-			sp := words.Speaker(st.Speaker)
-			if sp == nil || sp.Slot != b.Previous.UnixMilli()/minute {
-				continue
+		// What was not said by those who spoke has a tail of one.
+		rows := all["log_spike"].(*logSpike).rows
+		if m%60 == 0 {
+			clear(rates)
+			for key := range rows {
+				if st := words.Statement(key); st != nil {
+					rates[st.Speaker]++
+				}
 			}
-			n := &spike[kinds[sp.Entity.String()]]
-			n.n++
-			if r.slot != sp.Slot || r.rate.N < 60 {
-				continue
+		}
+		spoke := map[uint64]bool{}
+		for _, s := range words.Seen() {
+			n := &run.spike[named[s.Speaker.Entity.Name].kind]
+			if !spoke[s.Speaker.ID] {
+				spoke[s.Speaker.ID] = true
+				n.n += rates[s.Speaker.ID]
 			}
 			for i, alpha := range alphas {
-				if r.rate.Tail(r.n) <= alpha {
+				if r := rows[s.Key]; r.rate.N >= 60 && r.rate.Tail(r.n) <= alpha {
 					n.below[i]++
 				}
 			}
 		}
 	}
-	return found, spike
+	for _, w := range ws {
+		if w.breaks > 0 {
+			run.broke++
+		}
+	}
+	run.told = len(slices.DeleteFunc(sortedKeys(told), func(id int) bool { return !told[id] }))
+	return run
 }
 
 func TestHealthyWorkloadsAreToldOfHardlyEver(t *testing.T) {
-	found, _ := healthyRun(t, len(healthyKinds), 8*60, 20*60)
-	for _, name := range sortedKeys(found) {
-		for _, a := range found[name] {
+	run := playHealthy(t, len(healthyKinds), 8*60, 20*60, false)
+	for _, name := range sortedKeys(run.found) {
+		for _, a := range run.found[name] {
 			t.Errorf("%s: %s", name, a)
 		}
 	}
 }
 
-// BenchmarkHealthyLogs prints what is said of workloads in which all is well; it
-// is no measure of speed.
+// BenchmarkHealthyLogs prints what is said of workloads in which all is well, and
+// how many are told of in which something new goes wrong. It is no measure of
+// speed.
 func BenchmarkHealthyLogs(b *testing.B) {
 	const workloads, days = 96, 3
-	found, spike := healthyRun(b, workloads, 1440, 1440*days)
+	well := playHealthy(b, workloads, 1440, 1440*days, false)
 	per := float64(workloads*(days-1)) / 100
 	for _, info := range detector.Builtin.All() {
 		if info.Input == detector.Logs {
-			b.Logf("%-16s %5.2f anomalies in 100 workloads and a day", info.Name, float64(len(found[info.Name]))/per)
-			for _, a := range slices.Sorted(slices.Values(found[info.Name]))[:min(len(found[info.Name]), 12)] {
+			b.Logf("%-16s %5.2f anomalies in 100 healthy workloads and a day", info.Name, float64(len(well.found[info.Name]))/per)
+			for _, a := range slices.Sorted(slices.Values(well.found[info.Name]))[:min(len(well.found[info.Name]), 12)] {
 				b.Log("    ", a)
 			}
 		}
 	}
 	b.Logf("%-40s %10s %10s %10s %10s", "log_spike, share of minutes with p <=", "minutes", "1e-2", "1e-3", "1e-4")
 	for i, k := range healthyKinds {
-		n := spike[i]
+		n := well.spike[i]
 		b.Logf("%-40s %10d %10.6f %10.6f %10.6f", k.name, n.n, float64(n.below[0])/float64(n.n), float64(n.below[1])/float64(n.n), float64(n.below[2])/float64(n.n))
 	}
+	broken := playHealthy(b, workloads, 1440, 1440*3/2, true)
+	b.Logf("of %d workloads in which an error begins that is new, log_new_pattern told within five minutes of %d", broken.broke, broken.told)
 }

@@ -166,7 +166,7 @@ func (d *logSpike) sweep(now int64) {
 	}
 	d.swept = hour
 	for key, r := range d.rows {
-		if r.slot*minute < now-forgetAfter {
+		if r.slot*minute < now-forgetAfter || d.words.Statement(key) == nil {
 			delete(d.rows, key)
 		}
 	}

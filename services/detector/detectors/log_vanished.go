@@ -19,7 +19,7 @@ import (
 // LogVanishedConfig is the `detector.log_vanished:` section of the configuration file.
 type LogVanishedConfig struct {
 	// P is the tail probability of so long a silence below which it is odd.
-	// Default: 1e-5.
+	// Default: 1e-7: each of some hundred gaps a day of each statement is tested.
 	P float64 `yaml:"p"`
 	// Hours is how many of the last 24 hours a statement must have been made in,
 	// and all in which its workload said anything; the hours of a first start's
@@ -35,7 +35,7 @@ type LogVanishedConfig struct {
 // Validate checks the ranges.
 func (c LogVanishedConfig) Validate() error {
 	return errors.Join(
-		between("p", c.P, 1e-12, 1e-2, 1e-5),
+		between("p", c.P, 1e-12, 1e-2, 1e-7),
 		between("hours", float64(c.Hours), 2, 24, 20),
 		between("min_silence", c.MinSilence.Minutes(), 0.5, 24*60, 2),
 		between("max_gap", c.MaxGap.Minutes(), 1, 6*60, 20),
@@ -48,7 +48,7 @@ func init() {
 			Name: "log_vanished", Input: detector.Logs, Class: event.ClassCause, Hold: 2 * time.Minute,
 			Doc: "A log statement that came steadily and stopped while the pods that made it write on (a heartbeat; renewal times by statement).",
 		},
-		LogVanishedConfig{P: 1e-5, Hours: 20, MinSilence: 2 * time.Minute, MaxGap: 20 * time.Minute},
+		LogVanishedConfig{P: 1e-7, Hours: 20, MinSilence: 2 * time.Minute, MaxGap: 20 * time.Minute},
 		func(c LogVanishedConfig, set detector.Settings) (detector.Detector, error) {
 			return newLogVanished(c, vocabulary(set)), nil
 		}))
@@ -109,8 +109,8 @@ const (
 	// mostVariation of gaps is hardly more than that of chance: what is more comes
 	// in bursts, of which one may be the last of the day.
 	mostVariation = 1.2
-	// byTheClock is how little gaps vary that somebody planned.
-	byTheClock = 0.5
+	// byTheClock is the shape of gaps that somebody planned.
+	byTheClock = 4
 	// madeBy bounds the pods that are remembered as those that made a statement.
 	madeBy = 4
 	// lookEvery is how often it is looked for silences, in milliseconds.
@@ -238,6 +238,7 @@ type vanished struct {
 	row  *recurrence
 	prob float64
 	away float64 // milliseconds in which it was waited for
+	how  float64 // the shape of its gaps
 }
 
 // silences are the workloads in which steady statements are missing, an anomaly
@@ -245,6 +246,7 @@ type vanished struct {
 func (d *logVanished) silences(b event.Batch) (found []event.Anomaly) {
 	missing := map[uint64][]vanished{}
 	now := b.Watermark.UnixMilli()
+	grain := float64(b.Watermark.Sub(b.Previous).Milliseconds())
 	for key, r := range d.rows {
 		if now-r.first < d.cfg.MinSilence.Milliseconds() {
 			continue
@@ -258,11 +260,11 @@ func (d *logVanished) silences(b event.Batch) (found []event.Anomaly) {
 			continue
 		}
 		d.tested++
-		v := vanished{key, r, 1, float64(now - r.first - (d.unread(sp.Source) - r.unseen))}
+		v := vanished{key, r, 1, float64(now - r.first - (d.unread(sp.Source) - r.unseen)), r.gaps.Shape(grain)}
 		if v.away < float64(d.cfg.MinSilence.Milliseconds()) || v.away > becomesUsual || v.away < 2*r.gaps.Max || !alive(sp, r, now) {
 			continue
 		}
-		if v.prob = r.gaps.Silence(v.away); v.prob <= d.cfg.P {
+		if v.prob = r.gaps.Silence(v.away, grain); v.prob <= d.cfg.P {
 			missing[sp.ID] = append(missing[sp.ID], v)
 		}
 	}
@@ -315,13 +317,13 @@ func (d *logVanished) anomaly(sp *detector.Speaker, all []vanished, at time.Time
 	text := d.words.Text(st.Template)
 	a := event.Anomaly{
 		Series: event.SeriesHash(event.HashStrings("vanished", sp.Entity.String())), Entity: sp.Entity, Signal: "log:" + event.SeriesHash(st.Template),
-		Severity: event.Info, Class: event.ClassAmbient, Unit: "s", Observed: math.Round(worst.away / 1000), TailProb: worst.prob,
+		Severity: event.Info, Class: event.ClassAmbient, Unit: "s", Observed: math.Round(worst.away / 1000), TailProb: max(worst.prob, worst.row.gaps.Least()),
 		Expected: &event.Interval{Low: 0, High: worst.row.gaps.Max / 1000},
 		Onset:    time.UnixMilli(worst.row.last + int64(mean)).UTC(),
 		Labels:   map[string]string{"template": clip(text, 300), "level": st.Level.String(), event.LabelSource: sp.Source},
 	}
 	how := "about every"
-	if worst.row.gaps.Variation() <= byTheClock {
+	if worst.how >= byTheClock {
 		a.Severity, a.Class, how = event.Warning, event.ClassCause, "every"
 	}
 	more := ""
