@@ -75,7 +75,16 @@ func TestFindPrefersWhatNamesTheAlertThenTheRuleThenWords(t *testing.T) {
 }
 
 func TestWordsThatFitNothingFindNothing(t *testing.T) {
-	for _, q := range []runbook.Query{{}, {Text: "zzz qqq"}, {Rules: []string{"no_such_rule"}, Alerts: []string{"NoSuchAlert"}}} {
+	for _, q := range []runbook.Query{
+		{},
+		{Text: "zzz qqq"},
+		{Text: "much fails"},
+		{Text: "30 % of checkouts fail"},
+		{Text: "cart service is down"},
+		{Text: "queue is growing"},
+		{Text: "request latency p99 above 2 s"},
+		{Rules: []string{"no_such_rule"}, Alerts: []string{"NoSuchAlert"}},
+	} {
 		if got, err := shelf(t).Find(q); err != nil || len(got) > 0 {
 			t.Errorf("%+v finds %+v, %v", q, got, err)
 		}
