@@ -7,7 +7,8 @@ import (
 
 // Compact makes room when nearly as many templates are kept as may be. It forgets
 // those that became part of others, and then those that were not seen for longest:
-// a quarter of all, and what one owner has over an eighth. What stays keeps its id
+// what one owner has over its fair share of three quarters, so that who says little
+// keeps all of it, and then a quarter of all. What stays keeps its id
 // and its count. An id of what is forgotten is not known any more, so whoever keeps
 // ids resolves them before.
 func (m *Miner) Compact() {
@@ -25,10 +26,17 @@ func (m *Miner) Compact() {
 		return cmp.Or(cmp.Compare(m.templates[b].used, m.templates[a].used), cmp.Compare(a, b))
 	})
 	keep := make([]bool, len(m.templates))
+	has := map[uint64]int{}
+	for _, i := range standing {
+		has[m.templates[i].owner]++
+	}
+	nobodys := has[0]
+	delete(has, 0)
+	fair := min(max(1, m.share()/2), FairShare(has, most-most/4-nobodys))
 	kept, of := 0, map[uint64]int{}
 	for _, i := range standing {
 		owner := m.templates[i].owner
-		if kept >= most-most/4 || owner != 0 && of[owner] >= max(1, m.share()/2) {
+		if kept >= most-most/4 || owner != 0 && of[owner] >= fair {
 			continue
 		}
 		keep[i] = true
@@ -36,6 +44,23 @@ func (m *Miner) Compact() {
 		of[owner]++
 	}
 	m.rebuild(func(i int32) bool { return keep[i] || m.templates[i].coarse })
+}
+
+// FairShare is how much each may keep, so that all of it has room and who has less
+// than the others keeps everything; at least 1.
+func FairShare(has map[uint64]int, room int) int {
+	counts := make([]int, 0, len(has))
+	for _, n := range has {
+		counts = append(counts, n)
+	}
+	slices.Sort(counts)
+	for i, n := range counts {
+		if rest := len(counts) - i; n*rest > room {
+			return max(1, room/rest)
+		}
+		room -= n
+	}
+	return max(1, room)
 }
 
 // rebuild keeps some of the templates that stand for themselves.

@@ -171,3 +171,26 @@ func TestAHundredThousandTemplatesFitInto64MB(t *testing.T) {
 		t.Errorf("%d MB, want at most 64", took>>20)
 	}
 }
+
+func TestAFairShareLeavesToWhoHasLittleWhatItHas(t *testing.T) {
+	for _, c := range []struct {
+		has  map[uint64]int
+		room int
+		want int
+	}{
+		{map[uint64]int{1: 5, 2: 100, 3: 100}, 105, 50},
+		{map[uint64]int{1: 5, 2: 20, 3: 100}, 105, 80},
+		{map[uint64]int{1: 5, 2: 6}, 2, 1},
+		{map[uint64]int{1: 5, 2: 6}, -3, 1},
+		{map[uint64]int{1: 5}, 100, 95}, // nobody is cut
+	} {
+		got := FairShare(c.has, c.room)
+		kept := 0
+		for _, n := range c.has {
+			kept += min(n, got)
+		}
+		if got != c.want || kept > max(c.room, len(c.has)) {
+			t.Errorf("FairShare(%v, %d) = %d, which keeps %d, want %d", c.has, c.room, got, kept, c.want)
+		}
+	}
+}

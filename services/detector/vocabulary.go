@@ -407,23 +407,27 @@ func (v *Vocabulary) enter(all []tally) {
 	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Key, b.Key) })
 }
 
-// compact makes room when nearly as many statements are kept as may be: those that
-// were not made for longest are forgotten, and of one speaker what it has over an
-// eighth, so that one that never says the same twice takes nobody's place.
+// compact makes room when nearly as many statements are kept as may be. Of speakers
+// that have more than a fair share of three quarters, the statements are forgotten
+// that were not made for longest: one that never says the same twice takes
+// nobody's place.
 func (v *Vocabulary) compact(most int) {
 	if len(v.statements) < most-most/8 {
 		return
 	}
 	keys := sortedKeys(v.statements)
 	slices.SortStableFunc(keys, func(a, b uint64) int { return cmp.Compare(v.statements[b].Last, v.statements[a].Last) })
-	kept, of := 0, map[uint64]int{}
+	has, of := map[uint64]int{}, map[uint64]int{}
+	for _, key := range keys {
+		has[v.statements[key].Speaker]++
+	}
+	fair := logpattern.FairShare(has, most-most/4)
 	for _, key := range keys {
 		id := v.statements[key].Speaker
-		if kept >= most-most/4 || of[id] >= max(1, most/8) {
+		if of[id] >= fair {
 			delete(v.statements, key)
 			continue
 		}
-		kept++
 		of[id]++
 	}
 }

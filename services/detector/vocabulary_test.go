@@ -129,15 +129,15 @@ func TestOneThatNeverSaysTheSameTwiceTakesNobodysPlace(t *testing.T) {
 	of := map[uint64]int{}
 	for key, s := range v.statements {
 		of[s.Speaker]++
-		if s.Speaker == 1 && key < 901-125 {
+		if s.Speaker == 1 && key < 901-651 {
 			t.Errorf("statement %d of the first is kept, and newer ones are not", key)
 		}
 	}
-	if of[1] != 125 || len(v.statements) != 125+99 {
-		t.Errorf("%d statements of the first and %d in all, want 125 and one of each other", of[1], len(v.statements))
+	if of[1] != 651 || len(v.statements) != 750 {
+		t.Errorf("%d statements of the first and %d in all, want 651 and one of each other", of[1], len(v.statements))
 	}
 	v.compact(1000)
-	if len(v.statements) != 125+99 {
+	if len(v.statements) != 750 {
 		t.Error("forgets though there is room")
 	}
 }
