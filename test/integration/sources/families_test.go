@@ -188,7 +188,8 @@ func TestEveryFamilyOfRequestsIsRead(t *testing.T) {
 		return len(wrong) == 0
 	})
 	for len(sent) > 0 {
-		if a := <-sent; a.Operation == "query" && !strings.Contains(a.Query, "__name__") && !strings.Contains(a.Query, "_owner") {
+		// A source that is behind asks the same of many steps at once.
+		if a := <-sent; strings.HasPrefix(a.Operation, "query") && !strings.Contains(a.Query, "__name__") && !strings.Contains(a.Query, "_owner") {
 			asked[a.Query] = true
 		}
 	}
