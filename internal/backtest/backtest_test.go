@@ -182,7 +182,7 @@ func TestWhatASourceRefusesForAWhileChangesNothing(t *testing.T) {
 	want := text(t, mustRun(t, options(t, serve(t, shop()))).Result)
 	f := serve(t, shop())
 	f.failing = func(n int, _ string) int {
-		return map[int]int{9: 429, 30: 503, 31: 503}[n]
+		return map[int]int{9: 429, 30: 503}[n]
 	}
 	o := options(t, f)
 	o.Patience = time.Minute

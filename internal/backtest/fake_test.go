@@ -204,7 +204,7 @@ func options(t testing.TB, f *fake) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := prometheus.Config{Step: time.Minute}
+	p := prometheus.Config{Step: 2 * time.Minute}
 	p.URL, p.MaxQPS = f.URL, 100_000
 	c := detector.DefaultConfig()
 	info, _ := detector.Builtin.Lookup("alert")

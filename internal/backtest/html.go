@@ -178,7 +178,7 @@ func (c curveRef) read(ctx context.Context, source *prometheus.Source, from, to 
 		switch {
 		case event.SeriesHash(s.ID) == c.Series:
 			exact = append(exact, s.Points...)
-		case s.Labels.Entity() == c.Entity:
+		case placeOf(s.Labels.Entity()) == placeOf(c.Entity):
 			alike = append(alike, s.Points...)
 		}
 	})
