@@ -172,7 +172,9 @@ func (t *tracked) describe(v event.Incident) {
 	t.Curves = t.Curves[:0]
 	for _, a := range v.Anomalies {
 		family, signal := a.Labels[event.LabelFamily], a.Labels[event.LabelName]
-		if family == "" || len(t.Curves) == maxCurves || slices.ContainsFunc(t.Curves, func(c curveRef) bool { return c.Family == family && c.Signal == signal && placeOf(c.Entity) == placeOf(a.Entity) }) {
+		if family == "" || len(t.Curves) == maxCurves || slices.ContainsFunc(t.Curves, func(c curveRef) bool {
+			return c.Family == family && c.Signal == signal && placeOf(c.Entity) == placeOf(a.Entity)
+		}) {
 			continue
 		}
 		t.Curves = append(t.Curves, curveRef{
