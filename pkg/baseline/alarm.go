@@ -34,7 +34,7 @@ const (
 	hourFar = 8.0
 	odd     = 4.0
 	near    = 2.5
-	rarely  = 0.05 // samples a day
+	rarely  = 0.01 // samples a day
 	// Far samples may come trust/n times a day, n being the samples of a day:
 	// eight times in a series of hours, once a week in one of minutes.
 	trust  = 192.0

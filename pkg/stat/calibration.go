@@ -32,6 +32,9 @@ const (
 	calHalfLife = 4000 // values
 	calRefit    = 16   // values
 	tailShare   = 0.005
+	lightest    = -0.4 // shape of a tail
+	heaviest    = 0.5  // one without a variance
+	lighter     = 5    // how much less probable than by an exponential tail a score can be
 )
 
 // Seed gives a calibration that has seen nothing an opinion: that scores fall
@@ -119,10 +122,16 @@ func (c *Calibration) side(z float64) (up, down float64) {
 
 func (t tail) beyond(a float64) float64 {
 	x := (a - t.edge) / t.sigma
-	if t.xi < 1e-6 {
+	if math.Abs(t.xi) < 1e-6 {
 		return t.prob * math.Exp(-x)
 	}
-	return t.prob * math.Pow(1+float64(t.xi*x), -1/t.xi)
+	beyond := math.Pow(max(1+float64(t.xi*x), 0), -1/t.xi)
+	if t.xi < 0 {
+		// A light tail ends somewhere, and where it does is known from few scores:
+		// an exponential one of the same mean bounds what is believed of it.
+		beyond = max(beyond, math.Exp(-x*(1-t.xi))/lighter)
+	}
+	return t.prob * beyond
 }
 
 // Add folds one score.
@@ -151,8 +160,11 @@ func (c *Calibration) Add(z float64) {
 
 var decay = math.Exp2(1.0 / calHalfLife)
 
-// fit is the tail of one side by the moments of the excesses in its bins,
-// with two pseudo-excesses of one bin's width.
+// fit is the tail of one side by the moments of the excesses in its bins
+// (Hosking and Wallis 1987), with two pseudo-excesses of one bin's width. The
+// moments of a heavy tail are those of its few largest values, which a short past
+// lacks: what they say of its shape is half of it. That a tail is light is
+// believed by the square of how many excesses say so.
 func (c *Calibration) fit(side int) tail {
 	share := c.weight * tailShare
 	sum, k := 0.0, calSide
@@ -180,7 +192,12 @@ func (c *Calibration) fit(side int) tail {
 	variance := q/(n+2) - float64(m*m)
 	xi := 0.0
 	if variance > 0 {
-		xi = max(0, min(0.3, 0.5*(1-float64(m*m)/variance)))
+		if xi = 0.5 * (1 - float64(m*m)/variance); xi > 0 {
+			xi *= 2
+		} else {
+			xi *= float64(n*n) / (float64(n*n) + 100)
+		}
+		xi = max(lightest, min(heaviest, xi))
 	}
 	return tail{edge: edge, prob: (n + 1) / (c.weight/c.grow + 2), xi: xi, sigma: m * (1 - xi)}
 }
