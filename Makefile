@@ -36,9 +36,11 @@ bench: ## the benchmarks
 bench-metrics: ## the detector of one series on labelled data, where that is there
 	$(GO) run ./test/benchmark/metrics -starts
 
-bench-logs: ## the log miner on invented logs, and on labelled ones where those are there
+bench-logs: ## the log miner on invented logs, on labelled ones where those are there, and the detectors of logs on healthy ones
 	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented' -benchtime 1x ./pkg/logpattern
 	$(GO) test -run '^$$' -bench 'Add' -benchtime 2s ./pkg/logpattern
+	$(GO) test -v -run '^$$' -bench HealthyLogs -benchtime 1x ./services/detector/detectors
+	$(GO) test -run '^$$' -bench LogFold -benchtime 3x -cpu 1 ./services/detector
 
 bench-redaction: ## what redaction finds, what it leaves alone, and how fast it is
 	cd test/compat/redaction && GOWORK=off $(GO) test -count=1 -v .

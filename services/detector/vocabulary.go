@@ -478,24 +478,3 @@ func clip(s string, n int) string {
 	}
 	return s[:n]
 }
-
-// alone is a detector of logs with a vocabulary of its own.
-type alone struct {
-	Detector
-	vocabulary *Vocabulary
-}
-
-// Alone makes a detector to be used outside the service. One of logs is given a
-// vocabulary of its own, which folds each window before it and is part of its
-// state; others are as they are.
-func Alone(i Info, cfg any, set Settings) (Detector, error) {
-	if i.Input != Logs {
-		return i.New(cfg, set)
-	}
-	set.Vocabulary = NewVocabulary()
-	d, err := i.New(cfg, set)
-	if err != nil {
-		return nil, err
-	}
-	return &alone{d, set.Vocabulary}, nil
-}

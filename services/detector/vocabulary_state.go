@@ -97,32 +97,3 @@ func (v *Vocabulary) read(r *snapshot.Reader) {
 		v.statements[key] = s
 	}
 }
-
-// Observe is Detector's.
-func (a *alone) Observe(b event.Batch) []event.Anomaly {
-	a.vocabulary.Fold(b)
-	return a.Detector.Observe(b)
-}
-
-// MarshalBinary writes the vocabulary, then the detector's own state.
-func (a *alone) MarshalBinary() ([]byte, error) {
-	w := &snapshot.Writer{}
-	a.vocabulary.write(w)
-	own, err := a.Detector.MarshalBinary()
-	if err != nil {
-		return nil, err
-	}
-	w.Bytes(own)
-	return w.Data(), nil
-}
-
-// UnmarshalBinary reads both back.
-func (a *alone) UnmarshalBinary(b []byte) error {
-	r := snapshot.NewReader(b)
-	a.vocabulary.read(r)
-	own := r.Bytes()
-	if err := r.Close(); err != nil {
-		return err
-	}
-	return a.Detector.UnmarshalBinary(own)
-}

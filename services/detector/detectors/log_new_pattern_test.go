@@ -78,3 +78,22 @@ func TestNewLinesOfAWorkloadThatAlwaysSaysNewThingsAreNotTold(t *testing.T) {
 		t.Errorf("told %d times of forty, want twice at most", len(began))
 	}
 }
+
+// Of a workload that has been watched for hardly more than the warm-up three lines
+// of a new error are not told, and a flood is.
+func TestAFloodOfANewErrorIsToldOfAWorkloadThatIsHardlyKnown(t *testing.T) {
+	for lines, want := range map[int]int{3: 0, 60: 1} {
+		began, _ := playLogs(t, "log_new_pattern", 36, func(i int) logMinute {
+			l := podLines{podA: {fmt.Sprintf(work, i%90), fmt.Sprintf(work, i%80), fmt.Sprintf(work, i%70), fmt.Sprintf(beat, i)}}
+			for range lines {
+				if i == 32 {
+					l[podA] = append(l[podA], `level=error msg="payment ledger rejected entry" err="constraint violated" shard=7`)
+				}
+			}
+			return logMinute{lines: l}
+		})
+		if len(began) != want {
+			t.Errorf("%d lines: told %d times, want %d: %v", lines, len(began), want, began)
+		}
+	}
+}
