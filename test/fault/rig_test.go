@@ -130,7 +130,7 @@ obs: {listen: %q, otlp_endpoint: %q, otlp_insecure: true, sample_ratio: 1}
 collector:
   patience: %s
   prometheus: {url: %q, step: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000, warm_start: {off: true}}
-  loki: {url: %q, window: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000}
+  loki: {url: %q, window: %s, delay: %s, max_catch_up: 48h, max_query_qps: 10000, warm_start: {off: true}}
 correlator: {grace: 48h}
 reasoner: {every_revision: true, lookup_timeout: 2s}
 notifier:
