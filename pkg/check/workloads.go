@@ -169,11 +169,15 @@ func deployments(c *Cluster, found func(Problem)) {
 		history := event.Check{Why: "what was rolled out, and when", Command: kubectl(d.Namespace, "rollout history deployment %s", d.Name)}
 		progress, ok := condition(d.Status.Conditions, appsv1.DeploymentProgressing)
 		if !ok && progress.Reason == "ProgressDeadlineExceeded" && !d.Spec.Paused {
+			var rollback []event.Check
+			if d.Annotations["deployment.kubernetes.io/revision"] != "1" { // the first has none before it
+				rollback = []event.Check{{Why: "return to the revision before", Command: kubectl(d.Namespace, "rollout undo deployment %s", d.Name)}}
+			}
 			found(Problem{
 				Entity: e, State: true, Urgency: event.Broken, Severity: below(int(d.Status.ReadyReplicas), wanted(d.Spec.Replicas)), Since: progress.LastTransitionTime.Time,
 				Title: fmt.Sprintf("rollout stuck: %d of %d updated, %d ready", d.Status.UpdatedReplicas, wanted(d.Spec.Replicas), d.Status.ReadyReplicas), Detail: progress.Message,
 				Seen: []string{"condition Progressing=False ProgressDeadlineExceeded: " + progress.Message}, Next: []event.Check{history, describe(e, "its conditions and events")},
-				Rollback: []event.Check{{Why: "return to the revision before", Command: kubectl(d.Namespace, "rollout undo deployment %s", d.Name)}},
+				Rollback: rollback,
 			})
 		}
 		c.unheeded(e, d.Generation, d.Status.ObservedGeneration, d.CreationTimestamp, found)

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -83,4 +84,10 @@ func FindingID(rule string, e Entity) string {
 type Check struct {
 	Why     string `json:"why"`
 	Command string `json:"command"`
+}
+
+// Undoes says whether the command returns to the revision before: of kubectl's
+// own rollouts, or of Argo's.
+func (c Check) Undoes() bool {
+	return strings.Contains(c.Command, " undo ")
 }

@@ -310,9 +310,12 @@ func (a *assembly) next() {
 				}
 			}
 		}
+		revised := slices.ContainsFunc(r.Changes, func(c Change) bool { return c.Kind == event.Rollout && !c.First })
 		for _, f := range findings {
 			for _, c := range f.Rollback {
-				add(&r.Rollback, c, 2)
+				if !c.Undoes() || revised { // a first revision has none before it
+					add(&r.Rollback, c, 2)
+				}
 			}
 		}
 	}

@@ -80,9 +80,7 @@ func (d *draft) undoable(f event.Finding) []event.Check {
 	}) {
 		return f.Rollback
 	}
-	return slices.DeleteFunc(slices.Clone(f.Rollback), func(c event.Check) bool {
-		return strings.Contains(c.Command, " rollout undo ") || strings.Contains(c.Command, " undo ")
-	})
+	return slices.DeleteFunc(slices.Clone(f.Rollback), event.Check.Undoes)
 }
 
 // The rules that findings of detectors are attributed to.
