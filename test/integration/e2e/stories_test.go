@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,10 +16,20 @@ import (
 	"github.com/oncall-copilot/oncall/test/testbed"
 )
 
+// repeat tells each story so often, for percentiles of how long it takes.
+var repeat = flag.Int("repeat", 1, "how `often` each story is told, in namespaces of its own")
+
+// apart is how far apart the times of one story begin: at various moments of the
+// steps in which metrics and logs are read.
+const apart = 7 * time.Second
+
 // story is one failure, in a namespace of its own, and what the report about
 // it has to say.
 type story struct {
 	namespace string
+	// once is of those that are told no more often: what nobody feels and
+	// Kubernetes does not state is held by the page budget the second time.
+	once bool
 	// fail makes it happen.
 	fail func(t *testing.T, w *world, namespace string)
 	// limit is how long the report may take to say it all.
@@ -109,7 +120,7 @@ var stories = []story{
 		},
 	},
 	{
-		namespace: "logs", limit: 2 * time.Minute,
+		namespace: "logs", limit: 2 * time.Minute, once: true,
 		fail: func(_ *testing.T, w *world, ns string) {
 			w.shops[ns].Log("web", slices.Repeat([]string{`level=error msg="payment ledger rejected entry" err="constraint violated" shard=7`}, 60)...)
 		},
@@ -134,6 +145,25 @@ var stories = []story{
 	},
 }
 
+// again is the story at a later time, in a namespace of its own; the first is the
+// story itself.
+func (s story) again(time int) story {
+	if time > 0 {
+		ns := fmt.Sprintf("%s-%d", s.namespace, time+1)
+		s.want.entity = strings.Replace(s.want.entity, s.namespace+"/", ns+"/", 1)
+		s.namespace = ns
+	}
+	return s
+}
+
+// times is how often the story is told.
+func (s story) times() int {
+	if s.once {
+		return 1
+	}
+	return *repeat
+}
+
 // rollout rolls a version of web out.
 func rollout(d testbed.Deployment) func(*testing.T, *world, string) {
 	return func(t *testing.T, w *world, ns string) {
@@ -148,7 +178,9 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 	t.Parallel()
 	namespaces := map[string][]string{calm: {"web", "cart"}}
 	for _, s := range stories {
-		namespaces[s.namespace] = []string{"web"}
+		for i := range s.times() {
+			namespaces[s.again(i).namespace] = []string{"web"}
+		}
 	}
 	w := start(t, namespaces)
 	w.settle(t)
@@ -157,32 +189,46 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 	lat := &latencies{}
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range stories {
-			t.Run(s.namespace, func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				s.fail(t, w, s.namespace)
-				why := "nothing"
-				d := w.receiver.wait(t, s.namespace, s.limit, "what is wrong, and why", func(r event.Report) bool {
-					lacks := s.want.lacks(r)
-					if lacks != why {
-						why = lacks
-						t.Log(event.ShortID(r.Incident), r.Revision, lacks)
+			for i := range s.times() {
+				t.Run(s.again(i).namespace, func(t *testing.T) {
+					t.Parallel()
+					if i > 0 {
+						<-time.After(time.Duration(i) * apart)
 					}
-					return lacks == ""
+					first, complete := s.again(i).tell(t, w)
+					lat.add(s.namespace, first, complete)
 				})
-				first := w.receiver.about(s.namespace)[0]
-				t.Logf("first told after %v, complete after %v\n%s", first.at.Sub(began).Round(time.Millisecond), d.at.Sub(began).Round(time.Millisecond), describe(d.Report))
-				sound(t, d.Report)
-				w.paged(t, d.Report)
-				w.answered(t, d.Report)
-				lat.add(s.namespace, first.at.Sub(began), d.at.Sub(began))
-			})
+			}
 		}
 	})
 	stop()
 	t.Log(lat)
 	w.quiet(t, calm)
 	w.tap(t)
+}
+
+// tell lets the failure happen, and waits for the report that says it all. It
+// returns how long the first report and that one took.
+func (s story) tell(t *testing.T, w *world) (toFirst, toComplete time.Duration) {
+	t.Helper()
+	began := time.Now()
+	s.fail(t, w, s.namespace)
+	why := "nothing"
+	d := w.receiver.wait(t, s.namespace, s.limit, "what is wrong, and why", func(r event.Report) bool {
+		lacks := s.want.lacks(r)
+		if lacks != why {
+			why = lacks
+			t.Log(event.ShortID(r.Incident), r.Revision, lacks)
+		}
+		return lacks == ""
+	})
+	first := w.receiver.about(s.namespace)[0]
+	toFirst, toComplete = first.at.Sub(began), d.at.Sub(began)
+	t.Logf("first told after %v, complete after %v\n%s", toFirst.Round(time.Millisecond), toComplete.Round(time.Millisecond), describe(d.Report))
+	sound(t, d.Report)
+	w.paged(t, d.Report)
+	w.answered(t, d.Report)
+	return toFirst, toComplete
 }
 
 // inBackground churns a namespace until the returned function is called.

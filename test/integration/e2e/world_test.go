@@ -163,8 +163,8 @@ const theirRules = `groups:
   rules:
   - alert: CheckoutErrors
     expr: |
-      sum by (namespace) (rate(http_requests_total{code=~"5..",namespace="alert"}[20s]))
-        / sum by (namespace) (rate(http_requests_total{namespace="alert"}[20s])) > 0.05
+      sum by (namespace) (rate(http_requests_total{code=~"5..",namespace=~"alert.*"}[20s]))
+        / sum by (namespace) (rate(http_requests_total{namespace=~"alert.*"}[20s])) > 0.05
     labels: {severity: page, deployment: web}
     annotations:
       summary: "{{ $value | humanizePercentage }} of checkouts fail"
