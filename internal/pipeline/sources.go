@@ -80,7 +80,7 @@ func (r *Replay) ticked(ctx context.Context, s *event.Stream, end time.Time) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errDone := errors.New("ticked")
-	err := r.Host.Bus.Read(ctx, s, bus.ReadOptions{Filters: []string{tickFilter(s)}, Follow: true}, func(m bus.Message) error {
+	err := r.Host.Bus.Read(ctx, s, bus.ReadOptions{Filters: []string{event.TickOf(s).Filter()}, Follow: true}, func(m bus.Message) error {
 		if t, ok := m.Data.(event.Tick); ok && !t.Watermark.Before(end.Truncate(time.Millisecond)) {
 			return errDone
 		}
@@ -90,16 +90,6 @@ func (r *Replay) ticked(ctx context.Context, s *event.Stream, end time.Time) err
 		return nil
 	}
 	return err
-}
-
-func tickFilter(s *event.Stream) string {
-	switch s {
-	case event.Metrics:
-		return event.MetricsTick.Filter()
-	case event.Logs:
-		return event.LogsTick.Filter()
-	}
-	return event.EventsTick.Filter()
 }
 
 // ending tells when a source has come to its end.

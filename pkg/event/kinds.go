@@ -293,6 +293,20 @@ func tick(signal string, s *Stream) Kind[Tick] {
 	}
 }
 
+// TickOf is the kind of a telemetry stream's ticks. It panics for a stream that
+// has none.
+func TickOf(s *Stream) Kind[Tick] {
+	switch s {
+	case Metrics:
+		return MetricsTick
+	case Logs:
+		return LogsTick
+	case KubeEvents:
+		return EventsTick
+	}
+	panic("event: stream " + s.Name + " has no ticks")
+}
+
 func anomaly(what, doc string) Kind[Anomaly] {
 	return Kind[Anomaly]{
 		Type: "dev.oncall.anomaly." + what + ".v1", Stream: Anomalies, Schema: "anomaly/v1.json", Doc: doc,

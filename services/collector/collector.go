@@ -280,7 +280,7 @@ func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
 	ok := true
 	for s, ticks := range c.progress.due(c.moment()) {
 		for _, tick := range ticks {
-			if err := c.env.Bus.Publish(ctx, tickKind(s).Out(tick)); err != nil {
+			if err := c.env.Bus.Publish(ctx, event.TickOf(s).Out(tick)); err != nil {
 				ok = false
 				if ctx.Err() == nil {
 					c.env.Log.Error("tick not stored", "stream", s.Name, "err", err)
@@ -293,16 +293,4 @@ func (c *Collector) pass(ctx context.Context, kv bus.KV) bool {
 		}
 	}
 	return ok
-}
-
-func tickKind(s *event.Stream) event.Kind[event.Tick] {
-	switch s {
-	case event.Metrics:
-		return event.MetricsTick
-	case event.Logs:
-		return event.LogsTick
-	case event.KubeEvents:
-		return event.EventsTick
-	}
-	panic("collector: stream " + s.Name + " has no ticks")
 }

@@ -131,15 +131,7 @@ func Batches(source, query string, at time.Time, series []event.Series) []event.
 	var out []event.MetricBatch
 	for _, p := range places {
 		list := groups[p]
-		slices.SortFunc(list, func(a, b event.Series) int {
-			switch {
-			case a.ID < b.ID:
-				return -1
-			case a.ID > b.ID:
-				return 1
-			}
-			return 0
-		})
+		slices.SortFunc(list, func(a, b event.Series) int { return cmp.Compare(a.ID, b.ID) })
 		for batch := range chunked(list) {
 			out = append(out, event.MetricBatch{
 				Source: source, Query: query, Partition: p.partition, Namespace: p.namespace, Step: at.UTC(), Chunk: chunks[p.partition], Series: batch,

@@ -1,9 +1,11 @@
 package prometheus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -76,19 +78,7 @@ func (s *Source) Range(ctx context.Context, expr string, from, to time.Time, ste
 }
 
 func compareLabels(a, b event.Label) int {
-	if a.Name != b.Name {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	}
-	switch {
-	case a.Value < b.Value:
-		return -1
-	case a.Value > b.Value:
-		return 1
-	}
-	return 0
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
 }
 
 // Line is a series of an answer with the labels that the server gave it, as

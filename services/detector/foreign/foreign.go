@@ -223,9 +223,6 @@ func (r *runner) message(ctx context.Context, c *child, m bus.Message) error {
 		f.Alerts = append(f.Alerts, v)
 	case event.Tick:
 		for p := range event.Partitions {
-			if v.Partition != nil && *v.Partition != p {
-				continue
-			}
 			if err := r.close(ctx, c, m, p, v); err != nil {
 				return err
 			}
