@@ -321,9 +321,13 @@ func (r *recorder) take(m bus.Message) {
 		}
 	case event.LogBatch:
 		r.span(d.Start, d.End)
+		rate := d.SampledRate
+		if rate <= 1 {
+			rate = 0
+		}
 		for _, st := range d.Streams {
 			for _, l := range st.Lines {
-				r.logs = append(r.logs, bundle.LogEntry{Labels: st.Labels.Map(), Line: l.Text, Timestamp: l.Time.UTC()})
+				r.logs = append(r.logs, bundle.LogEntry{Labels: st.Labels.Map(), Line: l.Text, Timestamp: l.Time.UTC(), Rate: rate})
 			}
 		}
 	case event.KubeEvent:

@@ -191,7 +191,7 @@ func (r *Replay) logSources(env collector.Env, wait func(context.Context, time.T
 			continue
 		}
 		name := sourceOf(l.Labels[event.LabelSource], "loki")
-		by[name] = append(by[name], loki.Entry{Time: l.Timestamp, Labels: l.Labels, Line: l.Line})
+		by[name] = append(by[name], loki.Entry{Time: l.Timestamp, Labels: l.Labels, Line: l.Line, Rate: l.Rate})
 	}
 	var out []recordedSource
 	for _, name := range slices.Sorted(maps.Keys(by)) {

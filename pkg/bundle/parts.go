@@ -15,6 +15,8 @@ type LogEntry struct {
 	Labels    map[string]string `json:"labels"`
 	Line      string            `json:"line"`
 	Timestamp time.Time         `json:"timestamp"`
+	// Rate is how many lines it stands for, where lines were sampled; 0: itself.
+	Rate int `json:"rate,omitempty"`
 }
 
 // Logs yields the lines of logs.jsonl in file order.

@@ -2,7 +2,6 @@ package loki
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,24 +64,71 @@ func (s *Source) introduce(out map[string]string) {
 // maxBatchBytes bounds the text of one batch; the server takes 512 KiB packed.
 const maxBatchBytes = 256 << 10
 
+// place is where a line goes: a batch is of one.
+type place struct {
+	partition int
+	namespace string
+}
+
 // line is one line on its way into a batch.
 type line struct {
 	event.LogLine
 	labels event.Labels
 	id     uint64
+	place  place
 	raw    uint64 // hash of the line as Loki has it, for the order of equal times
+	rate   int    // how many lines it stands for; 0: it is left out
 }
 
 // batches sorts a window's lines by partition, namespace, stream, time and
-// content, and cuts them into batches. Lines beyond the budget are sampled by
-// a function of the window alone.
-func (s *Source) batches(streams []stream, start, end time.Time) []event.LogBatch {
-	type place struct {
-		partition int
-		namespace string
+// content, leaves out what is more than the budget, and cuts what is kept into
+// batches, each of lines of one rate. Without a sampler, as of a recording, all
+// is kept, with the rate that it was recorded with.
+func (s *Source) batches(streams []stream, start, end time.Time, by *sampler) []event.LogBatch {
+	lines := s.lines(streams, start, end)
+	slices.SortFunc(lines, func(a, b line) int {
+		return cmp.Or(a.place.partition-b.place.partition, strings.Compare(a.place.namespace, b.place.namespace),
+			cmp.Compare(a.id, b.id), a.Time.Compare(b.Time), cmp.Compare(a.raw, b.raw))
+	})
+	if by != nil {
+		worst := by.sample(lines, s.cfg.shareOf(end.Sub(start)), end)
+		s.account(lines)
+		if by == s.windows {
+			s.tell(worst)
+		}
 	}
-	groups := map[place][]line{}
-	total := int64(0)
+	chunks := map[int]int{}
+	var out []event.LogBatch
+	for len(lines) > 0 {
+		n := 1
+		for n < len(lines) && lines[n].place == lines[0].place {
+			n++
+		}
+		p := lines[0].place
+		for _, rate := range ratesOf(lines[:n]) {
+			var rest []line
+			for _, l := range lines[:n] {
+				if l.rate == rate {
+					rest = append(rest, l)
+				}
+			}
+			for len(rest) > 0 {
+				b := event.LogBatch{
+					Source: s.cfg.Name, Query: s.hash, Partition: p.partition, Namespace: p.namespace, Start: start.UTC(), End: end.UTC(),
+					Chunk: chunks[p.partition], SampledRate: rate,
+				}
+				chunks[p.partition]++
+				rest = fill(&b, rest)
+				out = append(out, b)
+			}
+		}
+		lines = lines[n:]
+	}
+	return out
+}
+
+// lines are those of a window, redacted, in no order.
+func (s *Source) lines(streams []stream, start, end time.Time) (out []line) {
 	for _, st := range streams {
 		ls := s.labels(st.Labels)
 		id, ns := ls.Hash(), ls.Get(event.LabelNamespace)
@@ -92,51 +138,49 @@ func (s *Source) batches(streams []stream, start, end time.Time) []event.LogBatc
 			if !ok || at.Before(start) || !at.Before(end) {
 				continue
 			}
-			l := line{labels: ls, id: id, raw: event.HashStrings(text), LogLine: event.LogLine{Time: at, Text: s.env.Redact.Line(strings.ToValidUTF8(text, "\uFFFD"))}}
-			total += int64(len(l.Text))
-			groups[p] = append(groups[p], l)
-		}
-	}
-	rate := sampleRate(total, s.cfg.BytesPerDay, end.Sub(start))
-	places := make([]place, 0, len(groups))
-	for p := range groups {
-		places = append(places, p)
-	}
-	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(a.partition-b.partition, strings.Compare(a.namespace, b.namespace))
-	})
-	chunks := map[int]int{}
-	var out []event.LogBatch
-	for _, p := range places {
-		lines := groups[p]
-		slices.SortFunc(lines, func(a, b line) int {
-			return cmp.Or(cmp.Compare(a.id, b.id), a.Time.Compare(b.Time), cmp.Compare(a.raw, b.raw))
-		})
-		if rate > 1 {
-			before := len(lines)
-			lines = slices.DeleteFunc(lines, func(l line) bool {
-				return event.HashStrings(strconv.FormatUint(l.id, 16), strconv.FormatInt(l.Time.UnixNano(), 10), strconv.FormatUint(l.raw, 16))%uint64(rate) != 0
+			out = append(out, line{
+				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(text), LogLine: event.LogLine{Time: at, Text: s.env.Redact.Line(strings.ToValidUTF8(text, "\uFFFD"))},
 			})
-			s.sampled.Add(float64(before - len(lines)))
-		}
-		for len(lines) > 0 {
-			b := event.LogBatch{
-				Source: s.cfg.Name, Query: s.hash, Partition: p.partition, Namespace: p.namespace, Start: start.UTC(), End: end.UTC(),
-				Chunk: chunks[p.partition], SampledRate: rate,
-			}
-			chunks[p.partition]++
-			lines = fill(&b, lines)
-			out = append(out, b)
 		}
 	}
 	return out
 }
 
-// sampleRate is how many lines each kept line stands for, so that a window
-// stays within its share of a day's budget; at most 1000.
-func sampleRate(bytes, perDay int64, window time.Duration) int {
-	share := float64(perDay) * window.Hours() / 24
-	return int(min(1000, max(1, math.Ceil(float64(bytes)/share))))
+// ratesOf are the rates of the lines that are kept, the lowest first.
+func ratesOf(lines []line) (out []int) {
+	for _, l := range lines {
+		if at, found := slices.BinarySearch(out, l.rate); !found && l.rate > 0 {
+			out = slices.Insert(out, at, l.rate)
+		}
+	}
+	return out
+}
+
+// account counts what became of lines.
+func (s *Source) account(lines []line) {
+	read, kept, out := 0, 0, 0.0
+	for i := range lines {
+		read += len(lines[i].Text)
+		if lines[i].rate == 0 {
+			out++
+			continue
+		}
+		kept += len(lines[i].Text)
+	}
+	s.sampled.Add(out)
+	s.bytes.WithLabelValues("read").Add(float64(read))
+	s.bytes.WithLabelValues("published").Add(float64(kept))
+}
+
+// tell says of whom lines are left out, when that begins, and when it ends.
+func (s *Source) tell(worst loudest) {
+	s.rate.Set(float64(max(1, worst.rate)))
+	switch {
+	case worst.rate > 1 && !s.sampling.Swap(true):
+		s.env.Log.Warn("lines are more than their budget, sampling the loudest", "source", s.name, "workload", worst.labels.Entity().String(), "rate", worst.rate)
+	case worst.rate <= 1 && s.sampling.Swap(false):
+		s.env.Log.Info("lines are within their budget again", "source", s.name)
+	}
 }
 
 // fill moves lines into a batch until it is full, and returns the rest.

@@ -32,9 +32,15 @@ type Config struct {
 	// MaxCatchUp is how far back missed windows are read after an outage. What
 	// is older is skipped and counted. Default: 30m.
 	MaxCatchUp time.Duration `yaml:"max_catch_up"`
-	// BytesPerDay bounds what is published. Beyond the share of it that falls on
-	// a window, lines are sampled. Default: 20 GiB.
+	// BytesPerDay bounds what is published. Of what is more than the share of it
+	// that falls on a window, the loudest statements are sampled. Default: 20 GiB.
 	BytesPerDay int64 `yaml:"log_bytes_per_day"`
+	// NamespaceBytesPerDay bounds what is published of one namespace.
+	// Default: half of log_bytes_per_day.
+	NamespaceBytesPerDay int64 `yaml:"namespace_log_bytes_per_day"`
+	// StreamBytesPerDay bounds what is published of one stream: a container of a
+	// pod. Default: a fifth of log_bytes_per_day.
+	StreamBytesPerDay int64 `yaml:"stream_log_bytes_per_day"`
 	// Limit is the most lines asked for at once; Loki's own default limit is
 	// 5000. Default: 5000.
 	Limit int `yaml:"limit"`
@@ -84,6 +90,8 @@ func (c *Config) Fill() {
 	c.Delay = cmp.Or(c.Delay, 5*time.Second)
 	c.MaxCatchUp = cmp.Or(c.MaxCatchUp, 30*time.Minute)
 	c.BytesPerDay = cmp.Or(c.BytesPerDay, 20<<30)
+	c.NamespaceBytesPerDay = cmp.Or(c.NamespaceBytesPerDay, c.BytesPerDay/2)
+	c.StreamBytesPerDay = cmp.Or(c.StreamBytesPerDay, c.BytesPerDay/5)
 	c.Limit = cmp.Or(c.Limit, 5000)
 	c.Tail.Filter = cmp.Or(c.Tail.Filter, `|~ "(?i)\\b(error|fatal|panic|exception|critical|oom)"`)
 	c.WarmStart.fill()
@@ -115,6 +123,11 @@ func (c *Config) Validate(path string) error {
 	}
 	if c.BytesPerDay < 1<<20 {
 		bad("log_bytes_per_day", c.BytesPerDay, "is less than 1 MiB", "write 21474836480")
+	}
+	for field, n := range map[string]int64{"namespace_log_bytes_per_day": c.NamespaceBytesPerDay, "stream_log_bytes_per_day": c.StreamBytesPerDay} {
+		if n < 1<<16 || n > c.BytesPerDay {
+			bad(field, n, "is not between 65536 and log_bytes_per_day", "leave it out for a part of that")
+		}
 	}
 	return errors.Join(append(errs, c.WarmStart.validate(path)...)...)
 }

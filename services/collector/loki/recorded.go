@@ -17,10 +17,12 @@ type Entry struct {
 	Time   time.Time
 	Labels map[string]string
 	Line   string
+	Rate   int // how many lines it stands for; 0 for itself alone
 }
 
 // Recorded is a source that reads recorded lines as if they came from a Loki:
-// the same windows, labels, redaction and batches, with the same ids.
+// the same windows, labels, redaction and batches, with the same ids. What was
+// sampled when it was recorded is not sampled again.
 type Recorded struct {
 	source     *Source
 	entries    []Entry // in time order
@@ -71,7 +73,7 @@ func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error
 		}
 		n, _ := slices.BinarySearchFunc(rest, end, func(e Entry, t time.Time) int { return e.Time.Compare(t) })
 		var out []event.Outgoing
-		for _, b := range r.source.batches(streams(rest[:n]), start, end) {
+		for _, b := range r.source.batches(streams(rest[:n]), start, end, nil) {
 			out = append(out, event.LogsRead.Out(b))
 		}
 		rest = rest[n:]
@@ -82,7 +84,7 @@ func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error
 	return nil
 }
 
-// streams groups lines as Loki's answer does.
+// streams groups lines as Loki's answer does, and by what they stand for.
 func streams(entries []Entry) []stream {
 	var out []stream
 	at := map[string]int{}
@@ -92,11 +94,12 @@ func streams(entries []Entry) []stream {
 		for _, k := range slices.Sorted(maps.Keys(labels)) {
 			key.WriteString(k + "\x00" + labels[k] + "\x00")
 		}
+		key.WriteString(strconv.Itoa(e.Rate))
 		i, ok := at[key.String()]
 		if !ok {
 			i = len(out)
 			at[key.String()] = i
-			out = append(out, stream{Labels: labels})
+			out = append(out, stream{Labels: labels, rate: e.Rate})
 		}
 		out[i].Values = append(out[i].Values, []any{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line})
 	}

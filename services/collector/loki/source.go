@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,9 +32,14 @@ type Source struct {
 	// make turns the lines of a window into what is published.
 	make func(streams []stream, start, end time.Time) []event.Outgoing
 	bell *bell // nil without a tail
+	// windows samples the windows that are read one after the other.
+	windows  *sampler
+	sampling *atomic.Bool // in the last one
 
 	dropped prometheus.Counter
 	sampled prometheus.Counter
+	bytes   *prometheus.CounterVec
+	rate    prometheus.Gauge
 	parsed  *prometheus.CounterVec // of events
 }
 
@@ -67,11 +73,14 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 		cfg: cfg, env: env, up: up, name: cfg.Name, query: upstream.InjectLogQL(cfg.Selector, matchers), stream: event.Logs,
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_windows_cut_total", Help: "Milliseconds of which Loki would not give every line, because more than its limit fell into them.", ConstLabels: labels}),
 		sampled: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_lines_sampled_out_total", Help: "Lines left out to keep the byte budget.", ConstLabels: labels}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_log_bytes_total", Help: "Text of log lines, redacted, as it was read and as it was published within the budget.", ConstLabels: labels},
+			[]string{"what"}),
+		rate: prometheus.NewGauge(prometheus.GaugeOpts{Name: "oncall_collector_log_sample_rate", Help: "The most lines that one line of the last window stands for; 1 while none are left out.", ConstLabels: labels}),
 		parsed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_event_lines_total", Help: "Lines of an event exporter, by what became of them.", ConstLabels: labels},
 			[]string{"outcome"}),
 	}
 	s.make = func(streams []stream, start, end time.Time) (out []event.Outgoing) {
-		for _, b := range s.batches(streams, start, end) {
+		for _, b := range s.batches(streams, start, end, s.windows) {
 			out = append(out, event.LogsRead.Out(b))
 		}
 		return out
@@ -79,7 +88,11 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 	for _, o := range []string{"event", "no_event", "no_identity"} {
 		s.parsed.WithLabelValues(o)
 	}
-	env.Metrics.MustRegister(s.dropped, s.sampled, s.parsed)
+	for _, w := range []string{"read", "published"} {
+		s.bytes.WithLabelValues(w)
+	}
+	s.windows, s.sampling = newSampler(nil, time.Time{}), &atomic.Bool{}
+	env.Metrics.MustRegister(s.dropped, s.sampled, s.bytes, s.rate, s.parsed)
 	s.hash = event.SeriesHash(event.HashStrings(s.query, cfg.Window.String()))[:8]
 	return s
 }
@@ -92,12 +105,16 @@ type cursor struct {
 	End time.Time `json:"end"` // of the last window that is stored
 	// Words is the version of the miner for which the past was read.
 	Words string `json:"words,omitempty"`
+	// Skeletons are those that a sampler knows, and Sampled is the end of the last
+	// window that it sampled.
+	Skeletons []byte    `json:"skeletons,omitempty"`
+	Sampled   time.Time `json:"sampled,omitzero"`
 }
 
 // After is the cursor of a source that has read everything up to a time: it
 // goes on with the window that begins there.
 func After(at time.Time) []byte {
-	b, _ := json.Marshal(cursor{at.UTC(), logpattern.Version}) // a time of this era is JSON
+	b, _ := json.Marshal(cursor{End: at.UTC(), Words: logpattern.Version}) // a time of this era is JSON
 	return b
 }
 
@@ -116,6 +133,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	if cur.End.IsZero() {
 		cur.End = s.latest()
 	}
+	s.windows = newSampler(cur.Skeletons, cur.Sampled)
 	first := raw == nil
 	s.env.Workloads.Wait(ctx, introduction)
 	if s.bell != nil {
@@ -179,7 +197,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 				return err
 			}
 		}
-		cur.End, cur.Words = end, logpattern.Version
+		made := s.make(streams, start, end)
+		cur = cursor{End: end, Words: logpattern.Version, Skeletons: s.windows.save(), Sampled: s.windows.until}
 		position, err := json.Marshal(cur)
 		if err != nil {
 			return fmt.Errorf("cursor: %w", err)
@@ -187,7 +206,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		if s.bell != nil {
 			s.bell.wasRead(end)
 		}
-		if err := emit(ctx, collector.Emission{Stream: s.stream, Events: s.make(streams, start, end), Cursor: position, Closed: end, Skipped: skipped}); err != nil {
+		if err := emit(ctx, collector.Emission{Stream: s.stream, Events: made, Cursor: position, Closed: end, Skipped: skipped}); err != nil {
 			return err
 		}
 	}
@@ -226,6 +245,7 @@ func (s *Source) wait(ctx context.Context, d time.Duration) bool {
 type stream struct {
 	Labels map[string]string `json:"stream"`
 	Values [][]any           `json:"values"` // [nanoseconds as a string, line, metadata]
+	rate   int               // how many lines each stands for, of a recording
 }
 
 // read returns every line of [start, end). An answer that is full may hide

@@ -201,7 +201,7 @@ func TestTheTailMakesAWindowBeReadEarlyAndPublishesNothingItself(t *testing.T) {
 	got := start(t, src, After(from))
 	wait(t, "a tail", s.opened)
 	now := time.Now()
-	s.write(t.Context(), Entry{now, shop, "ERROR it hurts"}, true)
+	s.write(t.Context(), Entry{Time: now, Labels: shop, Line: "ERROR it hurts"}, true)
 	seen := 0
 	for {
 		e := receive(t, got)
@@ -229,7 +229,7 @@ func TestWithoutATailWindowsAreReadAsEver(t *testing.T) {
 			s := serve(t)
 			s.tail = code
 			at := time.Now().Truncate(time.Second)
-			s.write(t.Context(), Entry{at, shop, "a line"}, false)
+			s.write(t.Context(), Entry{Time: at, Labels: shop, Line: "a line"}, false)
 			src := newTestSource(t, s.URL, func(c *Config) { c.Window, c.Delay = time.Second, 10*time.Millisecond })
 			got := start(t, src, After(at))
 			wait(t, "a refusal", s.opened)
@@ -295,7 +295,7 @@ func TestFailuresAndDuplicatesChangeNothing(t *testing.T) {
 		s.fail = fail
 		for i := range 40 {
 			at := from.Add(time.Duration(i) * 500 * time.Millisecond)
-			s.lines = append(s.lines, Entry{at, shop, fmt.Sprintf("line %d password=hunter2hunter2", i)}, Entry{at, shop, fmt.Sprintf("line %d password=hunter2hunter2", i)})
+			s.lines = append(s.lines, Entry{Time: at, Labels: shop, Line: fmt.Sprintf("line %d password=hunter2hunter2", i)}, Entry{Time: at, Labels: shop, Line: fmt.Sprintf("line %d password=hunter2hunter2", i)})
 		}
 		src := newTestSource(t, s.URL, func(c *Config) { c.Window, c.Tail.Off, c.Limit = 5*time.Second, true, 100 })
 		src.cfg.MaxQPS = 1000
@@ -329,7 +329,7 @@ func TestAFullAnswerIsAskedForInHalves(t *testing.T) {
 	s := serve(t)
 	from := time.Now().Add(-time.Minute).Truncate(time.Minute)
 	for i := range 450 {
-		s.lines = append(s.lines, Entry{from.Add(time.Duration(i) * 10 * time.Millisecond), shop, fmt.Sprint(i)})
+		s.lines = append(s.lines, Entry{Time: from.Add(time.Duration(i) * 10 * time.Millisecond), Labels: shop, Line: fmt.Sprint(i)})
 	}
 	src := newTestSource(t, s.URL, func(c *Config) { c.Tail.Off, c.Limit, c.MaxQPS = true, 100, 1000 })
 	if e := receive(t, start(t, src, After(from))); len(texts(e)) != 450 {
