@@ -1,0 +1,494 @@
+package detectors
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
+	"github.com/oncall-copilot/oncall/pkg/stat"
+)
+
+// statedValue is what is kept of one value of a statement: what kind of value it is,
+// by what was seen of it and not by its name, and how it is distributed.
+type statedValue struct {
+	key   uint64
+	name  string
+	place int
+	form  logpattern.Form
+	unit  string
+
+	// Until the kind is known:
+	n, nums    uint32
+	ups, downs uint32 // from one line of a pod to the next
+	top        *stat.Top
+
+	kind   kind
+	codes  bool // three digits: told apart by the first
+	blocks float64
+
+	hist            stat.Histogram // of numbers, of the usual blocks
+	median, high    float64        // the usual, to which the shares belong
+	over, up, under stat.Shift     // shares of numbers above high, above the median, and not above it
+	classes         []stateShare   // of states and codes
+	fresh           stat.Shift     // share of the lines with states that were not seen an hour ago
+	evicted         float64        // states that had to make room, forgotten slowly
+
+	block block
+	last  [8]lastOfPod
+	odd   *oddValue
+}
+
+// kind is what can be said of a value.
+type kind uint8
+
+const (
+	numbers kind = 1 << iota // quantities, with quantiles
+	states                   // few that differ, with shares
+	opaque                   // ids, counters, times, texts: nothing
+)
+
+// stateShare is one state of a value and its share of the lines.
+type stateShare struct {
+	text   string
+	shift  stat.Shift
+	since  float64 // block in which it was new
+	k      float64 // lines of the block
+	comes  int     // lines of it after one of another state, by the same pod
+	leaves int     // and the other way round
+}
+
+// block is what was stated in the minutes that are being counted.
+type block struct {
+	start           int64 // minute
+	n               float64
+	nums            float64 // those that are numbers
+	hist            stat.Histogram
+	over, up, under float64
+}
+
+// lastOfPod is what a pod stated last.
+type lastOfPod struct {
+	pod   uint64
+	value float64
+	class string
+}
+
+// oddValue is what is odd of a value since its onset.
+type oddValue struct {
+	onset     int64 // in milliseconds
+	p         float64
+	class     string // state that comes oftener; "" for numbers that moved
+	observed  float64
+	low, high float64 // expected
+	lines     float64
+	said      string
+	sample    string
+}
+
+const (
+	// decidedBy is how many values show what kind they are of.
+	decidedBy = 200
+	// maxStates is how many different texts states are at most, and nearly all a
+	// share of all that is as good as all.
+	maxStates = 16
+	nearlyAll = 0.98
+	mostly    = 0.9
+
+	// A block is a minute, or as many as have so many lines, ten at most. Blocks
+	// that are older when the next line comes say nothing of now.
+	blockLines  = 50
+	longBlock   = 10
+	staleBlock  = 15
+	fewestBlock = 10 // blocks that are learnt from before one is judged
+
+	// isNews is for how many blocks a state is new.
+	isNews = 60
+	// fewestOdd is how many lines are odd at least.
+	fewestOdd = 10
+)
+
+// shiftSpan is a day of minutes, and an hour.
+var shiftSpan = stat.ShiftSpan{Usual: logHorizon, Recent: 60}
+
+func newStatedValue(key uint64, f *logpattern.Field) *statedValue {
+	return &statedValue{key: key, name: strings.Clone(f.Name), place: f.Place, form: f.Form, unit: strings.Clone(f.Unit), top: &stat.Top{}}
+}
+
+// add counts the value of a line.
+func (v *statedValue) add(f *logpattern.Field, pod uint64, at int64) {
+	last := &v.last[pod%uint64(len(v.last))]
+	if v.kind == 0 {
+		v.learnKind(f, last, pod)
+		return
+	}
+	b := &v.block
+	if b.n == 0 {
+		b.start = at
+	}
+	b.n++
+	if f.IsNum {
+		b.nums++
+		if v.kind&numbers != 0 {
+			b.hist.Add(f.Value)
+			switch {
+			case f.Value > v.high:
+				b.over++
+				b.up++
+			case f.Value > v.median:
+				b.up++
+			default:
+				b.under++
+			}
+		}
+	}
+	if v.kind&states != 0 {
+		class := v.classOf(f.Text)
+		i := v.state(class)
+		c := &v.classes[i]
+		c.k++
+		if last.pod == pod && last.class != c.text {
+			c.comes++
+			if j := v.find(last.class); j >= 0 {
+				v.classes[j].leaves++
+			}
+		}
+		last.class = c.text
+	}
+	last.pod = pod
+}
+
+// learnKind counts a value of which it is not known of what kind it is.
+func (v *statedValue) learnKind(f *logpattern.Field, last *lastOfPod, pod uint64) {
+	v.n++
+	v.top.Add(f.Text, maxStates)
+	if f.IsNum {
+		v.nums++
+		v.hist.Add(f.Value)
+		if last.pod == pod && f.Value > last.value {
+			v.ups++
+		} else if last.pod == pod && f.Value < last.value {
+			v.downs++
+		}
+		last.value = f.Value
+	}
+	last.pod = pod
+	if v.n >= decidedBy {
+		v.decide()
+	}
+}
+
+// decide says what kind of value it is. What nearly always grows from one line to
+// the next is a counter or a clock; what differs each time is an id.
+func (v *statedValue) decide() {
+	isNum := float64(v.nums) >= nearlyAll*float64(v.n)
+	turns := v.ups + v.downs
+	counter := isNum && turns >= 20 && float64(max(v.ups, v.downs)) >= mostly*float64(turns)
+	switch {
+	case counter:
+		v.kind = opaque
+	default:
+		if isNum {
+			v.kind |= numbers
+			v.median, v.high = v.hist.Quantile(0.5), v.hist.Quantile(0.95)
+		}
+		if v.top.Sure() >= nearlyAll {
+			v.kind |= states
+			v.codes = isNum && !slices.ContainsFunc(v.top.Texts, func(t stat.TopText) bool { return !isCode(t.Text) })
+			for _, t := range v.top.Texts {
+				v.state(v.classOf(t.Text))
+			}
+		}
+		if v.kind == 0 {
+			v.kind = opaque
+		}
+	}
+	v.top = nil
+	if v.kind&numbers == 0 {
+		v.hist = stat.Histogram{}
+	}
+}
+
+func isCode(s string) bool {
+	return len(s) == 3 && s[0] >= '1' && s[0] <= '9' && s[1] <= '9' && s[2] <= '9'
+}
+
+// classOf is the state that a text is: of a code its first digit.
+func (v *statedValue) classOf(text string) string {
+	if v.codes && isCode(text) {
+		return codeClasses[text[0]-'1']
+	}
+	return text
+}
+
+var codeClasses = [9]string{"1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"}
+
+func (v *statedValue) find(class string) int {
+	for i := range v.classes {
+		if v.classes[i].text == class {
+			return i
+		}
+	}
+	return -1
+}
+
+// state is where a state is kept. A new one was there no time before, and takes the
+// place of the rarest when there is none left.
+func (v *statedValue) state(class string) int {
+	if i := v.find(class); i >= 0 {
+		return i
+	}
+	c := stateShare{text: strings.Clone(class), since: v.blocks}
+	if len(v.classes) > 0 {
+		like := &v.classes[0].shift
+		c.shift = stat.Shift{T: like.T}
+		c.shift.Usual.N, c.shift.Usual.T, c.shift.Usual.Pairs = like.Usual.N, like.Usual.T, like.Usual.Pairs
+	}
+	if len(v.classes) < maxStates {
+		v.classes = append(v.classes, c)
+		return len(v.classes) - 1
+	}
+	rarest := 0
+	for i := range v.classes {
+		if v.classes[i].shift.Usual.K+v.classes[i].k < v.classes[rarest].shift.Usual.K+v.classes[rarest].k {
+			rarest = i
+		}
+	}
+	v.evicted++
+	v.classes[rarest] = c
+	return rarest
+}
+
+// close ends a block that is full or old, judges it and learns it, and says how
+// many hypotheses were tested.
+func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (tested int64) {
+	b := &v.block
+	age := now - b.start
+	if v.kind == 0 || b.n == 0 || age < 1 || b.n < blockLines && age < longBlock {
+		return 0
+	}
+	var odd *oddValue
+	if judged && age <= staleBlock && b.n >= cfg.MinLines && v.blocks >= fewestBlock {
+		odd = v.judge(cfg)
+		tested = int64(len(v.classes)) + 1
+	}
+	switch {
+	case odd == nil:
+		v.odd = nil
+		v.learn()
+	case v.odd != nil && b.start*minute-v.odd.onset >= becomesUsual:
+		// It is the usual now, and is learnt from the beginning.
+		*v = statedValue{key: v.key, name: v.name, place: v.place, form: v.form, unit: v.unit, top: &stat.Top{}}
+		return tested
+	default:
+		odd.onset = b.start * minute
+		if v.odd != nil {
+			odd.onset = v.odd.onset
+			if odd.class == v.odd.class {
+				odd.sample = v.odd.sample
+			}
+		}
+		v.odd = odd
+		v.eachShift(func(s *stat.Shift, k, n float64) { s.Seen(stat.Window{K: k, N: n, Hour: b.start / 60}) })
+	}
+	hist := b.hist
+	hist.Reset()
+	*b = block{hist: hist}
+	for i := range v.classes {
+		c := &v.classes[i]
+		c.k, c.comes, c.leaves = 0, 0, 0
+	}
+	return tested
+}
+
+// eachShift calls f with what is learnt of each share, and that of the block.
+func (v *statedValue) eachShift(f func(s *stat.Shift, k, n float64)) {
+	b := &v.block
+	if v.kind&numbers != 0 {
+		f(&v.over, b.over, b.nums)
+		f(&v.up, b.up, b.nums)
+		f(&v.under, b.under, b.nums)
+	}
+	if v.kind&states != 0 {
+		f(&v.fresh, v.news(), b.n)
+		for i := range v.classes {
+			f(&v.classes[i].shift, v.classes[i].k, b.n)
+		}
+	}
+}
+
+// news is how many lines of the block have a state that is new.
+func (v *statedValue) news() (n float64) {
+	for i := range v.classes {
+		if v.isNew(&v.classes[i]) {
+			n += v.classes[i].k
+		}
+	}
+	return n
+}
+
+// isNew says whether a state was not there an hour ago; those of the beginning were.
+func (v *statedValue) isNew(c *stateShare) bool { return c.since > 0 && v.blocks-c.since < isNews }
+
+// learn folds the block into what is usual.
+func (v *statedValue) learn() {
+	b := &v.block
+	v.eachShift(func(s *stat.Shift, k, n float64) { s.Add(stat.Window{K: k, N: n, Hour: b.start / 60}, shiftSpan) })
+	v.blocks++
+	if v.evicted *= 1 - 1.0/isNews; v.evicted > maxStates {
+		v.kind &^= states // there is no end of them
+		v.classes = nil
+	}
+	if v.kind&numbers == 0 {
+		if v.kind == 0 {
+			v.kind = opaque
+		}
+		return
+	}
+	v.hist.Merge(&b.hist)
+	if v.hist.N > maxNumbers {
+		v.hist.Halve()
+	}
+	v.settle()
+}
+
+// maxNumbers is how many numbers make a distribution; then half of them are
+// forgotten.
+const maxNumbers = 20_000
+
+// settle moves the usual quantiles after the distribution, once they are no longer
+// near them.
+func (v *statedValue) settle() {
+	if share := v.hist.Above(v.high); share > 0.1 || share < 0.02 {
+		v.high = v.hist.Quantile(0.95)
+		v.over.Move(v.hist.Above(v.high))
+	}
+	if share := v.hist.Above(v.median); share > 0.6 || share < 0.4 {
+		if m := v.hist.Quantile(0.5); m != v.median {
+			v.median = m
+			v.up.Move(v.hist.Above(m))
+			v.under.Move(1 - v.hist.Above(m))
+		}
+	}
+}
+
+// judge holds a block against what is usual.
+func (v *statedValue) judge(cfg *LogValueShiftConfig) (worst *oddValue) {
+	b := &v.block
+	note := func(o *oddValue) {
+		if o != nil && o.p <= cfg.P && (worst == nil || o.p < worst.p) {
+			worst = o
+		}
+	}
+	if v.kind&states != 0 {
+		for i := range v.classes {
+			note(v.judgeState(&v.classes[i], cfg))
+		}
+	}
+	// A number that moved says more than that others came.
+	if v.kind&numbers != 0 && b.nums >= cfg.MinLines {
+		if o := v.judgeNumbers(cfg); o != nil && o.p <= cfg.P && !v.codes {
+			return o
+		}
+	}
+	return worst
+}
+
+// judgeState holds the share of a state against its usual one. A state that stays
+// what it is for the life of a pod is where or what it is, not how it does; and one
+// that was never seen before must come and go: a version or a leader only comes.
+func (v *statedValue) judgeState(c *stateShare, cfg *LogValueShiftConfig) *oddValue {
+	w := stat.Window{K: c.k, N: v.block.n, Hour: v.block.start / 60}
+	mean, share := c.shift.Mean(), c.k/v.block.n
+	if c.k < fewestOdd || share < mean+cfg.MinShift || share < cfg.MinRatio*mean || c.comes+c.leaves == 0 {
+		return nil
+	}
+	p := c.shift.Tail(w)
+	if v.isNew(c) {
+		if c.comes == 0 || c.leaves == 0 {
+			return nil
+		}
+		news := w
+		news.K = v.news()
+		p = max(p, v.fresh.Tail(news))
+	}
+	high := mean + float64(1.5*max(0, c.shift.Most-mean))
+	usual := "none"
+	if c.shift.Usual.K > 0 {
+		usual = quantity(mean, "1")
+	}
+	return &oddValue{
+		p: stat.Prob(p * float64(len(v.classes))), class: c.text, observed: share, low: 0, high: min(1, high), lines: v.block.n,
+		said: fmt.Sprintf("%s rose from %s to %s of the lines", v.stating(c.text), usual, quantity(share, "1")),
+	}
+}
+
+// judgeNumbers holds numbers against the usual quantiles: many beyond the 95th
+// percentile, or nearly all on one side of the median.
+func (v *statedValue) judgeNumbers(cfg *LogValueShiftConfig) *oddValue {
+	b := &v.block
+	w := func(k float64) stat.Window { return stat.Window{K: k, N: b.nums, Hour: b.start / 60} }
+	was, is := v.hist.Quantile(0.95), b.hist.Quantile(0.95)
+	wasMedian, isMedian := v.hist.Quantile(0.5), b.hist.Quantile(0.5)
+	p := 1.0
+	if k := b.over; k >= fewestOdd && k >= 0.25*b.nums && is >= cfg.MinRatio*was {
+		p = v.over.Tail(w(k))
+	}
+	if k := b.up; k >= fewestOdd && k >= 0.8*b.nums && isMedian >= cfg.MinRatio*wasMedian {
+		p = min(p, v.up.Tail(w(k)))
+	}
+	if k := b.under; k >= fewestOdd && k >= 0.8*b.nums && isMedian*cfg.MinRatio <= wasMedian {
+		p = min(p, v.under.Tail(w(k)))
+	}
+	if p == 1 {
+		return nil
+	}
+	o := &oddValue{p: stat.Prob(3 * p), observed: is, low: v.hist.Quantile(0.5), high: was, lines: b.nums}
+	o.said = fmt.Sprintf("%s moved: p95 %s → %s, median %s → %s", v.title(), quantity(was, v.unit), quantity(is, v.unit), quantity(wasMedian, v.unit), quantity(isMedian, v.unit))
+	if isMedian < wasMedian && is <= was {
+		o.observed, o.low, o.high = isMedian, v.hist.Quantile(0.05), was
+	}
+	return o
+}
+
+// quantity writes a value with as many digits as a sketch knows of it.
+func quantity(x float64, unit string) string {
+	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'g', 2, 64), 64)
+	if unit == "" {
+		return strconv.FormatFloat(x, 'f', -1, 64)
+	}
+	return number(x, unit)
+}
+
+// isOdd says whether what a line states is what is odd.
+func (v *statedValue) isOdd(f *logpattern.Field) bool {
+	switch {
+	case v.odd.class != "":
+		return v.classOf(f.Text) == v.odd.class
+	case v.odd.observed >= v.odd.high:
+		return f.IsNum && f.Value > v.odd.high
+	}
+	return f.IsNum
+}
+
+// title is what a value is called: its key, or where it stands.
+func (v *statedValue) title() string {
+	switch {
+	case v.form != logpattern.Word:
+		return v.name
+	case v.name == "":
+		return fmt.Sprintf("value %d", v.place)
+	case v.place > 1:
+		return fmt.Sprintf("value %d after %q", v.place, v.name)
+	}
+	return fmt.Sprintf("value after %q", v.name)
+}
+
+// stating is how a line states a state.
+func (v *statedValue) stating(class string) string {
+	if v.form == logpattern.Word {
+		return v.title() + " " + class
+	}
+	return v.name + "=" + class
+}
