@@ -65,6 +65,13 @@ func (g *GammaPoisson) Tail(k float64) float64 {
 	return NegativeBinomialTail(k, m, variance)
 }
 
+// Thinned is the law of the same counts where each event is seen with probability
+// 1/rate, by chance; rate is at least 1.
+func (g *GammaPoisson) Thinned(rate float64) GammaPoisson {
+	p := 1 / max(1, rate)
+	return GammaPoisson{N: g.N, Sum: g.Sum * p, Sum2: float64(float64(g.Sum2*p)*p) + float64(float64(g.Sum*p)*(1-p))}
+}
+
 // High is the count that is exceeded with about probability p.
 func (g *GammaPoisson) High(p float64) float64 {
 	lo, hi := 0.0, math.Max(8, 4*g.Mean())

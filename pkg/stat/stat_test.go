@@ -231,3 +231,29 @@ func FuzzRead(f *testing.F) {
 		r.Read(snapshot.NewReader(b))
 	})
 }
+
+func TestThinnedCountsHaveTheLawOfWhatIsSeenOfThem(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	var all, seen GammaPoisson
+	for range 20_000 {
+		n, k := 0, 0.0
+		for range 30 + 40*r.IntN(2) { // wider than Poisson's
+			n++
+			if r.IntN(10) == 0 {
+				k++
+			}
+		}
+		all.Add(float64(n), 1e9)
+		seen.Add(k, 1e9)
+	}
+	thin := all.Thinned(10)
+	if m := thin.Mean() / seen.Mean(); math.Abs(m-1) > 0.02 {
+		t.Errorf("mean %v, seen %v", thin.Mean(), seen.Mean())
+	}
+	if v := thin.Sum2 / seen.Sum2; math.Abs(v-1) > 0.03 {
+		t.Errorf("squares %v, seen %v", thin.Sum2, seen.Sum2)
+	}
+	if same := all.Thinned(1); same != all {
+		t.Errorf("thinned by one %v, want %v", same, all)
+	}
+}

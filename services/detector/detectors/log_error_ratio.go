@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -105,10 +106,7 @@ func (d *logErrorRatio) Observe(b event.Batch) (found []event.Anomaly) {
 	}
 	// What was sampled is counted as it was read: a line that stands for twenty
 	// is no more evidence than one.
-	rate := map[string]float64{}
-	for _, l := range b.Logs {
-		rate[l.Source] = max(rate[l.Source], float64(l.SampledRate), 1)
-	}
+	rate := d.words.Rates(b)
 	spoke := map[uint64]int64{} // when they wrote the first line of this window
 	for _, s := range d.words.Seen() {
 		r, ok := d.rows[s.Speaker.ID]
@@ -117,7 +115,7 @@ func (d *logErrorRatio) Observe(b event.Batch) (found []event.Anomaly) {
 			d.rows[s.Speaker.ID] = r
 		}
 		r.close(s.Speaker.Slot)
-		weight := max(1, rate[s.Speaker.Source])
+		weight := max(1, rate[s.Speaker.ID])
 		r.recent[0].lines += s.Count / weight
 		if first, ok := spoke[s.Speaker.ID]; !ok || s.Errors > 0 && s.First < first {
 			spoke[s.Speaker.ID] = s.First
@@ -130,6 +128,7 @@ func (d *logErrorRatio) Observe(b event.Batch) (found []event.Anomaly) {
 	for _, id := range sortedKeys(spoke) {
 		d.tested++
 		if a, ok := d.judge(d.words.Speaker(id), d.rows[id], spoke[id], b.Watermark); ok {
+			a.Summary = strings.Replace(a.Summary, " lines state", " lines"+sampled(rate[id])+" state", 1)
 			found = append(found, a)
 		}
 	}

@@ -73,8 +73,8 @@ type freshStatement struct {
 	first  int64
 	prob   float64 // of another new one
 	limit  float64 // of what is odd
-	count  float64
-	rolled int64 // rollout before it; zero for none
+	count  float64 // lines that were read
+	rolled int64   // rollout before it; zero for none
 	told   bool
 }
 
@@ -137,7 +137,7 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 		if f == nil || now-f.first > d.cfg.For.Milliseconds() {
 			continue
 		}
-		f.count += s.Count
+		f.count += s.Count / s.Rate // one that stands for twenty is no more evidence than one
 		f.told = f.told || d.lasts(f, s)
 		if f.told {
 			found = append(found, d.anomaly(s, f, nov, b.Watermark))
@@ -242,7 +242,7 @@ func (d *logNewPattern) anomaly(s detector.Seen, f *freshStatement, nov *novelty
 	if f.rolled != 0 {
 		since = ", first seen " + span(max(0, float64(f.first-f.rolled)/1000)) + " after a rollout of " + s.Speaker.Entity.Name
 	}
-	a.Summary = fmt.Sprintf("new log line (%s)%s: %s", s.Statement.Level, since, clip(a.Labels["template"], 200))
+	a.Summary = fmt.Sprintf("new log line (%s)%s%s: %s", s.Statement.Level, sampled(s.Rate), since, clip(a.Labels["template"], 200))
 	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which makes a new statement of trouble %.3g times a minute, and one of any kind %.3g times",
 		s.Speaker.Lines, s.Speaker.Minutes, nov.trouble.Mean(), nov.words.Mean())
 	if f.rolled != 0 {

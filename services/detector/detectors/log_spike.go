@@ -59,7 +59,8 @@ type logRate struct {
 	rate    stat.GammaPoisson // lines in a minute in which the workload logs at all
 	slot    int64             // the minute that is being counted
 	n       float64
-	minutes int64 // of the speaker, when the last minute was closed
+	read    float64 // lines of it that were read, each of which stands for n/read
+	minutes int64   // of the speaker, when the last minute was closed
 	onset   int64
 }
 
@@ -89,7 +90,7 @@ func (d *logSpike) Observe(b event.Batch) (found []event.Anomaly) {
 			d.rows[s.Key] = r
 		}
 		d.close(r, s.Speaker)
-		r.n += s.Count
+		r.n, r.read = r.n+s.Count, r.read+s.Count/s.Rate
 		d.tested++
 		if a, ok := d.judge(s, r, b.Watermark); ok {
 			found = append(found, a)
@@ -108,7 +109,7 @@ func (d *logSpike) join() {
 		r.rate.Sum += gone.rate.Sum
 		r.rate.Sum2 += gone.rate.Sum2
 		if gone.slot == r.slot {
-			r.n += gone.n
+			r.n, r.read = r.n+gone.n, r.read+gone.read
 		}
 	})
 }
@@ -130,15 +131,17 @@ func (d *logSpike) close(r *logRate, src *detector.Speaker) {
 	for range min(src.Minutes-r.minutes-1, logHorizon) {
 		r.rate.Add(0, logHorizon)
 	}
-	r.slot, r.minutes, r.n = src.Slot, src.Minutes, 0
+	r.slot, r.minutes, r.n, r.read = src.Slot, src.Minutes, 0, 0
 }
 
 // judge tests the minute so far: a part of a minute that is too much for a
-// whole one is odd already.
+// whole one is odd already. Of sampled lines those are tested that were read: one
+// that stands for twenty is no more evidence than one.
 func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anomaly, bool) {
 	mean, p := r.rate.Mean(), 1.0
 	if s.Speaker.Known(d.cfg.WarmUp) && r.n >= d.cfg.MinLines && r.n >= d.cfg.MinRatio*mean {
-		p = r.rate.Tail(r.n)
+		seen := r.rate.Thinned(r.n / r.read)
+		p = seen.Tail(r.read)
 	}
 	if p > d.cfg.P {
 		if r.n >= d.cfg.MinLines {
@@ -153,7 +156,7 @@ func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anoma
 	a.Unit, a.Observed, a.Expected, a.TailProb = "{line}/min", r.n, &event.Interval{Low: 0, High: r.rate.High(1e-3)}, p
 	a.Onset = time.UnixMilli(r.onset).UTC()
 	a.Severity, a.Class = severityOfLevel(s.Statement.Level)
-	a.Summary = fmt.Sprintf("%.0f lines a minute, expected about %.3g: %s", r.n, mean, clip(a.Labels["template"], 160))
+	a.Summary = fmt.Sprintf("%.0f lines a minute%s, expected about %.3g: %s", r.n, sampled(r.n/r.read), mean, clip(a.Labels["template"], 160))
 	a.Explanation = fmt.Sprintf("gamma-Poisson over %.0f minutes; tail probability %.1e, alarm below %.1e", r.rate.N, p, d.cfg.P)
 	return a, true
 }
@@ -183,6 +186,7 @@ func (d *logSpike) MarshalBinary() ([]byte, error) {
 		r.rate.Write(w)
 		w.Int(r.slot)
 		w.Float(r.n)
+		w.Float(r.read)
 		w.Int(r.minutes)
 		w.Int(r.onset)
 	}
@@ -198,7 +202,7 @@ func (d *logSpike) UnmarshalBinary(b []byte) error {
 		key := r.Fixed()
 		l := &logRate{}
 		l.rate.Read(r)
-		l.slot, l.n, l.minutes, l.onset = r.Int(), r.Float(), r.Int(), r.Int()
+		l.slot, l.n, l.read, l.minutes, l.onset = r.Int(), r.Float(), r.Float(), r.Int(), r.Int()
 		if r.Err() != nil {
 			return r.Err()
 		}

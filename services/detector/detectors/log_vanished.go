@@ -55,7 +55,7 @@ func init() {
 }
 
 func newLogVanished(c LogVanishedConfig, words *detector.Vocabulary) *logVanished {
-	return &logVanished{cfg: c, words: words, rows: map[uint64]*recurrence{}, spoke: map[uint64]*dayHours{}, unseen: map[string]int64{}}
+	return &logVanished{cfg: c, words: words, rows: map[uint64]*recurrence{}, spoke: map[uint64]*dayHours{}, unseen: map[string]int64{}, lost: map[uint64]int64{}}
 }
 
 type logVanished struct {
@@ -63,7 +63,8 @@ type logVanished struct {
 	words  *detector.Vocabulary
 	rows   map[uint64]*recurrence // by statement
 	spoke  map[uint64]*dayHours   // by speaker: when it said anything
-	unseen map[string]int64       // milliseconds of each source that nobody could read, or not all of it
+	unseen map[string]int64       // milliseconds of each source that nobody could read
+	lost   map[uint64]int64       // and of each speaker of which lines were left out
 	looked int64                  // when it was last looked for silences, in milliseconds
 	tested int64
 }
@@ -157,8 +158,8 @@ func (d *logVanished) Observe(b event.Batch) []event.Anomaly {
 }
 
 // blind adds up the time in which lines may have been that were not read: of
-// what was given up, of sources that do not answer, and of windows from which
-// lines were sampled out.
+// what was given up, of sources that do not answer, and of workloads of which
+// lines were left out.
 func (d *logVanished) blind(b event.Batch) {
 	if b.Previous.IsZero() {
 		return
@@ -172,9 +173,9 @@ func (d *logVanished) blind(b event.Batch) {
 	for _, s := range b.Blind {
 		blind[s.Source] = true
 	}
-	for _, l := range b.Logs {
-		if l.SampledRate > 1 {
-			blind[l.Source] = true
+	for id := range d.words.Rates(b) {
+		if !blind[""] && !blind[d.words.Speaker(id).Source] {
+			d.lost[id] += passed
 		}
 	}
 	if blind[""] { // of whom is not known
@@ -186,12 +187,14 @@ func (d *logVanished) blind(b event.Batch) {
 	}
 }
 
-// unread is how much of a source could not be read so far, in milliseconds.
-func (d *logVanished) unread(source string) int64 {
-	if source == "" {
-		return d.unseen[""]
+// unread is how much of what a speaker wrote could not be read so far, in
+// milliseconds.
+func (d *logVanished) unread(s *detector.Speaker) int64 {
+	n := d.unseen[""] + d.lost[s.ID]
+	if s.Source != "" {
+		n += d.unseen[s.Source]
 	}
-	return d.unseen[""] + d.unseen[source]
+	return n
 }
 
 // learn folds what was said in a window. History has windows between which
@@ -212,7 +215,7 @@ func (d *logVanished) learn(s detector.Seen, history bool) {
 	if history {
 		return
 	}
-	unseen := d.unread(s.Speaker.Source)
+	unseen := d.unread(s.Speaker)
 	if r.first != 0 {
 		gap := s.First - r.first
 		// A gap with a time in it that was not read is as long as the rest of it or
@@ -260,7 +263,7 @@ func (d *logVanished) silences(b event.Batch) (found []event.Anomaly) {
 			continue
 		}
 		d.tested++
-		v := vanished{key, r, 1, float64(now - r.first - (d.unread(sp.Source) - r.unseen)), r.gaps.Shape(grain)}
+		v := vanished{key, r, 1, float64(now - r.first - (d.unread(sp) - r.unseen)), r.gaps.Shape(grain)}
 		if v.away < float64(d.cfg.MinSilence.Milliseconds()) || v.away > becomesUsual || v.away < 2*r.gaps.Max || !alive(sp, r, now) {
 			continue
 		}
@@ -353,6 +356,7 @@ func (d *logVanished) forget(now int64) {
 	for id := range d.spoke {
 		if d.words.Speaker(id) == nil {
 			delete(d.spoke, id)
+			delete(d.lost, id)
 		}
 	}
 }
@@ -365,6 +369,11 @@ func (d *logVanished) MarshalBinary() ([]byte, error) {
 	for _, source := range sortedKeys(d.unseen) {
 		w.String(source)
 		w.Int(d.unseen[source])
+	}
+	w.Uint(uint64(len(d.lost)))
+	for _, id := range sortedKeys(d.lost) {
+		w.Fixed(id)
+		w.Int(d.lost[id])
 	}
 	w.Uint(uint64(len(d.spoke)))
 	for _, id := range sortedKeys(d.spoke) {
@@ -399,6 +408,10 @@ func (d *logVanished) UnmarshalBinary(b []byte) error {
 	for range r.Len() {
 		source := r.String()
 		d.unseen[source] = r.Int()
+	}
+	for range r.Len() {
+		id := r.Fixed()
+		d.lost[id] = r.Int()
 	}
 	for range r.Len() {
 		id, h := r.Fixed(), &dayHours{}

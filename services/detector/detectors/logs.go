@@ -1,6 +1,7 @@
 package detectors
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -44,6 +45,15 @@ func isHistory(b event.Batch) bool { return len(b.Logs) > 0 && b.Logs[0].Bootstr
 
 // longestExcerpt is how much of a line evidence holds, in bytes.
 const longestExcerpt = 500
+
+// sampled says that lines were left out, so that what is counted is an estimate:
+// of how many one was read, on average.
+func sampled(rate float64) string {
+	if rate < 1.05 {
+		return ""
+	}
+	return fmt.Sprintf(" (1:%.3g sampled)", rate)
+}
 
 // logEvidence is the LogQL that shows a template's lines, with one of them.
 func logEvidence(v *detector.Vocabulary, s *detector.Speaker, template uint64, sample string, at time.Time) event.EvidenceRef {
