@@ -29,6 +29,7 @@ type Vocabulary struct {
 	// Of the last window, and no state:
 	seen    []Seen
 	streams map[uint64]origin // by stream
+	picked  []picked
 }
 
 // origin is who writes a stream.
@@ -95,6 +96,8 @@ type Seen struct {
 	Pods      []uint64         // who made it, by Speaker.Heard's ids
 	Rate      float64          // how many lines one that was read stands for, on average; at least 1
 	Sample    string           // one of them, as long as it is
+
+	first int32 // of its lines in Vocabulary.picked, and one
 }
 
 // Moved is a statement whose template became part of another in the last window:
@@ -169,6 +172,9 @@ type tally struct {
 	last     int64
 	pods     []uint64
 	sample   string
+
+	read        int   // lines, as they were read
+	pick, close int32 // the first and last of them in Vocabulary.picked, and one
 }
 
 type place struct{ speaker, template uint64 }
@@ -179,6 +185,8 @@ func (v *Vocabulary) Fold(b event.Batch) {
 	v.miner.Compact()
 	v.compact(maxStatements)
 	before := v.miner.United()
+	clear(v.picked) // they hold whole answers
+	v.picked = v.picked[:0]
 	var all []tally
 	index := map[place]int{}
 	for _, batch := range b.Logs {
@@ -213,6 +221,7 @@ func (v *Vocabulary) Fold(b event.Batch) {
 					n.errors += weight
 				}
 				n.first, n.last, n.level = min(n.first, t), max(n.last, t), max(n.level, m.Level)
+				v.pick(n, line.Text, from.pod)
 				if k := len(n.pods); k == 0 || n.pods[k-1] != from.pod && k < maxPods {
 					n.pods = append(n.pods, from.pod)
 				}
@@ -352,6 +361,14 @@ func (v *Vocabulary) join(all []tally) []tally {
 		o.count, o.kept, o.errors, o.level = o.count+n.count, o.kept+n.kept, o.errors+n.errors, max(o.level, n.level)
 		o.first, o.last = min(o.first, n.first), max(o.last, n.last)
 		o.pods = append(o.pods, n.pods...)
+		if n.pick != 0 {
+			if o.pick == 0 {
+				o.pick = n.pick
+			} else {
+				v.picked[o.close-1].next = n.pick
+			}
+			o.close = n.close
+		}
 	}
 	return out
 }
@@ -403,7 +420,7 @@ func (v *Vocabulary) enter(all []tally) {
 		}
 		v.seen = append(v.seen, Seen{
 			Key: key, Statement: st, Speaker: n.speaker, New: !ok, Level: n.level, Count: n.count, Errors: n.errors, First: n.first, Last: n.last, Rate: n.count / n.kept,
-			Pods: n.pods, Sample: n.sample,
+			Pods: n.pods, Sample: n.sample, first: n.pick,
 		})
 	}
 	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Key, b.Key) })
