@@ -77,6 +77,9 @@ func (s *Shift) Tail(w Window) float64 {
 	return max(p, recent.Tail(w.K, w.N))
 }
 
+// Pause says that what the last windows had is long ago.
+func (s *Shift) Pause() { s.K, s.T = 0, 0 }
+
 // Move says that the kind is another now, of which a share was seen so far: what
 // was learnt of how windows differ stays.
 func (s *Shift) Move(share float64) {

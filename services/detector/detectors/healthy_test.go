@@ -107,6 +107,39 @@ var healthyKinds = []struct {
 			}
 		}
 	}},
+	{"gateway, whose callers take turns", func(w *healthy, m int, say func(string, ...any)) {
+		// Latencies wander and are longer by day; one caller asks more for a while,
+		// and is refused more often then.
+		w.level = 0.97*w.level + 0.08*w.r.NormFloat64()
+		if w.r.IntN(20) == 0 {
+			w.busy = w.r.IntN(8)
+		}
+		for range poisson(w.r, 15+15*daylight(m)) {
+			caller, status := w.r.IntN(8), 200
+			if w.r.IntN(3) == 0 {
+				caller = w.busy
+			}
+			switch x := w.r.Float64(); {
+			case x < 0.002:
+				status = 502
+			case caller == w.busy && x < 0.15, x < 0.03:
+				status = 429
+			}
+			say(`{"level":"info","msg":"%s","caller":"%s","status":%d,"took_ms":%.1f,"bytes":%d,"version":"v%d","request":"%x"}`, w.sentence(0), w.word(caller), status,
+				20*math.Exp(w.level+daylight(m)+0.7*w.r.NormFloat64()), int(2000*math.Exp(w.r.NormFloat64())), w.revision, w.r.Uint64())
+		}
+	}},
+	{"consumer of batches, with a long one each night", func(w *healthy, m int, say func(string, ...any)) {
+		w.level++
+		large, state := 400.0, "live"
+		if h := m / 60 % 24; h == 3 {
+			large, state = 9000, "compacting"
+		}
+		for range poisson(w.r, 12) {
+			say("I0101 10:00:00.000000       1 batch.go:%d] %s: took %d ms, %d rows, state=%s offset=%d partition=%d", 80+w.id, w.sentence(0),
+				int(large/10*math.Exp(0.5*w.r.NormFloat64())), int(large*math.Exp(0.8*w.r.NormFloat64())), state, int(w.level)*100+w.r.IntN(100), w.r.IntN(12))
+		}
+	}},
 }
 
 // healthy is a workload in which all is well, rollouts and all.
@@ -116,6 +149,7 @@ type healthy struct {
 	r        *rand.Rand
 	said     map[uint64]string
 	busy     int
+	level    float64
 	revision int
 	started  int // minute of the last rollout
 	next     int // of the next
@@ -342,7 +376,7 @@ func TestHealthyWorkloadsAreToldOfHardlyEver(t *testing.T) {
 // how many are told of in which something new goes wrong. It is no measure of
 // speed.
 func BenchmarkHealthyLogs(b *testing.B) {
-	const workloads, days = 96, 3
+	const workloads, days = 110, 4
 	well := playHealthy(b, workloads, 1440, 1440*days, false)
 	per := float64(workloads*(days-1)) / 100
 	for _, info := range detector.Builtin.All() {

@@ -80,6 +80,21 @@ func TestASpikeOfLinesEndsWhenTheyAreFewAgain(t *testing.T) {
 	}
 }
 
+func TestWhatComesOftenAtThisHourEachDayIsToldOnTheFirst(t *testing.T) {
+	began, _ := logLife(t, "log_spike", 51*60, func(minute int) []string {
+		out := usual(minute)[:2]
+		if m := minute % 1440; m >= 100 && m < 110 || minute == 1440+400 {
+			for range 60 {
+				out = append(out, `level=info msg="compacting the segment" segment=17`)
+			}
+		}
+		return out
+	})
+	if len(began) != 2 || began[0] != 100 || began[1] != 1440+400 {
+		t.Errorf("began in minutes %v, want in 100, at that hour of the next days no more, and in %d", began, 1440+400)
+	}
+}
+
 func TestANewLineEndsWhenItIsNoLongerNew(t *testing.T) {
 	for name, until := range map[string]int{"it stops": 305, "it goes on for ever": 400} {
 		t.Run(name, func(t *testing.T) {

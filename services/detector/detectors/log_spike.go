@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -62,13 +63,21 @@ type logRate struct {
 	read    float64 // lines of it that were read, each of which stands for n/read
 	minutes int64   // of the speaker, when the last minute was closed
 	onset   int64
+	hours   [24]uint8 // the most lines of a minute at this hour of days before, by magnitude
+	peak    uint8     // and in this hour
 }
+
+// magnitude is a count by powers of the eighth root of two.
+func magnitude(n float64) uint8 { return uint8(min(255, math.Ceil(8*math.Log2(1+n)))) }
 
 const (
 	logHorizon = 24 * 60 // minutes
 
 	// becomesUsual is how long a spike lasts before it is learnt like any rate.
 	becomesUsual = 6 * 60 * minute
+
+	// hourFade is what the magnitude of an hour loses each day without one like it.
+	hourFade = 4
 )
 
 // Tested is detector.Tester's.
@@ -111,6 +120,10 @@ func (d *logSpike) join() {
 		if gone.slot == r.slot {
 			r.n, r.read = r.n+gone.n, r.read+gone.read
 		}
+		r.peak = max(r.peak, gone.peak)
+		for i := range r.hours {
+			r.hours[i] = max(r.hours[i], gone.hours[i])
+		}
 	})
 }
 
@@ -119,6 +132,13 @@ func (d *logSpike) join() {
 func (d *logSpike) close(r *logRate, src *detector.Speaker) {
 	if src.Slot <= r.slot {
 		return
+	}
+	r.peak = max(r.peak, magnitude(r.n))
+	if src.Slot/60 != r.slot/60 {
+		// What was there once is usual for some days.
+		at := &r.hours[r.slot/60%24]
+		*at = max(r.peak, *at-min(*at, hourFade))
+		r.peak = 0
 	}
 	most := r.rate.High(1e-3) + 1
 	if r.onset != 0 && src.Slot*minute-r.onset < becomesUsual {
@@ -142,6 +162,10 @@ func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anoma
 	if s.Speaker.Known(d.cfg.WarmUp) && r.n >= d.cfg.MinLines && r.n >= d.cfg.MinRatio*mean {
 		seen := r.rate.Thinned(r.n / r.read)
 		p = seen.Tail(r.read)
+		// Half as many again as at this hour of a day before are usual.
+		if magnitude(r.n/1.5) <= r.hours[r.slot/60%24] {
+			p = 1
+		}
 	}
 	if p > d.cfg.P {
 		if r.n >= d.cfg.MinLines {
@@ -161,7 +185,7 @@ func (d *logSpike) judge(s detector.Seen, r *logRate, at time.Time) (event.Anoma
 	return a, true
 }
 
-// sweep forgets, once an hour, the habits of what has not been said for a day.
+// sweep forgets, once an hour, the habits of what has not been said for two days.
 func (d *logSpike) sweep(now int64) {
 	hour := now / (60 * minute)
 	if hour <= d.swept {
@@ -169,7 +193,7 @@ func (d *logSpike) sweep(now int64) {
 	}
 	d.swept = hour
 	for key, r := range d.rows {
-		if r.slot*minute < now-forgetAfter || d.words.Statement(key) == nil {
+		if r.slot*minute < now-2*forgetAfter || d.words.Statement(key) == nil {
 			delete(d.rows, key)
 		}
 	}
@@ -189,6 +213,8 @@ func (d *logSpike) MarshalBinary() ([]byte, error) {
 		w.Float(r.read)
 		w.Int(r.minutes)
 		w.Int(r.onset)
+		w.Bytes(r.hours[:])
+		w.Uint(uint64(r.peak))
 	}
 	return w.Data(), nil
 }
@@ -203,6 +229,8 @@ func (d *logSpike) UnmarshalBinary(b []byte) error {
 		l := &logRate{}
 		l.rate.Read(r)
 		l.slot, l.n, l.read, l.minutes, l.onset = r.Int(), r.Float(), r.Float(), r.Int(), r.Int()
+		copy(l.hours[:], r.Bytes())
+		l.peak = uint8(r.Uint())
 		if r.Err() != nil {
 			return r.Err()
 		}

@@ -3,7 +3,6 @@ package detectors
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
@@ -33,7 +32,10 @@ type statedValue struct {
 	over, up, under stat.Shift     // shares of numbers above high, above the median, and not above it
 	classes         []stateShare   // of states and codes
 	fresh           stat.Shift     // share of the lines with states that were not seen an hour ago
+	farthest        float64        // any share of a state went, in units of its deviation
 	evicted         float64        // states that had to make room, forgotten slowly
+	closed          int64          // minute of the last block that was learnt
+	unsure          int            // blocks that are only learnt, after a gap
 
 	block block
 	last  [8]lastOfPod
@@ -102,6 +104,9 @@ const (
 	longBlock   = 10
 	staleBlock  = 15
 	fewestBlock = 10 // blocks that are learnt from before one is judged
+	// longGap is after how many minutes without a block values may have become
+	// others, unseen.
+	longGap = 60
 
 	// isNews is for how many blocks a state is new.
 	isNews = 60
@@ -268,8 +273,12 @@ func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (t
 	if v.kind == 0 || b.n == 0 || age < 1 || b.n < blockLines && age < longBlock {
 		return 0
 	}
+	if v.closed != 0 && b.start-v.closed > longGap {
+		v.unsure = fewestBlock
+		v.eachShift(func(s *stat.Shift, _, _ float64) { s.Pause() })
+	}
 	var odd *oddValue
-	if judged && age <= staleBlock && b.n >= cfg.MinLines && v.blocks >= fewestBlock {
+	if judged && v.unsure == 0 && age <= staleBlock && b.n >= cfg.MinLines && v.blocks >= fewestBlock {
 		odd = v.judge(cfg)
 		tested = int64(len(v.classes)) + 1
 	}
@@ -277,6 +286,7 @@ func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (t
 	case odd == nil:
 		v.odd = nil
 		v.learn()
+		v.closed, v.unsure = b.start, max(0, v.unsure-1)
 	case v.odd != nil && b.start*minute-v.odd.onset >= becomesUsual:
 		// It is the usual now, and is learnt from the beginning.
 		*v = statedValue{key: v.key, name: v.name, place: v.place, form: v.form, unit: v.unit, top: &stat.Top{}}
@@ -334,6 +344,12 @@ func (v *statedValue) isNew(c *stateShare) bool { return c.since > 0 && v.blocks
 // learn folds the block into what is usual.
 func (v *statedValue) learn() {
 	b := &v.block
+	v.farthest *= 1 - 1.0/logHorizon
+	for i := range v.classes {
+		if c := &v.classes[i]; c.k >= fewestOdd && v.blocks >= fewestBlock {
+			v.farthest = max(v.farthest, v.distance(c))
+		}
+	}
 	v.eachShift(func(s *stat.Shift, k, n float64) { s.Add(stat.Window{K: k, N: n, Hour: b.start / 60}, shiftSpan) })
 	v.blocks++
 	if v.evicted *= 1 - 1.0/isNews; v.evicted > maxStates {
@@ -371,105 +387,6 @@ func (v *statedValue) settle() {
 			v.under.Move(1 - v.hist.Above(m))
 		}
 	}
-}
-
-// judge holds a block against what is usual.
-func (v *statedValue) judge(cfg *LogValueShiftConfig) (worst *oddValue) {
-	b := &v.block
-	note := func(o *oddValue) {
-		if o != nil && o.p <= cfg.P && (worst == nil || o.p < worst.p) {
-			worst = o
-		}
-	}
-	if v.kind&states != 0 {
-		for i := range v.classes {
-			note(v.judgeState(&v.classes[i], cfg))
-		}
-	}
-	// A number that moved says more than that others came.
-	if v.kind&numbers != 0 && b.nums >= cfg.MinLines {
-		if o := v.judgeNumbers(cfg); o != nil && o.p <= cfg.P && !v.codes {
-			return o
-		}
-	}
-	return worst
-}
-
-// judgeState holds the share of a state against its usual one. A state that stays
-// what it is for the life of a pod is where or what it is, not how it does; and one
-// that was never seen before must come and go: a version or a leader only comes.
-func (v *statedValue) judgeState(c *stateShare, cfg *LogValueShiftConfig) *oddValue {
-	w := stat.Window{K: c.k, N: v.block.n, Hour: v.block.start / 60}
-	mean, share := c.shift.Mean(), c.k/v.block.n
-	if c.k < fewestOdd || share < mean+cfg.MinShift || share < cfg.MinRatio*mean || c.comes+c.leaves == 0 {
-		return nil
-	}
-	p := c.shift.Tail(w)
-	if v.isNew(c) {
-		if c.comes == 0 || c.leaves == 0 {
-			return nil
-		}
-		news := w
-		news.K = v.news()
-		p = max(p, v.fresh.Tail(news))
-	}
-	high := mean + float64(1.5*max(0, c.shift.Most-mean))
-	usual := "none"
-	if c.shift.Usual.K > 0 {
-		usual = quantity(mean, "1")
-	}
-	return &oddValue{
-		p: stat.Prob(p * float64(len(v.classes))), class: c.text, observed: share, low: 0, high: min(1, high), lines: v.block.n,
-		said: fmt.Sprintf("%s rose from %s to %s of the lines", v.stating(c.text), usual, quantity(share, "1")),
-	}
-}
-
-// judgeNumbers holds numbers against the usual quantiles: many beyond the 95th
-// percentile, or nearly all on one side of the median.
-func (v *statedValue) judgeNumbers(cfg *LogValueShiftConfig) *oddValue {
-	b := &v.block
-	w := func(k float64) stat.Window { return stat.Window{K: k, N: b.nums, Hour: b.start / 60} }
-	was, is := v.hist.Quantile(0.95), b.hist.Quantile(0.95)
-	wasMedian, isMedian := v.hist.Quantile(0.5), b.hist.Quantile(0.5)
-	p := 1.0
-	if k := b.over; k >= fewestOdd && k >= 0.25*b.nums && is >= cfg.MinRatio*was {
-		p = v.over.Tail(w(k))
-	}
-	if k := b.up; k >= fewestOdd && k >= 0.8*b.nums && isMedian >= cfg.MinRatio*wasMedian {
-		p = min(p, v.up.Tail(w(k)))
-	}
-	if k := b.under; k >= fewestOdd && k >= 0.8*b.nums && isMedian*cfg.MinRatio <= wasMedian {
-		p = min(p, v.under.Tail(w(k)))
-	}
-	if p == 1 {
-		return nil
-	}
-	o := &oddValue{p: stat.Prob(3 * p), observed: is, low: v.hist.Quantile(0.5), high: was, lines: b.nums}
-	o.said = fmt.Sprintf("%s moved: p95 %s → %s, median %s → %s", v.title(), quantity(was, v.unit), quantity(is, v.unit), quantity(wasMedian, v.unit), quantity(isMedian, v.unit))
-	if isMedian < wasMedian && is <= was {
-		o.observed, o.low, o.high = isMedian, v.hist.Quantile(0.05), was
-	}
-	return o
-}
-
-// quantity writes a value with as many digits as a sketch knows of it.
-func quantity(x float64, unit string) string {
-	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'g', 2, 64), 64)
-	if unit == "" {
-		return strconv.FormatFloat(x, 'f', -1, 64)
-	}
-	return number(x, unit)
-}
-
-// isOdd says whether what a line states is what is odd.
-func (v *statedValue) isOdd(f *logpattern.Field) bool {
-	switch {
-	case v.odd.class != "":
-		return v.classOf(f.Text) == v.odd.class
-	case v.odd.observed >= v.odd.high:
-		return f.IsNum && f.Value > v.odd.high
-	}
-	return f.IsNum
 }
 
 // title is what a value is called: its key, or where it stands.

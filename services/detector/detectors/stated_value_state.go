@@ -85,7 +85,10 @@ func (v *statedValue) write(w *snapshot.Writer) {
 		w.Uint(uint64(c.comes))
 		w.Uint(uint64(c.leaves))
 	}
+	w.Float(v.farthest)
 	w.Float(v.evicted)
+	w.Int(v.closed)
+	w.Uint(uint64(v.unsure))
 	b := &v.block
 	w.Int(b.start)
 	w.Float(b.n)
@@ -136,7 +139,7 @@ func (v *statedValue) read(r *snapshot.Reader) {
 		c.since, c.k, c.comes, c.leaves = r.Float(), r.Float(), int(r.Uint()), int(r.Uint())
 		v.classes = append(v.classes, c)
 	}
-	v.evicted = r.Float()
+	v.farthest, v.evicted, v.closed, v.unsure = r.Float(), r.Float(), r.Int(), int(r.Uint())
 	b := &v.block
 	b.start, b.n, b.nums = r.Int(), r.Float(), r.Float()
 	b.hist.Read(r)
