@@ -49,10 +49,10 @@ const longestExcerpt = 500
 // sampled says that lines were left out, so that what is counted is an estimate:
 // of how many one was read, on average.
 func sampled(rate float64) string {
-	if rate < 1.05 {
+	if rate < 1.5 {
 		return ""
 	}
-	return fmt.Sprintf(" (1:%.3g sampled)", rate)
+	return fmt.Sprintf(" (1:%.0f sampled)", rate)
 }
 
 // logEvidence is the LogQL that shows a template's lines, with one of them.
