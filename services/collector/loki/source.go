@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +30,9 @@ type Source struct {
 	// make turns the lines of a window into what is published.
 	make func(streams []stream, start, end time.Time) []event.Outgoing
 	bell *bell // nil without a tail
+	// limit is how many lines are asked for at once: what is configured, or what
+	// the server allows.
+	limit *atomic.Int64
 	// windows samples the windows that are read one after the other.
 	windows  *sampler
 	sampling *atomic.Bool // in the last one
@@ -57,7 +58,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	env.Clocks.Add(cfg.Name, up.Clock())
 	if !cfg.Tail.Off {
 		s.bell = newBell(cfg, s.now)
-		env.Metrics.MustRegister(s.bell.rings, s.bell.late, s.bell.open)
+		env.Metrics.MustRegister(s.bell.rings, s.bell.late, s.bell.gone, s.bell.open)
 	}
 	return s, nil
 }
@@ -71,7 +72,7 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 	labels := prometheus.Labels{"source": cfg.Name}
 	s := &Source{
 		cfg: cfg, env: env, up: up, name: cfg.Name, query: upstream.InjectLogQL(cfg.Selector, matchers), stream: event.Logs,
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_windows_cut_total", Help: "Milliseconds of which Loki would not give every line, because more than its limit fell into them.", ConstLabels: labels}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_windows_cut_total", Help: "Moments of which Loki would not give every line, because more than its limit have the same time.", ConstLabels: labels}),
 		sampled: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_log_lines_sampled_out_total", Help: "Lines left out to keep the byte budget.", ConstLabels: labels}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oncall_collector_log_bytes_total", Help: "Text of log lines, redacted, as it was read and as it was published within the budget.", ConstLabels: labels},
 			[]string{"what"}),
@@ -91,7 +92,8 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 	for _, w := range []string{"read", "published"} {
 		s.bytes.WithLabelValues(w)
 	}
-	s.windows, s.sampling = newSampler(nil, time.Time{}), &atomic.Bool{}
+	s.windows, s.sampling, s.limit = newSampler(nil, time.Time{}), &atomic.Bool{}, &atomic.Int64{}
+	s.limit.Store(int64(cfg.Limit))
 	env.Metrics.MustRegister(s.dropped, s.sampled, s.bytes, s.rate, s.parsed)
 	s.hash = event.SeriesHash(event.HashStrings(s.query, cfg.Window.String()))[:8]
 	return s
@@ -239,63 +241,4 @@ func (s *Source) wait(ctx context.Context, d time.Duration) bool {
 	case <-s.bell.ring:
 	}
 	return true
-}
-
-// stream is one stream of Loki's answer.
-type stream struct {
-	Labels map[string]string `json:"stream"`
-	Values [][]any           `json:"values"` // [nanoseconds as a string, line, metadata]
-	rate   int               // how many lines each stands for, of a recording
-}
-
-// read returns every line of [start, end). An answer that is full may hide
-// lines: the window is halved until it is not.
-func (s *Source) read(ctx context.Context, start, end time.Time) ([]stream, error) {
-	params := url.Values{
-		"query": {s.query}, "direction": {"forward"}, "limit": {strconv.Itoa(s.cfg.Limit)},
-		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
-	}
-	body, err := s.up.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: s.query})
-	if err != nil {
-		return nil, err
-	}
-	streams, n, err := parse(body)
-	if err != nil {
-		return nil, &upstream.Error{Source: s.cfg.Name, Kind: upstream.Unreachable, Err: err}
-	}
-	if n < s.cfg.Limit {
-		return streams, nil
-	}
-	half := end.Sub(start) / 2
-	if half < time.Millisecond {
-		s.dropped.Add(1)
-		return streams, nil
-	}
-	first, err := s.read(ctx, start, start.Add(half))
-	if err != nil {
-		return nil, err
-	}
-	second, err := s.read(ctx, start.Add(half), end)
-	return append(first, second...), err
-}
-
-// parse reads the answer to a log query and counts its lines.
-func parse(body []byte) ([]stream, int, error) {
-	var answer struct {
-		Data struct {
-			ResultType string   `json:"resultType"`
-			Result     []stream `json:"result"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, 0, fmt.Errorf("answer is not JSON, or was cut: %w", err)
-	}
-	if t := answer.Data.ResultType; t != "streams" {
-		return nil, 0, fmt.Errorf("answer holds %q, not streams", t)
-	}
-	n := 0
-	for _, s := range answer.Data.Result {
-		n += len(s.Values)
-	}
-	return answer.Data.Result, n, nil
 }

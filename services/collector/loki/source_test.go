@@ -30,8 +30,9 @@ type server struct {
 
 	mu      sync.Mutex
 	lines   []Entry
-	fail    func(n int) int // status of the n-th query; 0 answers
-	tail    int             // status of a tail; 0 opens it
+	fail    func(n int) int                              // status of the n-th query; 0 answers
+	refuse  func(start, end time.Time, limit int) string // what is said with 400 and answered not; "" answers
+	tail    int                                          // status of a tail; 0 opens it
 	queries int
 	tails   int
 	asked   []string
@@ -72,6 +73,12 @@ func (s *server) query(w http.ResponseWriter, r *http.Request) {
 	start, _ := strconv.ParseInt(q.Get("start"), 10, 64)
 	end, _ := strconv.ParseInt(q.Get("end"), 10, 64)
 	limit, _ := strconv.Atoi(q.Get("limit"))
+	if s.refuse != nil {
+		if why := s.refuse(time.Unix(0, start), time.Unix(0, end), limit); why != "" {
+			http.Error(w, why, http.StatusBadRequest)
+			return
+		}
+	}
 	type result struct {
 		Stream map[string]string `json:"stream"`
 		Values [][2]string       `json:"values"`
@@ -325,7 +332,7 @@ func TestFailuresAndDuplicatesChangeNothing(t *testing.T) {
 	}
 }
 
-func TestAFullAnswerIsAskedForInHalves(t *testing.T) {
+func TestAFullAnswerIsFollowedByTheNext(t *testing.T) {
 	s := serve(t)
 	from := time.Now().Add(-time.Minute).Truncate(time.Minute)
 	for i := range 450 {

@@ -32,8 +32,8 @@ type bell struct {
 	oldLag time.Duration // of the generation before, so that an old lag is forgotten
 	turned time.Time
 
-	rings, late prometheus.Counter
-	open        prometheus.Gauge
+	rings, late, gone prometheus.Counter
+	open              prometheus.Gauge
 }
 
 // lagFor is how long a lag is remembered at least.
@@ -48,6 +48,7 @@ func newBell(cfg Config, now func() time.Time) *bell {
 		least: cfg.Tail.Least, most: cfg.Delay, now: now, ring: make(chan struct{}, 1), // one is enough: a ring says "look"
 		rings: prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_tail_lines_total", Help: "Lines of the tail, which are never published.", ConstLabels: labels}),
 		late:  prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_tail_late_lines_total", Help: "Lines of the tail that came after their window was read.", ConstLabels: labels}),
+		gone:  prometheus.NewCounter(prometheus.CounterOpts{Name: "oncall_collector_tail_dropped_lines_total", Help: "Lines that the tail says it left out, because they were too many for it; they are read with their window as all are.", ConstLabels: labels}),
 		open:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "oncall_collector_tail_open", Help: "1 while the tail is open.", ConstLabels: labels}),
 	}
 }
@@ -162,8 +163,13 @@ func (s *Source) listen(ctx context.Context) (wait time.Duration, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("tail: %w", err)
 		}
-		for _, at := range times(frame) {
+		lines, dropped := times(frame)
+		for _, at := range lines {
 			s.bell.line(at)
+		}
+		s.bell.gone.Add(float64(len(dropped)))
+		for _, at := range dropped {
+			s.bell.line(at) // its window is to be read early too
 		}
 	}
 }
@@ -196,29 +202,47 @@ func refusal(res *http.Response, now time.Time) time.Duration {
 	return 0
 }
 
-// times reads a frame of the tail: only when its lines were written.
-func times(frame []byte) (out []time.Time) {
+// times reads a frame of the tail: only when its lines were written, and those
+// that it leaves out.
+func times(frame []byte) (lines, dropped []time.Time) {
 	var f struct {
 		Streams []struct {
 			Values [][]json.RawMessage `json:"values"`
 		} `json:"streams"`
+		Dropped []struct {
+			Timestamp json.RawMessage `json:"timestamp"`
+		} `json:"dropped_entries"`
 	}
 	if json.Unmarshal(frame, &f) != nil {
-		return nil
+		return nil, nil
 	}
 	for _, st := range f.Streams {
 		for _, v := range st.Values {
 			if len(v) < 2 {
 				continue
 			}
-			var s string
-			if json.Unmarshal(v[0], &s) != nil {
-				continue
-			}
-			if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-				out = append(out, time.Unix(0, n).UTC())
+			if at, ok := moment(v[0]); ok {
+				lines = append(lines, at)
 			}
 		}
 	}
-	return out
+	for _, d := range f.Dropped {
+		if at, ok := moment(d.Timestamp); ok {
+			dropped = append(dropped, at)
+		}
+	}
+	return lines, dropped
+}
+
+// moment reads nanoseconds in a string, or a time as JSON writes it.
+func moment(raw json.RawMessage) (time.Time, bool) {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return time.Time{}, false
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return time.Unix(0, n).UTC(), true
+	}
+	at, err := time.Parse(time.RFC3339Nano, s)
+	return at.UTC(), err == nil
 }

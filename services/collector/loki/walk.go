@@ -62,7 +62,7 @@ func (s *Source) Walk(ctx context.Context, from, to time.Time, patience time.Dur
 			}
 		}
 		start = start.Add(time.Duration(n) * w)
-		windows = min(4*n, max(1, int(walkShare*float64(s.cfg.Limit)*float64(n)/float64(max(lines, 1)))))
+		windows = min(4*n, max(1, int(walkShare*float64(s.limit.Load())*float64(n)/float64(max(lines, 1)))))
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -121,14 +119,14 @@ func (s *Source) past(ctx context.Context, until time.Time, emit collector.Emit)
 
 // few returns the first lines of [start, end), one answer's worth, and how many.
 func (s *Source) few(ctx context.Context, query string, start, end time.Time) (streams []stream, n int, err error) {
-	params := url.Values{
-		"query": {query}, "direction": {"forward"}, "limit": {strconv.Itoa(s.cfg.Limit)},
-		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
-	}
 	for try := 0; ; try++ {
-		body, err := s.up.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: query})
+		limit := int(s.limit.Load())
+		streams, n, err = s.ask(ctx, query, start, end, limit)
 		if err == nil {
-			return parse(body)
+			return streams, n, nil
+		}
+		if fewer, _, ok := s.smaller(err, limit, start, end); ok && fewer == int(s.limit.Load()) && fewer < limit {
+			continue
 		}
 		if try == historyTries-1 || !upstream.Wait(ctx, max(historyPause, upstream.RetryIn(err))) {
 			return nil, 0, err
@@ -139,16 +137,8 @@ func (s *Source) few(ctx context.Context, query string, start, end time.Time) (s
 // ofPast are the batches of an answer about the past, and their size.
 func (s *Source) ofPast(query string, streams []stream, n int, from time.Time, span time.Duration, chosen bool) (out []event.Outgoing, size int64) {
 	covers := 1.0
-	if n >= s.cfg.Limit && !chosen {
-		last := from
-		for _, st := range streams {
-			for _, v := range st.Values {
-				if at, _, ok := value(v); ok && at.After(last) {
-					last = at
-				}
-			}
-		}
-		covers = max(1e-3, last.Sub(from).Seconds()/span.Seconds())
+	if n >= int(s.limit.Load()) && !chosen {
+		covers = max(1e-3, latest(streams).Sub(from).Seconds()/span.Seconds())
 	}
 	hash := event.SeriesHash(event.HashStrings("past", query))[:8]
 	for _, b := range s.batches(streams, from, from.Add(span), newSampler(nil, time.Time{})) {
