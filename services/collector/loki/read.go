@@ -96,7 +96,7 @@ func (s *Source) smaller(err error, limit int, start, end time.Time) (int, time.
 			return 0, end, false
 		}
 		s.limit.Store(int64(theirs))
-		s.env.Log.Warn("Loki gives fewer lines at once than limit, asking for as many as it does", "source", s.name, "limit", theirs)
+		s.env.Log.Warn("server gives fewer lines at once than limit, asking for as many as it gives", "source", s.name, "limit", theirs)
 		return theirs, end, true
 	}
 	if refused.Kind == upstream.TooLarge && limit > 2 {
