@@ -72,7 +72,7 @@ func fakeCanaries() http.HandlerFunc {
 // fakeBudgets is a Prometheus whose services, by the label service, serve ten
 // requests a second: ok, burning (a tenth fails since two hours), slow (fifteen
 // failures in a thousand), few (one request a minute), idle, nan, over (more
-// errors than requests), several, other (other labels), silent (no errors
+// errors than requests), blind (errors that are no number), several, other (other labels), silent (no errors
 // series).
 func fakeBudgets(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
@@ -95,7 +95,7 @@ func fakeBudgets(w http.ResponseWriter, r *http.Request) {
 	}
 	if !strings.HasSuffix(r.URL.Path, "query_range") {
 		result := []any{}
-		if m[1] != "absent" {
+		if m[1] == "native" {
 			result = append(result, map[string]any{"metric": map[string]string{}, "value": [2]any{now, "1"}})
 		}
 		answer(w, map[string]any{"resultType": "vector", "result": result})
@@ -127,7 +127,7 @@ func fakeBudgets(w http.ResponseWriter, r *http.Request) {
 			v = rate * share
 		}
 		text := fmt.Sprint(v)
-		if m[1] == "nan" {
+		if m[1] == "nan" || m[1] == "blind" && errors {
 			text = "NaN"
 		}
 		values = append(values, [2]any{t, text})

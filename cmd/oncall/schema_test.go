@@ -56,6 +56,7 @@ var outputs = []struct {
 	{"record", "What oncall record writes: what a bundle holds.", []string{"record"}, bundle.Manifest{}, none},
 	{"reports", "What oncall replay and demo write: of every incident the report at its worst.", []string{"replay", "demo"}, []event.Report{}, none},
 	{"slo-prom", "What oncall slo-prom writes: the state of an error budget.", []string{"slo-prom"}, budgets{}, budgetExamples},
+	{"slo-suggest", "What oncall slo suggest writes: objectives that were kept, and the policy file that they make.", []string{"slo suggest"}, suggested{}, none},
 	{"triage", "What oncall triage writes: what is known of one workload, and what to do next.", []string{"triage"}, triaged{}, none},
 	{"version", "What oncall version writes.", []string{"version"}, versions{}, none},
 	{"why", "What oncall why writes: an incident, and every decision about telling people of it.", []string{"why"}, explained{}, none},
@@ -72,7 +73,7 @@ var outputsOfEvents = map[string]string{
 // outputless are commands that write no JSON of their own, with what they write.
 var outputless = map[string]string{
 	"up": "reports, until it is stopped", "serve canary": "answers to other programs; those are of schemas/cli/canary.json", "detector run": "anomalies, on the bus",
-	"bus init": "a line", "bus keys": "Secrets of Kubernetes", "bus permissions": "a NATS server's configuration", "dlq redrive": "a line", "config print": "a configuration file", "slo suggest": "a policy file",
+	"bus init": "a line", "bus keys": "Secrets of Kubernetes", "bus permissions": "a NATS server's configuration", "dlq redrive": "a line", "config print": "a configuration file",
 }
 
 // A command whose output has no schema cannot be relied on by a script.

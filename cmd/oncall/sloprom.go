@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/promql"
-	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/slo"
 )
@@ -43,8 +40,9 @@ page.
 --err and --tot give failed and all requests a second, as rates over
 --window-minutes; they are read for the whole period. The windows and their limits
 are those of policies/slo.yaml, and so is the verdict: it pages when oncall up
-would. --slo takes an objective from there. --histogram with --threshold makes the
-queries for requests that took too long.
+would. --slo takes an objective from there: its queries, its latency, or the golden
+signals of each workload that it matches. --histogram with --threshold is about
+requests that took too long.
 
 Exit code 0 when it could be measured, whatever it found; 1 with --fail-on; 4 when
 there is no traffic, which is not the same as ok; 3 when Prometheus does not
@@ -91,7 +89,10 @@ func (f *sloFlags) objective(cmd *cobra.Command, p slo.Policy) (slo.Objective, e
 		o.Period = f.period
 	}
 	if f.err != "" || f.tot != "" {
-		o.Errors, o.Total = f.err, f.tot
+		o.Errors, o.Total, o.Latency = f.err, f.tot, nil
+	}
+	if f.histogram != "" {
+		o.Latency = &slo.Latency{Histogram: f.histogram, Threshold: slo.Seconds(f.threshold.Seconds())}
 	}
 	if !(o.Target > 0 && o.Target < 1) {
 		fix := "write 0.995"
@@ -102,16 +103,33 @@ func (f *sloFlags) objective(cmd *cobra.Command, p slo.Policy) (slo.Objective, e
 	}
 	one := slo.Policy{Objectives: []slo.Objective{o}}
 	if err := one.Validate(); err != nil {
-		if fe, ok := errors.AsType[*policy.FieldError](err); ok && strings.HasSuffix(fe.Path, "period") {
-			return o, fmt.Errorf("--period %s: %s; %s", o.Period, fe.Problem, fe.Fix)
-		}
-		return o, errors.New("one of --err and --tot only: write both")
+		return o, f.worded(err, o)
 	}
 	// As in a policy file.
 	if o.MinRequests == 0 {
 		o.MinRequests = slo.DefaultMinRequests
 	}
 	return o, nil
+}
+
+// worded names the flag that an error of an objective is about.
+func (f *sloFlags) worded(err error, o slo.Objective) error {
+	fe, ok := errors.AsType[*policy.FieldError](err)
+	if !ok {
+		return err
+	}
+	_, field, _ := strings.Cut(fe.Path, ".")
+	switch field {
+	case "period":
+		return fmt.Errorf("--period %s: %s; %s", o.Period, fe.Problem, fe.Fix)
+	case "latency.histogram":
+		return fmt.Errorf("--histogram %s: %s; %s", f.histogram, fe.Problem, fe.Fix)
+	case "latency.threshold":
+		return fmt.Errorf("--threshold %s: %s; write 300ms", f.threshold, fe.Problem)
+	case "latency":
+		return errors.New("--histogram makes its own queries; leave out --err, --tot, or the objective with queries")
+	}
+	return errors.New("one of --err and --tot only: write both")
 }
 
 func (f *sloFlags) run(cmd *cobra.Command, o *options) error {
@@ -127,49 +145,71 @@ func (f *sloFlags) run(cmd *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	obj, err := f.objective(cmd, p)
 	switch {
-	case err != nil:
-		return usage(err, "oncall slo-prom --help")
 	case f.windowMinutes < 1 || f.windowMinutes > 60:
 		return usage(fmt.Errorf("--window-minutes %d: is not between 1 and 60", f.windowMinutes), "--window-minutes 5")
 	case f.failOn != "" && f.failOn != string(slo.Page) && f.failOn != string(slo.Ticket):
 		return usage(fmt.Errorf("--fail-on %s: is not ticket or page", f.failOn), "--fail-on page")
 	case (f.histogram == "") != (f.threshold == 0) || f.threshold < 0:
 		return usage(errors.New("--histogram and --threshold belong together"), "--histogram http_request_duration_seconds --threshold 300ms")
-	case f.histogram != "" && obj.Errors != "":
-		return usage(errors.New("--histogram makes its own queries; leave out --err, --tot, or the objective with queries"), "oncall slo-prom --help")
-	case f.histogram == "" && obj.Errors == "":
-		why := errors.New("no queries: write --err and --tot, or --histogram and --threshold")
-		if f.name != "" {
-			why = fmt.Errorf("objective %s has no queries of its own; write --err and --tot, or --histogram and --threshold", f.name)
-		}
-		return usage(why, "oncall slo-prom --help")
+	}
+	obj, err := f.objective(cmd, p)
+	switch {
+	case err != nil:
+		return usage(err, "oncall slo-prom --help")
+	case !obj.Own() && f.name == "":
+		return usage(errors.New("no queries: write --err and --tot, or --histogram and --threshold, or --slo"), "oncall slo-prom --help")
 	}
 	client, stop, err := f.open(ctx, o, notes)
 	defer stop()
 	if err != nil {
 		return err
 	}
-	all, err := f.read(ctx, client, obj, p.Windows, time.Now())
+	r := &budgetReader{client: client, store: store, policy: p, objective: obj, window: time.Duration(f.windowMinutes) * time.Minute}
+	all, err := f.read(ctx, r, time.Now())
 	if err != nil {
 		return queryError(err)
+	}
+	for _, s := range r.notes {
+		fmt.Fprintln(notes, "oncall: "+s)
 	}
 	return f.report(o, all)
 }
 
-func (f *sloFlags) read(ctx context.Context, client *promql.Client, obj slo.Objective, windows []slo.Window, now time.Time) ([]slo.Status, error) {
-	q := budget.Queries{Errors: obj.Errors, Total: obj.Total, Window: time.Duration(f.windowMinutes) * time.Minute, ErrorsName: "--err", TotalName: "--tot"}
-	if f.err == "" && f.histogram == "" {
-		q.ErrorsName, q.TotalName = "objective "+obj.Name+": errors", "objective "+obj.Name+": total"
+// budgetReader reads the state of an objective.
+type budgetReader struct {
+	client    *promql.Client
+	store     *policy.Store
+	policy    slo.Policy
+	objective slo.Objective
+	window    time.Duration
+	notes     []string // for people, about how it was asked
+}
+
+// read is the state of each thing that the objective is about, the gravest first.
+func (f *sloFlags) read(ctx context.Context, r *budgetReader, now time.Time) ([]slo.Status, error) {
+	if !r.objective.Own() {
+		return r.golden(ctx, now)
 	}
-	if f.histogram != "" {
-		var err error
-		if q, err = budget.Latency(ctx, client, f.histogram, f.threshold, q.Window, now); err != nil {
+	q := budget.Queries{Window: r.window, ErrorsName: "--err", TotalName: "--tot"}
+	q.Errors, q.Total = r.objective.PromQL(r.window)
+	field := func(name string) string { return "--" + name }
+	if f.err == "" {
+		q.ErrorsName, q.TotalName = "objective "+r.objective.Name+": errors", "objective "+r.objective.Name+": total"
+	}
+	if f.histogram == "" {
+		field = func(name string) string { return r.policy.FieldOf(r.objective.Name, name) }
+	}
+	if l := r.objective.Latency; l != nil {
+		if err := budget.CheckLatency(ctx, r.client, *l, field, now); err != nil {
 			return nil, err
 		}
+		q.Told, q.ErrorsName, q.TotalName = true, field("histogram"), field("histogram")
 	}
-	all, err := budget.Read(ctx, client, q, obj, windows, now)
+	if why := q.Ranges(); why != "" {
+		r.notes = append(r.notes, why)
+	}
+	all, err := budget.Read(ctx, r.client, q, r.objective, r.policy.Windows, now)
 	if err == nil && f.err != "" && len(all) > 1 {
 		return nil, fmt.Errorf("--tot: %w", &promql.Mismatch{
 			Problem: fmt.Sprintf("gives %d series, such as %s, where one is needed", len(all), event.LabelsOf(all[0].Labels)), Fix: "write sum(…) around both",
@@ -178,117 +218,36 @@ func (f *sloFlags) read(ctx context.Context, client *promql.Client, obj slo.Obje
 	return all, err
 }
 
-// budgets is what is printed: the gravest series, and all when there are
-// several.
-type budgets struct {
-	slo.Status
-	Series []slo.Status `json:"series,omitempty"`
-}
-
-func (f *sloFlags) report(o *options, all []slo.Status) error {
-	x := budgets{Status: all[0]}
-	if len(all) > 1 {
-		x.Series = all
+// golden is the state of each workload whose objective it is by the golden signals:
+// of what the families of policies/queries count.
+func (r *budgetReader) golden(ctx context.Context, now time.Time) ([]slo.Status, error) {
+	t, err := newTrafficReader(r.client, r.store, r.window, r.objective.Match.Namespaces)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	switch o.format() {
-	case render.JSON, render.YAML:
-		err = render.Value(o.out, o.format(), x)
-	default:
-		for i, s := range all {
-			if i > 0 {
-				fmt.Fprintln(o.out)
-			}
-			if err = printBudget(o, s); err != nil {
-				break
-			}
+	now = now.Truncate(time.Minute)
+	all, err := t.read(ctx, now.Add(r.window-r.objective.Period), now)
+	if err != nil {
+		return nil, err
+	}
+	var out []slo.Status
+	for _, w := range all {
+		if o, ok := r.policy.For(w.namespace, w.workload); !ok || o.Name != r.objective.Name {
+			continue
 		}
-	}
-	switch {
-	case err != nil:
-		return err
-	case x.Verdict == slo.NoData:
-		return hint(errors.New("no traffic: it cannot be said how the budget burns"), service.ExitUndecided, "is the selector right? Without traffic nothing can fail")
-	case f.failOn != "" && !slo.Verdict(f.failOn).Worse(x.Verdict):
-		return hint(fmt.Errorf("the budget burns: %s", x.Verdict), service.ExitGate, "oncall agent-run --once says what else is wrong")
-	}
-	return nil
-}
-
-func printBudget(o *options, s slo.Status) error {
-	var w io.Writer = o.out
-	head := fmt.Sprintf("%s  %s %.6g %% of requests over %gd", strings.ToUpper(string(s.Verdict)), s.Objective, 100*s.Target, s.PeriodHours/24)
-	if len(s.Labels) > 0 {
-		head += "  " + event.LabelsOf(s.Labels).String()
-	}
-	if s.Since != nil {
-		head += "  since " + s.Since.Format("15:04") + " UTC"
-	}
-	rows := make([][]string, 0, len(s.Rules))
-	for _, r := range s.Rules {
-		state := "-"
-		switch {
-		case r.Fires:
-			state = string(r.Asks)
-		case r.Now == nil:
-			state = "no traffic"
-		case !r.Enough:
-			state = "too few requests"
+		var l slo.Ledger
+		for _, x := range w.steps() {
+			l.Serve(x, r.window)
 		}
-		rows = append(rows, []string{r.Long + " / " + r.Short, burn(r.Burn) + " / " + burn(r.Now), fmt.Sprintf("%gx", r.Limit), state})
+		s := r.objective.Status(&l, r.policy.Windows, now.UnixMilli())
+		s.Labels = map[string]string{"namespace": w.namespace, "workload": w.workload}
+		out = append(out, s)
 	}
-	columns := []string{"windows", "burn", "limit", "asks for"}
-	left := "budget: nothing is known of it"
-	if s.BudgetRemaining != nil {
-		left = fmt.Sprintf("budget: %.1f %% left (%.0f of %.0f requests failed", 100*floor(*s.BudgetRemaining), s.Errors, s.Requests)
-		if s.KnownHours < s.PeriodHours-1 {
-			left += fmt.Sprintf("; Prometheus has %s of %gd", age(s.KnownHours), s.PeriodHours/24)
-		}
-		left += ")"
-		if s.ExhaustedHours != nil {
-			left += ", gone in " + age(*s.ExhaustedHours) + " at this rate"
-		}
+	if out == nil {
+		return nil, fmt.Errorf("objective %s: %w", r.objective.Name, &promql.Mismatch{
+			Problem: fmt.Sprintf("no workload that it matches has served requests in the last %s", slo.Span(r.objective.Period)), Fix: "oncall doctor --coverage says which workloads have traffic, and from which metrics",
+		})
 	}
-	if o.format() == render.MD {
-		fmt.Fprintf(w, "**%s**\n\n", render.Markdown(head))
-		if err := markdownTable(w, columns, rows); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(w, "\n%s\n\n%s\n", left, render.Markdown(strings.Join(s.Reasons, "; ")))
-		return err
-	}
-	color := map[slo.Verdict]string{slo.OK: "32;1", slo.NoData: "33;1", slo.Ticket: "33;1", slo.Page: "31;1"}
-	fmt.Fprintln(w, o.terminal().Paint(color[s.Verdict], render.Plain(head)))
-	if err := table(w, columns, rows); err != nil {
-		return err
-	}
-	fmt.Fprintln(w, left)
-	for _, r := range s.Reasons {
-		fmt.Fprintln(w, render.Plain(r))
-	}
-	return nil
-}
-
-// floor keeps a little that is left from looking like more.
-func floor(share float64) float64 { return math.Floor(share*1000) / 1000 }
-
-func burn(x *float64) string {
-	if x == nil {
-		return "-"
-	}
-	if *x >= 100 {
-		return fmt.Sprintf("%.0fx", *x)
-	}
-	return fmt.Sprintf("%.3gx", *x)
-}
-
-// age is a number of hours as people say it.
-func age(hours float64) string {
-	switch {
-	case hours < 1:
-		return fmt.Sprintf("%.0f min", 60*hours)
-	case hours < 48:
-		return fmt.Sprintf("%.1f h", hours)
-	}
-	return fmt.Sprintf("%.1f d", hours/24)
+	slo.Gravest(out)
+	return out, nil
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // fakeRequests is a Prometheus with http_requests_total of three workloads: web
-// fails by a tenth for an hour two days ago, api never, and idle serves nothing.
-// It refuses more than a day at a time.
+// fails by a tenth for an hour two days ago, api never, broken by a quarter always,
+// and idle serves nothing. It has ten days, and refuses more than a day at a time.
 func fakeRequests(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	query := r.Form.Get("query")
@@ -30,11 +30,16 @@ func fakeRequests(w http.ResponseWriter, r *http.Request) {
 	now := float64(time.Now().Unix())
 	failed := strings.Contains(query, "code=~")
 	result := []any{}
-	for _, pod := range []string{"web-7d4b9c6f5-x2x8q", "web-7d4b9c6f5-b8k2z", "api-5b9c7d6f8-k4k2z", "idle-5b9c7d6f8-k4k2z"} {
+	for _, pod := range []string{"web-7d4b9c6f5-x2x8q", "web-7d4b9c6f5-b8k2z", "api-5b9c7d6f8-k4k2z", "idle-5b9c7d6f8-k4k2z", "broken-5b9c7d6f8-k4k2z"} {
 		var values [][2]any
 		for t := start; t <= end; t += step {
 			rate, share := 50.0, 0.0
+			if t < now-10*24*3600 {
+				continue
+			}
 			switch {
+			case strings.HasPrefix(pod, "broken"):
+				share = 0.25
 			case strings.HasPrefix(pod, "idle"):
 				rate = 0
 			case strings.HasPrefix(pod, "web") && t > now-49*3600 && t <= now-48*3600:

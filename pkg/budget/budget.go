@@ -23,6 +23,9 @@ import (
 type Queries struct {
 	Errors, Total string
 	Window        time.Duration
+	// Told says that errors are told wherever requests are, as those of a histogram,
+	// so that a missing value is not none.
+	Told bool
 	// Names are how the user wrote the two, for errors.
 	ErrorsName, TotalName string
 }
@@ -35,7 +38,7 @@ func Read(ctx context.Context, c *promql.Client, q Queries, o slo.Objective, win
 	if err != nil {
 		return nil, err
 	}
-	at = at.Truncate(q.Window)
+	at = at.Truncate(time.Minute)
 	total, err := series(ctx, c, q.Total, at, o.Period, q.Window)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", q.TotalName, err)
@@ -52,11 +55,18 @@ func Read(ctx context.Context, c *promql.Client, q Queries, o slo.Objective, win
 	}
 	var out []slo.Status
 	for _, key := range slices.Sorted(maps.Keys(total)) {
-		l, err := q.ledger(failed[key].values, total[key].values, scale)
+		l, unknown, err := q.ledger(failed[key].values, total[key].values, scale)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", q.ErrorsName, err)
 		}
 		s := o.Status(l, windows, at.UnixMilli())
+		if unknown != nil {
+			if s.Verdict == slo.NoData && at.UnixMilli() == unknown[len(unknown)-1] {
+				s.Reasons = nil // there is traffic
+			}
+			s.Reasons = append([]string{fmt.Sprintf("%s has no number at %d of %d times with requests, last at %s: these are left out, and not taken for well",
+				q.ErrorsName, len(unknown), len(total[key].values), clockTime(unknown[len(unknown)-1]))}, s.Reasons...)
+		}
 		if labels := total[key].labels; len(labels) > 0 {
 			s.Labels = map[string]string{}
 			for k, v := range labels {
@@ -65,15 +75,7 @@ func Read(ctx context.Context, c *promql.Client, q Queries, o slo.Objective, win
 		}
 		out = append(out, s)
 	}
-	slices.SortStableFunc(out, func(a, b slo.Status) int {
-		switch {
-		case a.Verdict.Worse(b.Verdict):
-			return -1
-		case b.Verdict.Worse(a.Verdict):
-			return 1
-		}
-		return 0
-	})
+	slo.Gravest(out)
 	return out, nil
 }
 
@@ -99,6 +101,21 @@ func (q Queries) scale() (float64, error) {
 		return 1, nil
 	}
 	return 0, fmt.Errorf("%s: %w", q.ErrorsName, &promql.Mismatch{Problem: "one of the two is a rate() and the other an increase()", Fix: "write rate() in both"})
+}
+
+var ranged = regexp.MustCompile(`\[(\d+(?:\.\d+)?[smhd])\]`)
+
+// Ranges says that a range in the queries is not the window at which they are read;
+// "" when each is.
+func (q Queries) Ranges() string {
+	for _, e := range []struct{ name, expr string }{{q.ErrorsName, q.Errors}, {q.TotalName, q.Total}} {
+		for _, m := range ranged.FindAllStringSubmatch(e.expr, -1) {
+			if d, err := model.ParseDuration(m[1]); err == nil && time.Duration(d) != q.Window {
+				return fmt.Sprintf("%s: is over [%s], and is read every %s; write [%s], or --window-minutes %d", e.name, m[1], slo.Span(q.Window), slo.Span(q.Window), max(1, min(60, int(time.Duration(d).Minutes()))))
+			}
+		}
+	}
+	return ""
 }
 
 // labelled are the values of one set of labels, by time in milliseconds.
@@ -134,9 +151,7 @@ func series(ctx context.Context, c *promql.Client, expr string, at time.Time, pe
 				out[key] = l
 			}
 			for _, v := range s.Values {
-				if x := float64(v.Value); !math.IsNaN(x) && !math.IsInf(x, 0) {
-					l.values[int64(v.Timestamp)] = x
-				}
+				l.values[int64(v.Timestamp)] = float64(v.Value)
 			}
 		}
 	}
@@ -163,24 +178,33 @@ func (q Queries) match(failed, total map[string]labelled) error {
 
 // ledger books what was counted at each step, spread evenly over the minutes of
 // its window. Where there were requests and the errors have no value, none had
-// failed yet.
-func (q Queries) ledger(failed, total map[int64]float64, scale float64) (*slo.Ledger, error) {
-	l := &slo.Ledger{}
+// failed yet; where they have one that is no number, it is not known how many had,
+// and the step is left out and given.
+func (q Queries) ledger(failed, total map[int64]float64, scale float64) (l *slo.Ledger, unknown []int64, err error) {
+	l = &slo.Ledger{}
 	for _, ms := range slices.Sorted(maps.Keys(total)) {
 		all, bad := total[ms]*scale, failed[ms]*scale
-		at := time.UnixMilli(ms).UTC().Format(time.RFC3339)
+		if _, told := failed[ms]; math.IsInf(all, 0) || all > 0 && (!finite(bad) || q.Told && !told) {
+			unknown = append(unknown, ms)
+			continue
+		}
+		if !finite(all) || !finite(bad) {
+			continue // no requests: 0/0
+		}
+		at := clockTime(ms)
 		switch {
-		case all < 0 || bad < 0:
-			return nil, &promql.Mismatch{Problem: fmt.Sprintf("at %s %g of %g requests failed, less than none", at, bad, all), Fix: "write rate(), which does not fall when a counter begins anew"}
+		// Differences of two sums end a hair below nothing.
+		case all < 0 || bad < -1e-6*all-1e-9:
+			return nil, nil, &promql.Mismatch{Problem: fmt.Sprintf("at %s %g of %g requests failed, less than none", at, bad, all), Fix: "write rate(), which does not fall when a counter begins anew"}
 		// Two rates are extrapolated each for itself.
 		case bad > 1.05*all+1e-9:
-			return nil, &promql.Mismatch{Problem: fmt.Sprintf("at %s %.4g of %.4g requests failed, more than there were", at, bad, all), Fix: "use the same selector and window in both; the total counts failed requests, too"}
+			return nil, nil, &promql.Mismatch{Problem: fmt.Sprintf("at %s %.4g of %.4g requests failed, more than there were", at, bad, all), Fix: "use the same selector and window in both; the total counts failed requests, too"}
 		}
-		const minute = 60_000
-		n := max(1, q.Window.Milliseconds()/minute)
-		for i := n - 1; i >= 0; i-- {
-			l.Add(ms-i*minute, min(bad, all)/float64(n), all/float64(n))
-		}
+		l.Serve(slo.Served{Time: time.UnixMilli(ms), Requests: all, Failed: bad}, q.Window)
 	}
-	return l, nil
+	return l, unknown, nil
 }
+
+func clockTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -14,8 +14,8 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
 
-// prometheus gives every query a constant value at every step, and counts the
-// steps it is asked for.
+// prometheus gives every query a value at every step, none if it is "", and counts
+// the steps it is asked for.
 func prometheus(t *testing.T, value func(query string) string) (*promql.Client, *[]int) {
 	t.Helper()
 	var asked []int
@@ -26,7 +26,9 @@ func prometheus(t *testing.T, value func(query string) string) (*promql.Client, 
 		step, _ := strconv.ParseFloat(r.Form.Get("step"), 64)
 		var values [][2]any
 		for at := from; at <= to; at += step {
-			values = append(values, [2]any{at, value(r.Form.Get("query"))})
+			if v := value(r.Form.Get("query")); v != "" {
+				values = append(values, [2]any{at, v})
+			}
 		}
 		asked = append(asked, len(values))
 		_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{
@@ -89,21 +91,58 @@ func TestIncreasesAreCounts(t *testing.T) {
 	}
 }
 
-func TestMatchersAreAdded(t *testing.T) {
-	for labels, want := range map[string]string{"": `{le="1"}`, "{}": `{le="1"}`, `{a="b"}`: `{a="b", le="1"}`, `{a="b",}`: `{a="b", le="1"}`} {
-		if got := with(labels, `le="1"`); got != want {
-			t.Errorf("%q: got %s, want %s", labels, got, want)
-		}
+// A number of errors that is none is not none: the step is left out, and said.
+func TestErrorsThatAreNoNumberAreNotTakenForWell(t *testing.T) {
+	for name, c := range map[string]struct {
+		errors func(n int) string // of the n-th step
+		told   bool
+		want   slo.Verdict
+		says   string
+	}{
+		"they are numbers":               {func(int) string { return "0" }, false, slo.OK, ""},
+		"the last hour has none":         {func(n int) string { return either(n > 8620, "NaN", "0") }, false, slo.NoData, "errors has no number at 20 of 8640 times with requests"},
+		"a day in the past has none":     {func(n int) string { return either(n > 1000 && n < 1289, "+Inf", "0") }, false, slo.OK, "errors has no number at 288 of 8640"},
+		"there is no series of it":       {func(n int) string { return either(n > 8620, "", "0") }, false, slo.OK, ""},
+		"a histogram tells it always":    {func(n int) string { return either(n > 8620, "", "0") }, true, slo.NoData, "errors has no number at 20 of 8640"},
+		"a difference is a hair below 0": {func(int) string { return "-1e-15" }, false, slo.OK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := 0
+			client, _ := prometheus(t, func(q string) string {
+				if q == "all" {
+					return "10"
+				}
+				n++
+				return c.errors(n)
+			})
+			all, err := Read(t.Context(), client, Queries{Errors: "errors", Total: "all", Window: 5 * time.Minute, Told: c.told, ErrorsName: "errors"}, web, slo.DefaultWindows(), noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Join(all[0].Reasons, "; ")
+			if all[0].Verdict != c.want || !strings.Contains(got, c.says) || strings.Contains(got, "no traffic") {
+				t.Errorf("got %s %q, want %s %q", all[0].Verdict, got, c.want, c.says)
+			}
+		})
 	}
 }
 
-func FuzzLatencySelector(f *testing.F) {
-	for _, s := range []string{`h`, `h_bucket{a="b"}`, `h{a="}"}`, `{a="b"}`, `h{`, ``, `sum(h)`} {
-		f.Add(s)
+func either(first bool, a, b string) string {
+	if first {
+		return a
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if m := metric.FindStringSubmatch(strings.TrimSpace(s)); m != nil && (m[1] == "" || m[2] != "" && !strings.HasPrefix(m[2], "{")) {
-			t.Errorf("%q: %q", s, m)
+	return b
+}
+
+func TestARangeThatIsNotTheWindowIsSaid(t *testing.T) {
+	for q, want := range map[Queries]string{
+		{Errors: "rate(e[5m])", Total: "rate(t[5m])", Window: 5 * time.Minute}:                           "",
+		{Errors: "rate(e[300s])", Total: "job:t:rate5m", Window: 5 * time.Minute}:                        "",
+		{Errors: "rate(e[5m])", Total: "rate(t[1h])", Window: 5 * time.Minute, TotalName: "--tot"}:       "--tot: is over [1h], and is read every 5m; write [5m], or --window-minutes 60",
+		{Errors: "sum(rate(e[1m]))", Total: "rate(t[1m])", Window: 5 * time.Minute, ErrorsName: "--err"}: "--err: is over [1m], and is read every 5m; write [5m], or --window-minutes 1",
+	} {
+		if got := q.Ranges(); got != want {
+			t.Errorf("%s / %s: got %q, want %q", q.Errors, q.Total, got, want)
 		}
-	})
+	}
 }

@@ -4,80 +4,67 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/slo"
 )
 
-var metric = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{.*\})?$`)
+// Asker answers an instant query.
+type Asker interface {
+	Instant(ctx context.Context, expr string, at time.Time) (model.Vector, error)
+}
 
-// Latency makes the queries for requests that took longer than a threshold,
-// from a histogram that a selector names: classic, whose threshold has to be a
-// bound of a bucket, or native.
-func Latency(ctx context.Context, c *promql.Client, selector string, threshold, window time.Duration, at time.Time) (Queries, error) {
-	q := Queries{Window: window, ErrorsName: "--histogram", TotalName: "--histogram"}
-	m := metric.FindStringSubmatch(strings.TrimSpace(selector))
-	if m == nil {
-		return q, fmt.Errorf("--histogram: %w", &promql.Mismatch{Problem: selector + " is not a metric with its labels", Fix: `write http_request_duration_seconds{service="web"}`})
+// CheckLatency finds out whether a Prometheus can tell which requests took longer
+// than a threshold: there is a classic histogram with a bucket of that bound, or a
+// native one. If not, the error is a [promql.Mismatch] behind the field that is
+// wrong, histogram or threshold, as field names it.
+func CheckLatency(ctx context.Context, c Asker, l slo.Latency, field func(string) string, at time.Time) error {
+	name, labels, ok := l.Metric()
+	if !ok {
+		return fmt.Errorf("%s: %w", field("histogram"), &promql.Mismatch{Problem: l.Histogram + " is not a metric with its labels", Fix: `write http_request_duration_seconds{service="web"}`})
 	}
-	name, labels := strings.TrimSuffix(m[1], "_bucket"), m[2]
-	in := "[" + slo.Span(window) + "]"
 	bounds, err := c.Instant(ctx, "count by (le) ("+name+"_bucket"+labels+")", at)
 	if err != nil {
-		return q, fmt.Errorf("--histogram: %w", err)
+		return fmt.Errorf("%s: %w", field("histogram"), err)
 	}
-	limit := threshold.Seconds()
 	var known []float64
 	for _, b := range bounds {
-		le := string(b.Metric["le"])
-		x, err := strconv.ParseFloat(le, 64)
-		if err != nil {
-			continue
-		}
-		if math.Abs(x-limit) <= 1e-9*limit {
-			q.Total = "sum(rate(" + name + "_count" + labels + in + "))"
-			q.Errors = q.Total + " - sum(rate(" + name + "_bucket" + with(labels, "le="+strconv.Quote(le)) + in + "))"
-			return q, nil
-		}
-		if !math.IsInf(x, 0) {
+		x, err := strconv.ParseFloat(string(b.Metric["le"]), 64)
+		switch {
+		case err != nil || math.IsInf(x, 0):
+		case math.Abs(x-l.Bound()) <= 1e-9*l.Bound():
+			return nil
+		default:
 			known = append(known, x)
 		}
 	}
-	if known != nil {
-		slices.Sort(known)
-		return q, fmt.Errorf("--threshold %s: %w", threshold, &promql.Mismatch{Problem: fmt.Sprintf("is no bound of %s's buckets", name), Fix: "write one of " + seconds(known)})
-	}
 	native, err := c.Instant(ctx, "histogram_count(sum("+name+labels+"))", at)
-	if err != nil {
-		return q, fmt.Errorf("--histogram: %w", err)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", field("histogram"), err)
+	case len(native) > 0:
+		return nil
+	case known != nil:
+		return fmt.Errorf("%s: %s %w", field("threshold"), l.Threshold, &promql.Mismatch{Problem: fmt.Sprintf("is no bound of %s's buckets", name), Fix: "write " + nearest(known, l) + ", the nearest"})
 	}
-	if len(native) == 0 {
-		return q, fmt.Errorf("--histogram: %w", &promql.Mismatch{Problem: fmt.Sprintf("%s%s has neither buckets nor a native histogram", name, labels), Fix: "is the name right, without _bucket, and are its labels?"})
-	}
-	h := "sum(rate(" + name + labels + in + "))"
-	q.Total = "histogram_count(" + h + ")"
-	q.Errors = fmt.Sprintf("histogram_count(%s) * (1 - histogram_fraction(0, %g, %s))", h, limit, h)
-	return q, nil
+	return fmt.Errorf("%s: %w", field("histogram"), &promql.Mismatch{Problem: fmt.Sprintf("%s%s has neither buckets nor a native histogram", name, labels), Fix: "is the name right, without _bucket, and are its labels?"})
 }
 
-// with adds a matcher to those of a selector.
-func with(labels, matcher string) string {
-	inner := strings.TrimRight(strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(labels, "{"), "}")), ",")
-	if inner == "" {
-		return "{" + matcher + "}"
+// nearest are the bounds on both sides of the threshold.
+func nearest(known []float64, l slo.Latency) string {
+	slices.Sort(known)
+	say := func(x float64) string { return slo.Seconds(x / l.PerSecond()).String() }
+	switch i, _ := slices.BinarySearch(known, l.Bound()); i {
+	case 0:
+		return say(known[0])
+	case len(known):
+		return say(known[i-1])
+	default:
+		return say(known[i-1]) + " or " + say(known[i])
 	}
-	return "{" + inner + ", " + matcher + "}"
-}
-
-func seconds(known []float64) string {
-	var out []string
-	for _, x := range known {
-		out = append(out, time.Duration(math.Round(x*1e9)).String())
-	}
-	return strings.Join(out, ", ")
 }

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/render"
 )
 
 // Verdict is what is to be done with a canary.
@@ -206,7 +208,7 @@ func (r Result) Headline() string {
 	case r.NeededRequests == nil || *r.MoreRequests == 0:
 		return "HOLD"
 	}
-	s := fmt.Sprintf("HOLD: %s of ~%s canary requests needed", count(*r.CanaryRequests), count(*r.NeededRequests))
+	s := fmt.Sprintf("HOLD: %s of ~%s canary requests needed", render.Count(*r.CanaryRequests), render.Count(*r.NeededRequests))
 	if r.Minutes != nil {
 		s += fmt.Sprintf("; at %.2g rps about %s", *r.MoreRequests / *r.Minutes / 60, minutes(*r.Minutes))
 	}
@@ -260,7 +262,7 @@ func (p Policy) success(in Input) Check {
 	i := p.test().interval(c, b)
 	k.Canary, k.Baseline, k.Difference, k.Interval = number(1-c.rate()), number(1-b.rate()), number(b.rate()-c.rate()), &i
 	k.Reason = fmt.Sprintf("canary %s (%s of %s), baseline %s (%s of %s): %s, between %s and %s; allowed %s",
-		percent(1-c.rate()), count(c.OK), count(c.Total), percent(1-b.rate()), count(b.OK), count(b.Total),
+		percent(1-c.rate()), render.Count(c.OK), render.Count(c.Total), percent(1-b.rate()), render.Count(b.OK), render.Count(b.Total),
 		points(*k.Difference), points(i.Low), points(i.High), points(p.MinSuccessDelta))
 	k.Verdict = p.decide(c, b)
 	if k.Verdict != Hold {
@@ -270,9 +272,9 @@ func (p Policy) success(in Input) Check {
 	switch {
 	case i.Low <= p.MinSuccessDelta:
 	case c.Total < p.MinRequests:
-		k.Reason += fmt.Sprintf("; the canary has served %s requests, fewer than min_requests %s", count(c.Total), count(p.MinRequests))
+		k.Reason += fmt.Sprintf("; the canary has served %s requests, fewer than min_requests %s", render.Count(c.Total), render.Count(p.MinRequests))
 	default:
-		k.Reason += fmt.Sprintf("; the baseline has served %s requests, fewer than min_requests %s", count(b.Total), count(p.MinRequests))
+		k.Reason += fmt.Sprintf("; the baseline has served %s requests, fewer than min_requests %s", render.Count(b.Total), render.Count(p.MinRequests))
 		k.Needed = number(math.Ceil(c.Total * p.MinRequests / b.Total))
 	}
 	return k
@@ -346,7 +348,7 @@ func (p Policy) histograms(k *Check, in Input, g regression) {
 	c, b := in.Canary.Latency, in.Baseline.Latency
 	least := beyond / (1 - g.quantile)
 	if c.total < least || b.total < least {
-		k.Reason = fmt.Sprintf("%s canary and %s baseline requests in the histograms; of fewer than %.0f it says little", count(c.total), count(b.total), least)
+		k.Reason = fmt.Sprintf("%s canary and %s baseline requests in the histograms; of fewer than %.0f it says little", render.Count(c.total), render.Count(b.total), least)
 		if b.total > 0 && c.total > 0 {
 			least = max(least, c.total*least/b.total)
 		}
@@ -459,12 +461,3 @@ func percent(share float64) string {
 
 // points is a difference of shares in percentage points.
 func points(d float64) string { return fmt.Sprintf("%+.2f points", 100*d) }
-
-// count is a number of requests as people write it.
-func count(n float64) string {
-	s := fmt.Sprintf("%.0f", n)
-	for i := len(s) - 3; i > 0 && finite(n); i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

@@ -42,6 +42,16 @@ func (l *Ledger) Add(ms int64, bad, all float64) {
 	l.hours.add(ms/3_600_000, bad, all, hourSlots)
 }
 
+// Serve books what was served in a step that ends at its time, spread evenly over
+// the minutes of it.
+func (l *Ledger) Serve(x Served, step time.Duration) {
+	const minute = 60_000
+	n := max(1, step.Milliseconds()/minute)
+	for i := n - 1; i >= 0; i-- {
+		l.Add(x.Time.UnixMilli()-i*minute, min(max(0, x.Failed), x.Requests)/float64(n), x.Requests/float64(n))
+	}
+}
+
 func (c *counts) add(unit int64, bad, all float64, size int) {
 	if len(c.all) == 0 || c.at < unit-int64(size) {
 		c.bad, c.all, c.at = append(c.bad[:0], 0), append(c.all[:0], 0), unit

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -31,8 +32,11 @@ type Objective struct {
 	// Errors and Total are PromQL for failed and all requests a second, where
 	// the golden signals are not what is promised. The collector evaluates
 	// them; their labels say what entity they speak of.
+	// $window stands for the range of their rates.
 	Errors string `yaml:"errors"`
 	Total  string `yaml:"total"`
+	// Latency promises how long requests take, in place of Errors and Total.
+	Latency *Latency `yaml:"latency"`
 	// MinRequests is the least number of requests in the short window for a
 	// burn to count; with less traffic a few failures say nothing. Default: 30.
 	MinRequests float64 `yaml:"min_requests"`
@@ -44,6 +48,8 @@ type Objective struct {
 
 // DefaultMinRequests is how many requests in the short window make a burn count.
 const DefaultMinRequests = 30
+
+const defaultPeriod = 30 * 24 * time.Hour
 
 // Match selects workloads.
 type Match struct {
@@ -164,7 +170,7 @@ func (p *Policy) fill() {
 	for i := range p.Objectives {
 		o := &p.Objectives[i]
 		if o.Period == 0 {
-			o.Period = 30 * 24 * time.Hour
+			o.Period = defaultPeriod
 		}
 		if o.MinRequests == 0 {
 			o.MinRequests = DefaultMinRequests
@@ -205,6 +211,12 @@ func (p *Policy) Validate() error {
 		if (o.Errors == "") != (o.Total == "") {
 			bad(at, nil, "has one of errors and total only", "write both, or none to use the golden signals")
 		}
+		if o.Latency != nil {
+			if o.Errors != "" || o.Total != "" {
+				bad(at+".latency", nil, "stands beside errors and total", "make it an objective of its own")
+			}
+			o.Latency.validate(at+".latency", bad)
+		}
 		if !(o.MinRequests >= 0 && o.MinRequests <= 1e9) {
 			bad(at+".min_requests", o.MinRequests, "is not between 0 and 1e9", "write 30")
 		}
@@ -241,7 +253,7 @@ func (p *Policy) Validate() error {
 // matches and has no queries of its own.
 func (p Policy) For(namespace, workload string) (Objective, bool) {
 	for _, o := range p.Objectives {
-		if o.Errors == "" && matches(o.Match.Namespaces, namespace) && matches(o.Match.Workloads, workload) {
+		if !o.Own() && Matches(o.Match.Namespaces, namespace) && Matches(o.Match.Workloads, workload) {
 			return o, true
 		}
 	}
@@ -258,7 +270,8 @@ func (p Policy) Named(name string) (Objective, bool) {
 	return Objective{}, false
 }
 
-func matches(globs []string, s string) bool {
+// Matches says whether one of some globs is that of a name; none is that of any.
+func Matches(globs []string, s string) bool {
 	for _, g := range globs {
 		if ok, _ := path.Match(g, s); ok {
 			return true
@@ -267,9 +280,32 @@ func matches(globs []string, s string) bool {
 	return len(globs) == 0
 }
 
+// windowWord stands for the range of rates in queries.
+const windowWord = "$window"
+
+// Own says whether an objective has queries of its own, and is not measured by the
+// golden signals.
+func (o Objective) Own() bool { return o.Errors != "" || o.Latency != nil }
+
+// PromQL are the objective's own queries for failed and for all requests a second,
+// with rates over a window; empty when it has none.
+func (o Objective) PromQL(window time.Duration) (failed, total string) {
+	failed, total = o.queries()
+	fill := func(expr string) string { return strings.ReplaceAll(expr, windowWord, Span(window)) }
+	return fill(failed), fill(total)
+}
+
+func (o Objective) queries() (failed, total string) {
+	if o.Latency != nil {
+		return o.Latency.PromQL()
+	}
+	return o.Errors, o.Total
+}
+
 // Query is one PromQL expression that the collector evaluates for an
 // objective, and the signal under which it is published, with the label
-// [event.LabelSLO] naming the objective.
+// [event.LabelSLO] naming the objective. In it $window stands for the range of
+// rates.
 type Query struct {
 	Signal    string // SignalErrors or SignalTotal
 	Objective string
@@ -286,8 +322,9 @@ const (
 func (p Policy) Queries() []Query {
 	var out []Query
 	for _, o := range p.Objectives {
-		if o.Errors != "" {
-			out = append(out, Query{SignalErrors, o.Name, o.Errors}, Query{SignalTotal, o.Name, o.Total})
+		if o.Own() {
+			failed, total := o.queries()
+			out = append(out, Query{SignalErrors, o.Name, failed}, Query{SignalTotal, o.Name, total})
 		}
 	}
 	return out

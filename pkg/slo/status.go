@@ -2,6 +2,8 @@ package slo
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -29,6 +31,7 @@ type Status struct {
 	Objective string            `json:"objective"`
 	Labels    map[string]string `json:"labels,omitempty"` // of the series it speaks of
 	Target    float64           `json:"target"`
+	Within    string            `json:"within,omitempty"` // how long a good request takes at most; of a latency objective
 	Verdict   Verdict           `json:"verdict"`
 	Reasons   []string          `json:"reasons"`
 	// BurnRate is by window, in multiples of the rate that spends exactly the
@@ -50,6 +53,11 @@ type Status struct {
 	// six hours back.
 	Since *time.Time `json:"since,omitempty"`
 	At    time.Time  `json:"at"`
+}
+
+// Gravest sorts states, the gravest first.
+func Gravest(all []Status) {
+	slices.SortStableFunc(all, func(a, b Status) int { return gravity[b.Verdict] - gravity[a.Verdict] })
 }
 
 // RuleStatus is one pair of windows.
@@ -79,22 +87,25 @@ func (o Objective) Status(l *Ledger, windows []Window, ms int64) Status {
 		Objective: o.Name, Target: o.Target, Verdict: OK, BurnRate: map[string]float64{}, PeriodHours: o.Period.Hours(),
 		KnownHours: l.Since(o.Period).Hours(), At: time.UnixMilli(ms).UTC(), Reasons: []string{}, Rules: []RuleStatus{},
 	}
+	if o.Latency != nil {
+		s.Within = o.Latency.Threshold.String()
+	}
 	s.Errors, s.Requests = l.Last(ms, o.Period)
 	burn := o.Evaluate(l, windows, ms)
 	if s.Requests > 0 {
-		s.BudgetRemaining = &burn.Remaining
+		s.BudgetRemaining = shown(burn.Remaining)
 	}
 	var nearest *Rate // the rule with the shortest long window
 	for _, w := range windows {
 		r := o.rate(l, w, ms)
 		x := RuleStatus{Long: Span(w.Long), Short: Span(w.Short), Limit: w.Burn, Asks: o.asks(w.Severity), Fires: r.Fires, Enough: r.ShortRequests >= o.MinRequests}
 		if r.LongRequests > 0 {
-			x.Burn = &r.Long
-			s.BurnRate[x.Long] = r.Long
+			x.Burn = shown(r.Long)
+			s.BurnRate[x.Long] = *x.Burn
 		}
 		if r.ShortRequests > 0 {
-			x.Now = &r.Short
-			s.BurnRate[x.Short] = r.Short
+			x.Now = shown(r.Short)
+			s.BurnRate[x.Short] = *x.Now
 		}
 		if nearest == nil || w.Long < nearest.Window.Long {
 			nearest = &r
@@ -132,9 +143,18 @@ func (o Objective) explain(s *Status, r Rate, remaining float64) {
 		s.Reasons = append(s.Reasons, "no pair of windows burns at its limit")
 	}
 	if r.Long > 1 && s.Requests > 0 {
-		hours := max(0, remaining) / r.Long * o.Period.Hours()
-		s.ExhaustedHours = &hours
+		s.ExhaustedHours = shown(max(0, remaining) / r.Long * o.Period.Hours())
 	}
+	s.Requests, s.Errors = *shown(s.Requests), *shown(s.Errors)
+}
+
+// shown is a figure to the six digits that the ledger, whose sums are of float32, is
+// good for.
+func shown(x float64) *float64 {
+	if y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 6, 64), 64); err == nil {
+		x = y
+	}
+	return &x
 }
 
 // Span is a duration as people write windows: 5m, 1h, 72h.

@@ -17,7 +17,7 @@ type Suggestion struct {
 	Namespace string  `json:"namespace"`
 	Workload  string  `json:"workload"`
 	Family    string  `json:"family"`    // of policies/queries, whose metrics count the requests
-	Target    float64 `json:"target"`    // the strictest usual one that was kept
+	Target    float64 `json:"target"`    // the strictest usual one that was kept; 0 when none was
 	Kept      float64 `json:"kept"`      // share of good requests
 	Requests  float64 `json:"requests"`  // in all
 	PerSecond float64 `json:"per_s"`     // over the time that is known
@@ -32,7 +32,8 @@ var targets = []float64{0.9999, 0.9995, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9}
 
 // Suggest is the strictest usual objective that was kept, and what would have
 // burned at it: each burn counts once, by its gravest. step is the time between
-// two entries. False when there was no traffic, or not even 90 % was kept.
+// two entries. An objective that would allow less than one failure of all that was
+// served is none that was kept. False when there was no traffic.
 func Suggest(served []Served, step time.Duration, windows []Window) (Suggestion, bool) {
 	var s Suggestion
 	var failed float64
@@ -52,19 +53,20 @@ func Suggest(served []Served, step time.Duration, windows []Window) (Suggestion,
 	s.PerSecond = s.Requests / (s.Hours * 3600)
 	s.Few = s.PerSecond*300 < DefaultMinRequests
 	for _, t := range targets {
-		if s.Kept < t {
+		// Of so few requests that none of them might fail it is not known what is kept.
+		if s.Kept < t || s.Requests*(1-t) < 1 {
 			continue
 		}
 		s.Target = t
 		s.burns(served, step, windows)
-		return s, true
+		break
 	}
-	return s, false
+	return s, true
 }
 
 // burns counts what would have burned.
 func (s *Suggestion) burns(served []Served, step time.Duration, windows []Window) {
-	o := Objective{Name: "x", Target: s.Target, Period: 30 * 24 * time.Hour, MinRequests: DefaultMinRequests}
+	o := Objective{Name: "x", Target: s.Target, Period: defaultPeriod, MinRequests: DefaultMinRequests}
 	var l Ledger
 	gravest := OK
 	end := func() {
@@ -76,12 +78,9 @@ func (s *Suggestion) burns(served []Served, step time.Duration, windows []Window
 		}
 		gravest = OK
 	}
-	minutes := max(1, int64(step/time.Minute))
 	for _, x := range served {
 		ms := x.Time.UnixMilli()
-		for i := minutes - 1; i >= 0; i-- {
-			l.Add(ms-i*60_000, min(max(0, x.Failed), x.Requests)/float64(minutes), x.Requests/float64(minutes))
-		}
+		l.Serve(x, step)
 		b := o.Evaluate(&l, windows, ms)
 		if !b.Fired {
 			end()

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -20,13 +21,14 @@ import (
 // ours and means nothing to a Prometheus.
 type queries map[string]string
 
-// shownWindow stands for $window in what a person is shown.
-const shownWindow = "5m"
+// shownRange stands for $window in what a person is shown.
+const shownRange = 5 * time.Minute
 
 // loadQueries reads policies/queries as far as it is needed here; what else is
 // in it, the collector checks.
 func loadQueries(s *policy.Store) (queries, error) {
 	out := queries{}
+	shown := slo.Span(shownRange)
 	for _, name := range s.Glob("queries", ".yaml") {
 		b, _ := s.File(name)
 		var f struct {
@@ -40,7 +42,7 @@ func loadQueries(s *policy.Store) (queries, error) {
 			return nil, fmt.Errorf("policies/%s: %w", name, err)
 		}
 		for _, q := range f.Queries {
-			expr := strings.ReplaceAll(strings.TrimSpace(q.Expr), "$window", shownWindow)
+			expr := strings.ReplaceAll(strings.TrimSpace(q.Expr), "$window", shown)
 			if len(q.Ratio) == 2 {
 				expr = fmt.Sprintf("(%s) / (%s)", out[f.Family+"/"+q.Ratio[0]], out[f.Family+"/"+q.Ratio[1]])
 			}
@@ -52,8 +54,9 @@ func loadQueries(s *policy.Store) (queries, error) {
 		return nil, err
 	}
 	for _, o := range promised.Objectives {
-		if o.Errors != "" {
-			ratio := fmt.Sprintf("(%s) / (%s)", o.Errors, o.Total)
+		if o.Own() {
+			failed, total := o.PromQL(shownRange)
+			ratio := fmt.Sprintf("(%s) / (%s)", failed, total)
 			out["slo_"+o.Name+"/"+slo.SignalErrors], out["slo_"+o.Name+"/"+slo.SignalTotal] = ratio, ratio
 		}
 	}

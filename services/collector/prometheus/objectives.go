@@ -1,11 +1,17 @@
 package prometheus
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"time"
 
+	"github.com/oncall-copilot/oncall/pkg/budget"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/slo"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
 
 // promise is the objective of policies/slo.yaml that a query belongs to, and the
@@ -61,4 +67,59 @@ func loadQueries(store *policy.Store) ([]Family, error) {
 		return nil, err
 	}
 	return append(own, golden...), nil
+}
+
+// checkedAtOnce is how many latency objectives one probe looks at, each with at
+// most two queries.
+const checkedAtOnce = 5
+
+// latencies are the objectives about latency, and what was found to be wrong with
+// each.
+type latencies struct {
+	policy     slo.Policy
+	objectives []slo.Objective
+	wrong      map[string]string // by objective; "" when nothing is
+	next       int               // objective to check
+}
+
+// checks is how many queries a probe sends about them at most.
+func (l *latencies) checks() int { return 2 * min(len(l.objectives), checkedAtOnce) }
+
+func loadLatencies(store *policy.Store) (latencies, error) {
+	p, err := slo.Load(store)
+	out := latencies{policy: p, wrong: map[string]string{}}
+	for _, o := range p.Objectives {
+		if o.Latency != nil {
+			out.objectives = append(out.objectives, o)
+		}
+	}
+	return out, err
+}
+
+// checkLatencies says what no histogram can answer: a threshold that is no bound of a bucket
+// gives no series, and nothing else would tell that from a service that is well.
+func (s *Source) checkLatencies(ctx context.Context, at time.Time) error {
+	l := &s.latencies
+	for range min(len(l.objectives), checkedAtOnce) {
+		o := l.objectives[l.next%len(l.objectives)]
+		l.next++
+		field := func(f string) string { return l.policy.FieldOf(o.Name, f) }
+		err := budget.CheckLatency(ctx, s.ask, *o.Latency, field, at)
+		var mismatch *promql.Mismatch
+		if err != nil && !errors.As(err, &mismatch) && upstream.KindOf(err) != upstream.BadQuery {
+			return err
+		}
+		said, before := "", l.wrong[o.Name]
+		if err != nil {
+			said = err.Error()
+		}
+		if said != "" && said != before {
+			s.env.Log.Error("objective is not measured", "source", s.cfg.Name, "objective", o.Name, "err", s.env.Redact.Line(said))
+		}
+		if said == "" && before != "" {
+			s.env.Log.Info("objective is measured again", "source", s.cfg.Name, "objective", o.Name)
+		}
+		l.wrong[o.Name] = said
+	}
+	return nil
 }

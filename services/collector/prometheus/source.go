@@ -97,6 +97,8 @@ type Source struct {
 	families []Family
 	entities *entities.Map
 
+	latencies latencies
+
 	mu      sync.Mutex
 	queries []boundQuery
 	owners  owners
@@ -121,6 +123,10 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	promises, err := loadLatencies(env.Policies)
+	if err != nil {
+		return nil, err
+	}
 	up, err := upstream.New(cfg.Config, upstream.Settings{Service: "collector", Source: "prometheus", Audit: env.Audit, Now: env.Now})
 	if err != nil {
 		return nil, err
@@ -132,7 +138,7 @@ func New(cfg Config, env collector.Env) (*Source, error) {
 		settled: func() time.Time { return up.Clock().Now().Add(-cfg.Delay) },
 		first:   firstSteps, most: mostSteps, samples: mostSamples,
 	}
-	return &Source{cfg: cfg, env: env, client: client, now: up.Clock().Now, ask: client, past: past, families: families, entities: names}, nil
+	return &Source{cfg: cfg, env: env, client: client, now: up.Clock().Now, ask: client, past: past, families: families, entities: names, latencies: promises}, nil
 }
 
 // Name is the configured name.
@@ -443,9 +449,12 @@ func (s *Source) probe(ctx context.Context, at time.Time) error {
 	}
 	queries := active(s.families, present)
 	// What the probe itself asks is part of the step.
-	queries, left := within(queries, MaxQueries-promql.Calls(len(guards))-len(ownerQueries))
+	queries, left := within(queries, MaxQueries-promql.Calls(len(guards))-len(ownerQueries)-s.latencies.checks())
 	if left > 0 {
 		s.env.Log.Warn("more queries than a step may send, the last left out", "source", s.cfg.Name, "left_out", left, "most", MaxQueries)
+	}
+	if err := s.checkLatencies(ctx, at); err != nil {
+		return err
 	}
 	if present["kube_pod_owner"] {
 		var vs [len(ownerQueries)]model.Vector

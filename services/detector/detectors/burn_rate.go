@@ -189,7 +189,8 @@ func apart(ls event.Labels) (out []string) {
 
 // book enters the requests since the last entry. A value stands for the time
 // since the one before, at most five minutes of it. A missing share of errors
-// is none: many systems have no series for what never failed.
+// is none: many systems have no series for what never failed. How many requests took
+// too long is told with how many there were, so that to miss that is not to know it.
 func (s *burnState) book(j *joined) {
 	bad := map[int64]float64{}
 	for _, p := range j.errors.Points {
@@ -205,7 +206,10 @@ func (s *burnState) book(j *joined) {
 		}
 		s.lastT = p.T
 		all := p.V * seconds
-		e := bad[p.T]
+		e, told := bad[p.T]
+		if !told && j.objective.Latency != nil {
+			continue
+		}
 		if !finite(e) {
 			e = 0
 		}
@@ -237,7 +241,11 @@ func (d *burnRate) anomaly(j *joined, burn slo.Burn, began, at time.Time, known 
 	case known < burn.Window.Long:
 		rate = fmt.Sprintf("%.1fx (%s, all that is known) %.1fx (%s)", burn.Long, short(known), burn.Short, short(burn.Window.Short))
 	}
-	a.Summary = fmt.Sprintf("%.3g %% of requests fail; SLO %s %g: burn %s; %s", 100*burn.Ratio, j.objective.Name, j.objective.Target, rate, left)
+	what := "fail"
+	if l := j.objective.Latency; l != nil {
+		what = "take longer than " + l.Threshold.String()
+	}
+	a.Summary = fmt.Sprintf("%.3g %% of requests %s; SLO %s %g: burn %s; %s", 100*burn.Ratio, what, j.objective.Name, j.objective.Target, rate, left)
 	a.Explanation = fmt.Sprintf("burn of at least %gx over %s and over %s; at most %.3g %% may fail", burn.Window.Burn, short(burn.Window.Long), short(burn.Window.Short), 100*allowed)
 	// Windows say that it burns, minutes since when.
 	a.Onset = began
