@@ -256,7 +256,9 @@ func (p Policy) success(in Input) Check {
 		k.Reason = "no traffic: the baseline has served no request, so that there is nothing to compare with"
 	}
 	if k.Reason != "" {
-		k.Needed = number(all)
+		if c.Total == 0 { // else it is the baseline that needs them, and no more of these help
+			k.Needed = number(all)
+		}
 		return k
 	}
 	i := p.test().interval(c, b)
@@ -271,6 +273,7 @@ func (p Policy) success(in Input) Check {
 	k.Needed = number(all)
 	switch {
 	case i.Low <= p.MinSuccessDelta:
+		k.Reason += "; too few requests to tell"
 	case c.Total < p.MinRequests:
 		k.Reason += fmt.Sprintf("; the canary has served %s requests, fewer than min_requests %s", render.Count(c.Total), render.Count(p.MinRequests))
 	default:

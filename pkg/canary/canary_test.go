@@ -76,7 +76,7 @@ func TestVerdicts(t *testing.T) {
 		says             string
 	}{
 		"the same, with requests enough":                {side(9950, 10000), side(9950, 10000), Continue, "canary 99.50 % (9,950 of 10,000)"},
-		"the same, with too few requests":               {side(995, 1000), side(9950, 10000), Hold, "allowed -1.00 points"},
+		"the same, with too few requests":               {side(995, 1000), side(9950, 10000), Hold, "allowed -1.00 points; too few requests to tell"},
 		"nothing fails, with too few to show it":        {side(412, 412), side(412, 412), Hold, ""},
 		"nothing fails":                                 {side(2000, 2000), side(2000, 2000), Continue, ""},
 		"one in ten fails":                              {side(900, 1000), side(995, 1000), Rollback, "-9.50 points"},
@@ -241,4 +241,17 @@ func FuzzJudge(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a baseline without traffic lacks is no request of the canary's.
+func TestABaselineWithoutTrafficNeedsNoMoreOfTheCanary(t *testing.T) {
+	for _, c := range []struct {
+		canary float64
+		needed bool
+	}{{0, true}, {10_000, false}} {
+		r := Default().Judge(Input{Canary: side(c.canary, c.canary), Baseline: side(0, 0)})
+		if r.Verdict != Hold || (r.NeededRequests != nil) != c.needed || (r.MoreRequests != nil) != c.needed {
+			t.Errorf("%g canary requests: got %s, needed %v, more %v", c.canary, r.Verdict, r.NeededRequests, r.MoreRequests)
+		}
+	}
 }
