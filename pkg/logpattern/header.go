@@ -17,6 +17,15 @@ func Content(line string) (string, Level) {
 const maxNesting = 3
 
 func content(line string, depth int) (string, Level) {
+	if strings.IndexByte(line, '\n') >= 0 {
+		if tells, ok := telling(strings.Trim(line, "\r\n")); ok {
+			msg, level := content(tells, depth+1)
+			if level == Unknown {
+				level = Error
+			}
+			return msg, level
+		}
+	}
 	s := strings.TrimSpace(line)
 	if depth >= maxNesting || s == "" {
 		return s, Unknown

@@ -84,8 +84,8 @@ type line struct {
 // content, leaves out what is more than the budget, and cuts what is kept into
 // batches, each of lines of one rate. Without a sampler, as of a recording, all
 // is kept, with the rate that it was recorded with.
-func (s *Source) batches(streams []stream, start, end time.Time, by *sampler) []event.LogBatch {
-	lines := s.lines(streams, start, end)
+func (s *Source) batches(streams []stream, start, end time.Time, by *sampler, tr *traces) []event.LogBatch {
+	lines := s.lines(streams, start, end, tr)
 	slices.SortFunc(lines, func(a, b line) int {
 		return cmp.Or(a.place.partition-b.place.partition, strings.Compare(a.place.namespace, b.place.namespace),
 			cmp.Compare(a.id, b.id), a.Time.Compare(b.Time), cmp.Compare(a.raw, b.raw))
@@ -128,22 +128,30 @@ func (s *Source) batches(streams []stream, start, end time.Time, by *sampler) []
 }
 
 // lines are those of a window, redacted, in no order.
-func (s *Source) lines(streams []stream, start, end time.Time) (out []line) {
-	for _, st := range streams {
+func (s *Source) lines(streams []stream, start, end time.Time, by *traces) (out []line) {
+	for _, st := range by.join(streams, start, end) {
 		ls := s.labels(st.Labels)
 		id, ns := ls.Hash(), ls.Get(event.LabelNamespace)
 		p := place{event.Partition(ns, ls.Workload()), ns}
-		for _, v := range st.Values {
-			at, text, ok := value(v)
-			if !ok || at.Before(start) || !at.Before(end) {
-				continue
-			}
+		for _, e := range st.entries {
 			out = append(out, line{
-				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(text), LogLine: event.LogLine{Time: at, Text: s.env.Redact.Line(strings.ToValidUTF8(text, "\uFFFD"))},
+				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(e.text), LogLine: event.LogLine{Time: e.at, Text: s.masked(e)},
 			})
 		}
 	}
 	return out
+}
+
+// beginsKey is how a key in PEM begins, whose rest comes in the next window.
+const beginsKey = "-----BEGIN PRIVATE KEY-----\n"
+
+// masked is the text of a record without what is secret in it.
+func (s *Source) masked(e entry) string {
+	text := strings.ToValidUTF8(e.text, "\uFFFD")
+	if e.secret {
+		text = beginsKey + text
+	}
+	return s.env.Redact.Line(text)
 }
 
 // ratesOf are the rates of the lines that are kept, the lowest first.

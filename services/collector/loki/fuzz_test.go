@@ -29,7 +29,7 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, b := range s.batches(streams, start, end, newSampler(nil, time.Time{})) {
+		for _, b := range s.batches(streams, start, end, newSampler(nil, time.Time{}), newTraces(nil)) {
 			for _, st := range b.Streams {
 				for _, l := range st.Lines {
 					if l.Time.Before(start) || !l.Time.Before(end) {

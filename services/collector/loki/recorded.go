@@ -73,7 +73,7 @@ func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error
 		}
 		n, _ := slices.BinarySearchFunc(rest, end, func(e Entry, t time.Time) int { return e.Time.Compare(t) })
 		var out []event.Outgoing
-		for _, b := range r.source.batches(streams(rest[:n]), start, end, nil) {
+		for _, b := range r.source.batches(streams(rest[:n]), start, end, nil, r.source.traces) {
 			out = append(out, event.LogsRead.Out(b))
 		}
 		rest = rest[n:]

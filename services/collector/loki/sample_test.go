@@ -74,7 +74,7 @@ func tally(batches []event.LogBatch, text string) (kept, stands, rate int) {
 func TestAFloodIsSampledAndWhoSaysLittleLosesNothing(t *testing.T) {
 	s := small(100_000)
 	const lines, polls = 20_000, 20
-	out := s.batches(flood(noon, lines, lines/polls, "level=error ledger is corrupt"), noon, noon.Add(5*time.Second), s.windows)
+	out := s.batches(flood(noon, lines, lines/polls, "level=error ledger is corrupt"), noon, noon.Add(5*time.Second), s.windows, s.traces)
 	for text, want := range map[string]int{"served": 100, "queue polled": polls, "ledger is corrupt": 1} {
 		if kept, stands, _ := tally(out, text); kept != want || stands != want {
 			t.Errorf("%q: %d lines are kept and stand for %d, want all %d", text, kept, stands, want)
@@ -112,7 +112,7 @@ func TestAFloodIsSampledAndWhoSaysLittleLosesNothing(t *testing.T) {
 
 func TestNothingIsLeftOutWithinTheBudget(t *testing.T) {
 	s := small(10 << 20)
-	out := s.batches(flood(noon, 20_000, 0), noon, noon.Add(5*time.Second), s.windows)
+	out := s.batches(flood(noon, 20_000, 0), noon, noon.Add(5*time.Second), s.windows, s.traces)
 	if kept, stands, _ := tally(out, ""); kept != 20_100 || stands != kept {
 		t.Errorf("%d lines are kept and stand for %d, want all 20100", kept, stands)
 	}
@@ -140,7 +140,7 @@ func TestSamplingIsAFunctionOfTheWindowsAlone(t *testing.T) {
 	for i := range windows {
 		cursors[i] = plain.windows.save()
 		streams, at := window(i)
-		want[i] = fmt.Sprint(plain.batches(streams, at, at.Add(5*time.Second), plain.windows))
+		want[i] = fmt.Sprint(plain.batches(streams, at, at.Add(5*time.Second), plain.windows, plain.traces))
 	}
 	if !strings.Contains(strings.Join(want[:], ""), "50") {
 		t.Fatal("nothing was sampled: the test says nothing")
@@ -162,7 +162,7 @@ func TestSamplingIsAFunctionOfTheWindowsAlone(t *testing.T) {
 				}
 			}
 			rng.Shuffle(len(streams), func(a, b int) { streams[a], streams[b] = streams[b], streams[a] })
-			if got := fmt.Sprint(s.batches(streams, at, at.Add(5*time.Second), s.windows)); got != want[i] {
+			if got := fmt.Sprint(s.batches(streams, at, at.Add(5*time.Second), s.windows, s.traces)); got != want[i] {
 				t.Fatalf("run %d, window %d:\n%s\nwant\n%s", run, i, got, want[i])
 			}
 		}
@@ -196,7 +196,7 @@ func TestNoNewSkeletonIsLost(t *testing.T) {
 				more = append(more, fmt.Sprintf("%s %d", p, k))
 			}
 		}
-		out := s.batches(flood(at, 500, 0, more...), at, at.Add(5*time.Second), s.windows)
+		out := s.batches(flood(at, 500, 0, more...), at, at.Add(5*time.Second), s.windows, s.traces)
 		seen := map[string]bool{}
 		for _, b := range out {
 			for _, st := range b.Streams {
@@ -223,11 +223,11 @@ func TestNoNewSkeletonIsLost(t *testing.T) {
 		more = append(more, phrase(k)+" 1")
 	}
 	before := len(s.windows.known)
-	s.batches(flood(at, 500, 0, more...), at, at.Add(5*time.Second), s.windows)
+	s.batches(flood(at, 500, 0, more...), at, at.Add(5*time.Second), s.windows, s.traces)
 	if len(s.windows.known) != before {
 		t.Errorf("%d skeletons, want the %d that there were", len(s.windows.known), before)
 	}
-	s.batches(flood(at.Add(2*knownFor), 0, 0), at.Add(2*knownFor), at.Add(2*knownFor+5*time.Second), s.windows)
+	s.batches(flood(at.Add(2*knownFor), 0, 0), at.Add(2*knownFor), at.Add(2*knownFor+5*time.Second), s.windows, s.traces)
 	if len(s.windows.known) != 0 {
 		t.Errorf("%d skeletons are kept for hours without a flood", len(s.windows.known))
 	}
@@ -248,7 +248,7 @@ func TestWhatKeptLinesStandForIsUnbiased(t *testing.T) {
 			}
 			truth[name] += 1 + 2*k
 		}
-		for _, b := range s.batches(flood(at, 0, 0, more...), at, at.Add(5*time.Second), s.windows) {
+		for _, b := range s.batches(flood(at, 0, 0, more...), at, at.Add(5*time.Second), s.windows, s.traces) {
 			for _, st := range b.Streams {
 				for _, l := range st.Lines {
 					name, _, _ := strings.Cut(l.Text, " took")
@@ -310,7 +310,7 @@ func TestANamespaceTakesNoMoreThanItsPart(t *testing.T) {
 		streams = append(streams, st)
 	}
 	streams = append(streams, flood(noon, 0, 0)...)
-	out := s.batches(streams, noon, noon.Add(5*time.Second), s.windows)
+	out := s.batches(streams, noon, noon.Add(5*time.Second), s.windows, s.traces)
 	if kept, _, _ := tally(out, "served"); kept != 100 {
 		t.Errorf("%d of 100 lines of other namespaces are kept", kept)
 	}
@@ -345,7 +345,7 @@ func TestTheCursorHoldsWhatTheSamplerKnows(t *testing.T) {
 
 func TestARecordingOfWhatWasSampledIsReadWithItsRates(t *testing.T) {
 	live := small(100_000)
-	want := live.batches(flood(noon, 20_000, 1000), noon, noon.Add(5*time.Second), live.windows)
+	want := live.batches(flood(noon, 20_000, 1000), noon, noon.Add(5*time.Second), live.windows, live.traces)
 	var entries []Entry
 	for _, b := range want {
 		for _, st := range b.Streams {
@@ -356,7 +356,7 @@ func TestARecordingOfWhatWasSampledIsReadWithItsRates(t *testing.T) {
 	}
 	r := NewRecorded("loki", entries, noon, noon.Add(5*time.Second), 5*time.Second, env(), nil)
 	r.source.hash = live.hash
-	got := r.source.batches(streams(r.entries), noon, noon.Add(5*time.Second), nil)
+	got := r.source.batches(streams(r.entries), noon, noon.Add(5*time.Second), nil, newTraces(nil))
 	shape := func(all []event.LogBatch) (out []string) {
 		for _, b := range all {
 			n := 0

@@ -33,8 +33,10 @@ type Source struct {
 	// limit is how many lines are asked for at once: what is configured, or what
 	// the server allows.
 	limit *atomic.Int64
-	// windows samples the windows that are read one after the other.
+	// windows samples the windows that are read one after the other, and traces joins
+	// lines over their ends.
 	windows  *sampler
+	traces   *traces
 	sampling *atomic.Bool // in the last one
 
 	dropped prometheus.Counter
@@ -81,7 +83,7 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 			[]string{"outcome"}),
 	}
 	s.make = func(streams []stream, start, end time.Time) (out []event.Outgoing) {
-		for _, b := range s.batches(streams, start, end, s.windows) {
+		for _, b := range s.batches(streams, start, end, s.windows, s.traces) {
 			out = append(out, event.LogsRead.Out(b))
 		}
 		return out
@@ -92,7 +94,7 @@ func newSource(cfg Config, env collector.Env, up *upstream.Client) *Source {
 	for _, w := range []string{"read", "published"} {
 		s.bytes.WithLabelValues(w)
 	}
-	s.windows, s.sampling, s.limit = newSampler(nil, time.Time{}), &atomic.Bool{}, &atomic.Int64{}
+	s.windows, s.traces, s.sampling, s.limit = newSampler(nil, time.Time{}), newTraces(nil), &atomic.Bool{}, &atomic.Int64{}
 	s.limit.Store(int64(cfg.Limit))
 	env.Metrics.MustRegister(s.dropped, s.sampled, s.bytes, s.rate, s.parsed)
 	s.hash = event.SeriesHash(event.HashStrings(s.query, cfg.Window.String()))[:8]
@@ -111,6 +113,8 @@ type cursor struct {
 	// window that it sampled.
 	Skeletons []byte    `json:"skeletons,omitempty"`
 	Sampled   time.Time `json:"sampled,omitzero"`
+	// Open is what goes on in the next window: traces, by their streams.
+	Open []byte `json:"open,omitempty"`
 }
 
 // After is the cursor of a source that has read everything up to a time: it
@@ -135,7 +139,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 	if cur.End.IsZero() {
 		cur.End = s.latest()
 	}
-	s.windows = newSampler(cur.Skeletons, cur.Sampled)
+	s.windows, s.traces = newSampler(cur.Skeletons, cur.Sampled), newTraces(cur.Open)
 	first := raw == nil
 	s.env.Workloads.Wait(ctx, introduction)
 	if s.bell != nil {
@@ -200,7 +204,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			}
 		}
 		made := s.make(streams, start, end)
-		cur = cursor{End: end, Words: logpattern.Version, Skeletons: s.windows.save(), Sampled: s.windows.until}
+		cur = cursor{End: end, Words: logpattern.Version, Skeletons: s.windows.save(), Sampled: s.windows.until, Open: s.traces.save()}
 		position, err := json.Marshal(cur)
 		if err != nil {
 			return fmt.Errorf("cursor: %w", err)

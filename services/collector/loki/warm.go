@@ -141,7 +141,7 @@ func (s *Source) ofPast(query string, streams []stream, n int, from time.Time, s
 		covers = max(1e-3, latest(streams).Sub(from).Seconds()/span.Seconds())
 	}
 	hash := event.SeriesHash(event.HashStrings("past", query))[:8]
-	for _, b := range s.batches(streams, from, from.Add(span), newSampler(nil, time.Time{})) {
+	for _, b := range s.batches(streams, from, from.Add(span), newSampler(nil, time.Time{}), newTraces(nil)) {
 		b.Query, b.Bootstrap, b.Chosen = hash, true, chosen
 		b.SampledRate = int(max(1, min(1000, math.Round(float64(b.SampledRate)/covers))))
 		for _, st := range b.Streams {
