@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -182,6 +183,9 @@ type Rate struct {
 	ShortRequests float64
 	Fires         bool
 
+	// Why is the reason for which windows that burn at the limit do not fire.
+	Why string
+
 	bad float64 // of the short window
 }
 
@@ -210,14 +214,25 @@ func (o Objective) rate(l *Ledger, w Window, ms int64) Rate {
 	// hour's knowledge is no six hours: of a long window that is mostly unknown a
 	// quarter counts, and what was not seen of that was good. The fastest rule
 	// goes by what there is, since nobody wants to be blind for the first hour.
-	long := r.Long
-	if known, least := l.Since(w.Long), w.Long/4; w.Long > time.Hour && known < least {
+	long, known := r.Long, l.Since(w.Long)
+	if least := w.Long / 4; w.Long > time.Hour && known < least {
 		long *= float64(known) / float64(least)
+	}
+	if r.Long < w.Burn || r.Short < w.Burn {
+		return r
 	}
 	// Slow rules look back for hours, and what is over is no trouble.
 	nb, na := l.Last(ms, lately)
-	over := na >= o.MinRequests && nb <= allowed*na
-	r.Fires = !over && long >= w.Burn && r.Short >= w.Burn && low > allowed && l.Since(w.Long) >= w.Short
+	switch {
+	case known < w.Short, long < w.Burn:
+		r.Why = fmt.Sprintf("only %s of the %s is known", Span(known), Span(w.Long))
+	case na >= o.MinRequests && nb <= allowed*na:
+		r.Why = fmt.Sprintf("it is over: the last %s are within the budget", Span(lately))
+	case low <= allowed:
+		r.Why = fmt.Sprintf("%.0f of %.0f requests in the last %s may be chance", sb, sa, Span(w.Short))
+	default:
+		r.Fires = true
+	}
 	return r
 }
 

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
 // TestDetectionAndResetAreThoseOfTheClosedForm lets a constant share of requests
@@ -25,7 +27,10 @@ func TestDetectionAndResetAreThoseOfTheClosedForm(t *testing.T) {
 	const history = 73 * 60 // minutes that were well
 	for _, target := range []float64{0.99, 0.999} {
 		o := Objective{Name: "x", Target: target, Period: 720 * time.Hour, MinRequests: DefaultMinRequests}
-		for _, w := range DefaultWindows() {
+		for _, w := range append(DefaultWindows(),
+			// A user's, of 5, 30 and 60 minutes.
+			Window{Burn: 10, Long: 30 * time.Minute, Short: 5 * time.Minute, Severity: event.Critical},
+			Window{Burn: 4, Long: time.Hour, Short: 30 * time.Minute, Severity: event.Warning}) {
 			for _, ratio := range []float64{0.5, 1.2, 2, 5, 10, 20} { // of the rule's limit
 				limit := w.Burn * (1 - target)
 				bad := ratio * limit

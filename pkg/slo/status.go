@@ -17,7 +17,7 @@ const (
 	Page   Verdict = "page"
 	Ticket Verdict = "ticket"
 	OK     Verdict = "ok"
-	NoData Verdict = "no-data" // no traffic now: neither good nor bad
+	NoData Verdict = "no-data" // no traffic now, or too little known: neither good nor bad
 )
 
 // gravity orders the verdicts. Having no data is worse than being well.
@@ -110,6 +110,9 @@ func (o Objective) Status(l *Ledger, windows []Window, ms int64) Status {
 		if nearest == nil || w.Long < nearest.Window.Long {
 			nearest = &r
 		}
+		if r.Why != "" {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("burns %.3gx over %s and %.3gx over %s, but %s", r.Long, x.Long, r.Short, x.Short, r.Why))
+		}
 		if r.Fires {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("burns %.3gx over %s and %.3gx over %s, limit %gx: %s", r.Long, x.Long, r.Short, x.Short, w.Burn, x.Asks))
 			if x.Asks.Worse(s.Verdict) {
@@ -119,7 +122,7 @@ func (o Objective) Status(l *Ledger, windows []Window, ms int64) Status {
 		s.Rules = append(s.Rules, x)
 	}
 	if nearest != nil {
-		o.explain(&s, *nearest, burn.Remaining)
+		o.explain(&s, *nearest, l.Since(nearest.Window.Long), burn.Remaining)
 	}
 	if s.Verdict != OK && s.Verdict != NoData {
 		if began := l.Began(ms, 1-o.Target); !began.IsZero() {
@@ -130,7 +133,7 @@ func (o Objective) Status(l *Ledger, windows []Window, ms int64) Status {
 }
 
 // explain adds what the fastest rule has to say.
-func (o Objective) explain(s *Status, r Rate, remaining float64) {
+func (o Objective) explain(s *Status, r Rate, known time.Duration, remaining float64) {
 	short := Span(r.Window.Short)
 	switch {
 	case s.Verdict != OK:
@@ -139,7 +142,10 @@ func (o Objective) explain(s *Status, r Rate, remaining float64) {
 		s.Reasons = append(s.Reasons, fmt.Sprintf("no traffic in the last %s: nothing to say, which is not the same as ok", short))
 	case r.ShortRequests < o.MinRequests:
 		s.Reasons = append(s.Reasons, fmt.Sprintf("%.3g requests in the last %s, fewer than the %g that it takes to call a burn a burn", r.ShortRequests, short, o.MinRequests))
-	default:
+	case known < r.Window.Short:
+		s.Verdict = NoData
+		s.Reasons = append(s.Reasons, fmt.Sprintf("only %s is known, less than the shortest window", Span(known)))
+	case len(s.Reasons) == 0:
 		s.Reasons = append(s.Reasons, "no pair of windows burns at its limit")
 	}
 	if r.Long > 1 && s.Requests > 0 {

@@ -27,6 +27,8 @@ func TestStatus(t *testing.T) {
 		"the same, and nobody is woken":   {Objective{Page: &no}, func(m int) float64 { return step(m >= minutes-120, 0.1) }, share(100), Ticket, "limit 14.4x: ticket", true},
 		"four times the budget for a day": {Objective{}, func(m int) float64 { return step(m >= 1000, 0.004) }, share(1000), Ticket, "over 24h", true},
 		"failed long ago":                 {Objective{}, func(m int) float64 { return step(m < 60, 0.1) }, share(100), OK, "", false},
+		"it has just ended":               {Objective{}, func(m int) float64 { return step(m >= minutes-125 && m < minutes-5, 0.1) }, share(100), OK, "but it is over: the last 5m are within the budget", true},
+		"a failure now and then":          {Objective{}, func(m int) float64 { return step(m%300 == 180, 0.5) }, share(2), OK, "1 of 720 requests in the last 6h may be chance", false},
 		"no request at all":               {Objective{}, share(0), share(0), NoData, "no traffic in the last 5m: nothing to say, which is not the same as ok", false},
 		"traffic has stopped":             {Objective{}, share(0), func(m int) float64 { return step(m < minutes-30, 100) }, NoData, "no traffic in the last 5m", false},
 		"a request in twenty minutes":     {Objective{}, func(m int) float64 { return step(m >= minutes-60, 1) }, share(0.05), OK, "0.25 requests in the last 5m, fewer than the 30", true},
@@ -61,6 +63,17 @@ func TestStatus(t *testing.T) {
 				t.Errorf("budget %g of %g in %g", *s.BudgetRemaining, s.Errors, s.Requests)
 			}
 		})
+	}
+}
+
+// Of a minute nothing is concluded, however it burns.
+func TestAMinuteIsNotEnoughToSay(t *testing.T) {
+	o := Objective{Name: "web", Target: 0.999, Period: 720 * time.Hour, MinRequests: DefaultMinRequests}
+	var l Ledger
+	l.Add(0, 500, 1000)
+	s := o.Status(&l, DefaultWindows(), 0)
+	if got := strings.Join(s.Reasons, "; "); s.Verdict != NoData || !strings.Contains(got, "but only 1m of the 1h is known") || !strings.Contains(got, "only 1m is known, less than the shortest window") {
+		t.Errorf("got %s %q", s.Verdict, got)
 	}
 }
 

@@ -27,6 +27,8 @@ type Scrape struct {
 	Discovery string
 	// Path is where the metrics are. Default: /metrics.
 	Path string
+	// Native takes native histograms where there are any.
+	Native bool
 	// Insecure is HTTPS whose certificate nobody knows, as a kubelet's.
 	Insecure bool
 }
@@ -40,6 +42,9 @@ func (s Scrape) config() map[string]any {
 	}
 	if s.Path != "" {
 		out["metrics_path"] = s.Path
+	}
+	if s.Native {
+		out["scrape_native_histograms"] = true
 	}
 	if s.Insecure {
 		out["scheme"], out["tls_config"] = "https", map[string]any{"insecure_skip_verify": true}
