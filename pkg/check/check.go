@@ -20,12 +20,15 @@ type Info struct {
 	// Needs are the resources, by their plurals, without which it can conclude
 	// nothing. Where one could not be read, it is not run, and that is said.
 	Needs []string
+	// Partly are the resources without which it concludes less, since what is in
+	// them may excuse what it sees.
+	Partly []string
 	// Run finds problems. It must not change the cluster.
 	Run func(c *Cluster, found func(Problem))
 }
 
 // All are the checks, in the order in which they are documented.
-var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks, referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, signalChecks, hygieneChecks)
+var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks, referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, deletionChecks, signalChecks, hygieneChecks)
 
 // Problem is what a check finds wrong with one thing.
 type Problem struct {
@@ -65,6 +68,10 @@ type Unchecked struct {
 // run runs the checks whose needs could be read.
 func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 	without := map[string][]string{} // checks by the resource they lack
+	going := map[string]bool{}       // namespaces that are being deleted, with all that is in them
+	for _, n := range c.Namespaces {
+		going[n.Name] = n.DeletionTimestamp != nil
+	}
 	for _, i := range checks {
 		lack := ""
 		for _, n := range i.Needs {
@@ -77,8 +84,15 @@ func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 			without[lack] = append(without[lack], i.Name)
 			continue
 		}
+		for _, n := range i.Partly {
+			if !c.Read(n) {
+				without[n] = append(without[n], "part of "+i.Name)
+			}
+		}
 		i.Run(c, func(p Problem) {
-			found = append(found, c.filled(p, i.Name))
+			if p = c.filled(p, i.Name); !going[p.Entity.Namespace] && !going[p.Root.Namespace] {
+				found = append(found, p)
+			}
 		})
 	}
 	for _, u := range c.Unread {

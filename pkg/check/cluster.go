@@ -54,6 +54,7 @@ type Cluster struct {
 	MutatingWebhooks   []*admissionv1.MutatingWebhookConfiguration
 	Events             []event.KubeEvent // warnings, newest last
 	APIServices        []Object
+	Leases             []Object // of kubelets
 	Gateways           []Object // and GatewayClasses, HTTPRoutes, GRPCRoutes of gateway.networking.k8s.io
 	Certificates       []Object // of cert-manager.io
 	Scalers            []Object // ScaledObjects and ScaledJobs of keda.sh

@@ -46,7 +46,7 @@ var Conditions = []Condition{
 	{"Pods", "Evicted, preempted", words("pods evicted preempted"), words("evicted"), ""},
 	{"Pods", "Phase Failed or Unknown", words("pods"), words("pod-failed"), ""},
 	{"Pods", "Terminating and not gone", words("pods"), nil, "Only five minutes beyond its grace period."},
-	{"Pods", "Init container fails", words("pods init_container_failing"), words("init-container"), ""},
+	{"Pods", "Init container fails, or does not end", words("pods init_container_failing"), words("init-container"), ""},
 	{"Pods", "Kill, PreStop or grace period exceeded events", words("pods pod_endings"), nil, "Where the pod is stuck by it."},
 	{"Pods", "Errors in the last hundred log lines", words("log_statements new_error_in_logs log_errors_grow"), nil, fromLogs + " Those that are new or come far oftener; of containers that crash, the last lines are read."},
 	{"Pods", "A log line that came steadily has stopped", words("log_line_missing"), nil, "The services watch it, with a day of Loki; one look cannot."},
@@ -134,6 +134,7 @@ var Conditions = []Condition{
 	{"Storage", "Attach, mount, resize and delete events", words("pods mount_failed multi_attach volume_resize_failed"), words("mount-failed multi-attach"), ""},
 
 	{"Admission and certificates", "Webhook whose Service is missing or without a pod", words("webhooks webhook_hygiene"), words("webhook"), ""},
+	{"Admission and certificates", "Deleted, and not gone: a finalizer waits", words("deletions"), nil, "Only what is so for five minutes."},
 	{"Admission and certificates", "Aggregated API unavailable", words("apiservices"), words("api-service"), ""},
 	{"Admission and certificates", "Certificate expired or expiring, not renewed", words("certificates certificate_expiring certificate_invalid"), words("certificate-expired"), "Of cert-manager's objects; Secrets are not read."},
 
@@ -152,6 +153,7 @@ var Conditions = []Condition{
 	{"Nodes", "PLEG and pod start latency, kubelet down, kubelet certificates", nil, nil, needsMetrics},
 	{"Nodes", "A single control-plane node", words("node_hygiene"), nil, ""},
 	{"Nodes", "SystemOOM, OOMKilling, FreeDiskSpaceFailed, NodeShutdown and such events", words("node_events"), words("node-out-of-memory"), ""},
+	{"Nodes", "Clock ahead of the API server's, or behind", words("node_clocks"), words("node-clock"), "By the leases that kubelets renew."},
 	{"Nodes", "Kubelet and API server versions too far apart", words("node_versions"), nil, ""},
 	{"Nodes", "CPU or memory overcommitted: no node may die", words("node_capacity"), nil, ""},
 	{"Nodes", "No metrics-server", words("hpa_no_metrics"), words("autoscaler-without-metrics"), "Where an autoscaler misses it."},

@@ -16,10 +16,13 @@ import (
 const retried = 20 * time.Minute
 
 // refused is the newest event that says that a pod of a workload could not be
-// created; none when a pod was created since.
-func (c *Cluster) refused(root event.Entity) (ev event.KubeEvent, ok bool) {
+// created, and since when none can be; none when a pod was created since.
+func (c *Cluster) refused(root event.Entity) (ev event.KubeEvent, since time.Time, ok bool) {
 	take := func(e event.Entity) {
 		for _, w := range c.warned(e, retried, "FailedCreate") {
+			if first := w.FirstTimestamp; since.IsZero() || !first.IsZero() && first.Before(since) {
+				since = first
+			}
 			if !ok || w.Time().After(ev.Time()) {
 				ev, ok = w, true
 			}
@@ -33,10 +36,13 @@ func (c *Cluster) refused(root event.Entity) (ev event.KubeEvent, ok bool) {
 	}
 	for _, p := range c.pods[root] {
 		if ok && p.CreationTimestamp.After(ev.Time()) {
-			return event.KubeEvent{}, false
+			return event.KubeEvent{}, time.Time{}, false
 		}
 	}
-	return ev, ok
+	if since.IsZero() {
+		since = ev.Time()
+	}
+	return ev, since, ok
 }
 
 // refusal is a reason for which the API server refuses a pod, as the controller
@@ -50,7 +56,7 @@ type refusal struct {
 
 var refusals = []refusal{
 	{
-		regexp.MustCompile(`exceeded quota: ([a-z0-9][-.a-z0-9]*), requested: (.+?), used: (.+?), limited: (.+)$`), "quota $1 refuses more pods: $4 allowed, $3 used, $2 asked for",
+		regexp.MustCompile(`exceeded quota: ([a-z0-9][-.a-z0-9]*), requested: (.+?), used: (.+?), limited: (.+)$`), "quota $1 refuses more: $4 allowed, $3 used, $2 asked for",
 		func(ns string, g []string) event.Check {
 			return event.Check{Why: "what uses the quota", Command: kubectl(ns, "describe resourcequota %s", g[1])}
 		},
@@ -162,13 +168,9 @@ func creation(c *Cluster, found func(Problem)) {
 		tell(e, f.LastTransitionTime.Time, int(d.Status.ReadyReplicas), wanted(d.Spec.Replicas), fmt.Sprintf("condition ReplicaFailure=True %s: %s", f.Reason, f.Message), f.Message)
 	}
 	events := func(e event.Entity, ready, want int) {
-		ev, ok := c.refused(e)
+		ev, since, ok := c.refused(e)
 		if !ok || told[e] {
 			return
-		}
-		since := ev.FirstTimestamp
-		if since.IsZero() {
-			since = ev.Time()
 		}
 		if c.Now.Sub(since) < starting/4 {
 			return
@@ -215,7 +217,7 @@ func lacking(c *Cluster, found func(Problem)) {
 		if have >= want {
 			return
 		}
-		if _, ok := c.refused(e); ok {
+		if _, _, ok := c.refused(e); ok {
 			return
 		}
 		for _, p := range c.pods[e] {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -366,6 +367,7 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 		if len(f.Evidence) == 0 {
 			continue // a rule about anomalies, which there are none of
 		}
+		f.Checks = slices.DeleteFunc(slices.Clone(f.Checks), func(k event.Check) bool { return x.c.noMetrics() && topped.MatchString(k.Command) })
 		if f.Urgency == event.Broken && urgency == event.Soon || urgency == event.Hygiene {
 			f.Urgency = urgency
 		}
@@ -375,6 +377,14 @@ func (x *examiner) explain(ctx context.Context, g *subject) error {
 		g.findings = append(g.findings, f)
 	}
 	return nil
+}
+
+// topped are commands that ask for what pods use now.
+var topped = regexp.MustCompile(`^kubectl .*\btop (pods|nodes)\b`)
+
+// noMetrics says whether nobody answers kubectl top.
+func (c *Cluster) noMetrics() bool {
+	return c.Read("apiservices") && !slices.ContainsFunc(c.APIServices, func(o Object) bool { return text(o, "spec", "group") == "metrics.k8s.io" })
 }
 
 // restated are rules that say of an incident what a check has said already.

@@ -14,7 +14,7 @@ import (
 
 var jobChecks = []Info{
 	{
-		Name: "jobs", Needs: []string{"jobs"},
+		Name: "jobs", Needs: []string{"jobs"}, Partly: []string{"cronjobs"},
 		Doc: "Jobs that failed (backoff limit, deadline), that fail again and again, or that run for more than 12 hours. " +
 			"Not: a failed run of a CronJob that has succeeded since, or a Job that is suspended or has granted itself a longer deadline; one that failed over a week ago is hygiene.",
 		Run: jobs,
@@ -76,11 +76,15 @@ func jobs(c *Cluster, found func(Problem)) {
 		reason, message, at, failed, done := ended(j)
 		switch {
 		case done && !failed:
+		case done && root.Kind == "CronJob" && !c.Read("cronjobs"): // it may have succeeded since
 		case done && root == e, done && at.Equal(last[root]) && !succeeded[root].After(at):
 			p := Problem{
 				Entity: e, State: true, Urgency: event.Broken, Severity: event.Warning, Since: at, Title: "failed", Brief: c.jobReason(j, reason), Detail: message,
 				Seen: []string{fmt.Sprintf("Job %s: condition Failed=True %s: %s", j.Name, reason, message)},
-				Next: []event.Check{{Why: "the last lines of its pods", Command: kubectl(j.Namespace, "logs job/%s --tail=50", j.Name)}, describe(e, "its conditions and events")},
+				Next: []event.Check{describe(e, "its conditions and events")},
+			}
+			if c.left(j) { // a deadline takes the pods away
+				p.Next = append([]event.Check{{Why: "the last lines of its pods", Command: kubectl(j.Namespace, "logs job/%s --tail=50", j.Name)}}, p.Next...)
 			}
 			if root != e {
 				p.Title = "last run failed"
@@ -105,6 +109,13 @@ func jobs(c *Cluster, found func(Problem)) {
 			})
 		}
 	}
+}
+
+// left says whether a Job that failed has pods yet, of which there are logs.
+func (c *Cluster) left(j *batchv1.Job) bool {
+	return slices.ContainsFunc(c.byNamespace[j.Namespace], func(p *corev1.Pod) bool {
+		return slices.ContainsFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Job" && o.Name == j.Name })
+	})
 }
 
 func started(j *batchv1.Job) time.Time {

@@ -18,7 +18,7 @@ import (
 
 var policyChecks = []Info{
 	{
-		Name: "isolated_services", Needs: []string{"networkpolicies", "services", "pods"},
+		Name: "isolated_services", Needs: []string{"networkpolicies", "services", "pods"}, Partly: shaping,
 		Doc: "Services to whose pods all NetworkPolicies together let nobody in, or let in nobody who is there, or only at other ports. It is inferred from the policies, so that confidence is medium. " +
 			"Not: a default-deny beside a policy that allows; pods that use the node's network; peers by address; peers of workloads that run now and then.",
 		Run: isolatedServices,
@@ -32,7 +32,7 @@ var policyChecks = []Info{
 
 // policyHygiene are NetworkPolicies that do nothing.
 var policyHygiene = []Info{{
-	Name: "policy_hygiene", Needs: []string{"networkpolicies", "pods"},
+	Name: "policy_hygiene", Needs: append([]string{"networkpolicies", "pods"}, shaping...),
 	Doc: "NetworkPolicies that select no pod. Not: those that select all pods of a namespace that is empty, or the pods of a workload that runs now and then or is scaled to zero.",
 	Run: policyHygieneOf,
 }}
@@ -91,14 +91,27 @@ func (c *Cluster) reaches(namespace string, peers []networkingv1.NetworkPolicyPe
 		if dns && all {
 			return slices.ContainsFunc(c.Namespaces, func(n *corev1.Namespace) bool { return dnsNamespace(n.Name) && in(n.Name) })
 		}
+		if dns && !c.seesDNS() {
+			return true // it may answer outside the cluster, or on the nodes
+		}
 		for _, pod := range c.Pods {
 			if in(pod.Namespace) && sel.Matches(labels.Set(pod.Labels)) && (!dns || dnsNamespace(pod.Namespace)) {
 				return true
 			}
 		}
+		if !dns && !c.shaped() {
+			return true
+		}
 		return slices.ContainsFunc(c.shapes(""), func(t shape) bool {
 			return (t.done || t.want == 0) && in(t.root.Namespace) && sel.Matches(t.labels) && !dns
 		})
+	})
+}
+
+// seesDNS says whether any pod is there that may be the cluster's DNS.
+func (c *Cluster) seesDNS() bool {
+	return slices.ContainsFunc(c.Pods, func(p *corev1.Pod) bool {
+		return dnsNamespace(p.Namespace) && (p.Labels["k8s-app"] == "kube-dns" || strings.Contains(p.Name, "dns"))
 	})
 }
 

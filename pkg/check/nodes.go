@@ -33,6 +33,11 @@ var nodeChecks = []Info{
 		Run: nodeVersions,
 	},
 	{
+		Name: "node_clocks", Needs: []string{"nodes", "leases"},
+		Doc: "Nodes whose clock is more than half a minute ahead of the API server's, or more than two minutes behind, by the leases that kubelets renew every ten seconds. Not: nodes that are not ready, of which a lease says nothing.",
+		Run: nodeClocks,
+	},
+	{
 		Name: "node_hygiene", Needs: []string{"nodes", "pods"},
 		Doc: "Nodes cordoned, a single control-plane node, and taints that no pod tolerates.",
 		Run: nodeHygiene,

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	terminating = 5 * time.Minute  // beyond the grace period
 	recently    = time.Hour        // for restarts, evictions and warnings to count
 	gated       = 10 * time.Minute // for a scheduling gate to open
+	fetching    = 10 * time.Minute // for a large image, or an init container that goes on
+	preparing   = 3 * time.Minute  // of that, until somebody who asks wants to know
 )
 
 // stuck are reasons for which a container waits that do not end by themselves
@@ -91,16 +94,50 @@ func (c *Cluster) troubleOf(p *corev1.Pod) (trouble, bool) {
 		return t, c.age(p.CreationTimestamp) > starting
 	}
 	if !isReady && ready.Reason != "PodCompleted" {
-		t.what = "not ready"
 		if p.Status.Phase == corev1.PodPending {
-			t.what = "not started"
-			if len(c.warned(entity("Pod", p), recently, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume", "NetworkNotReady")) > 0 {
-				return t, c.age(p.CreationTimestamp) > starting/4
-			}
+			return c.unstarted(t)
+		}
+		t.what = "not ready"
+		if g := closed(p); g != "" {
+			t.what = "not ready by its gate " + g
 		}
 		return t, c.Now.Sub(t.since) > startup(p)
 	}
 	return c.restarted(t)
+}
+
+// unstarted are pods that have a node, and no container of theirs that serves
+// yet. One whose image is large or whose init container does its work is
+// nobody's trouble for a while.
+func (c *Cluster) unstarted(t trouble) (trouble, bool) {
+	p := t.pod
+	if len(c.warned(entity("Pod", p), recently, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume", "NetworkNotReady")) > 0 {
+		t.what = "not started"
+		return t, c.age(p.CreationTimestamp) > starting/4
+	}
+	t.what = "not started"
+	for _, s := range p.Status.InitContainerStatuses {
+		if r := s.State.Running; r != nil && !(s.Started != nil && *s.Started) { // a sidecar has started
+			t.what, t.since = "in init container "+s.Name, r.StartedAt.Time
+		}
+	}
+	d := c.Now.Sub(t.since)
+	t.soon = d < fetching
+	return t, d > preparing
+}
+
+// closed is the first readiness gate of a pod that is not open, though its
+// containers are ready.
+func closed(p *corev1.Pod) string {
+	if _, ok := condition(p.Status.Conditions, corev1.ContainersReady); !ok {
+		return ""
+	}
+	for _, g := range p.Spec.ReadinessGates {
+		if _, open := condition(p.Status.Conditions, g.ConditionType); !open {
+			return string(g.ConditionType)
+		}
+	}
+	return ""
 }
 
 // failed are pods that ended badly. Those of a Job are the Job's to tell, and
@@ -218,7 +255,7 @@ func (c *Cluster) restarted(t trouble) (trouble, bool) {
 var podChecks = []Info{{
 	Name: "pods",
 	Doc: "Pods that wait (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError …), cannot be scheduled, stay unready, are stuck terminating, were evicted, or restart again and again; one finding for each workload, and the rules say why. " +
-		"Not: pods that are starting within what their probes grant, that are being replaced, that completed, that belong to a node which is not ready, or that were restarted once.",
+		"Not: pods that are starting within what their probes grant, that fetch an image or run an init container for less than three minutes (soon, until ten), that are being replaced, that completed, that belong to a node which is not ready, or that were restarted once.",
 	Needs: []string{"pods"},
 	Run:   pods,
 }}
@@ -241,6 +278,9 @@ func pods(c *Cluster, found func(Problem)) {
 			if ready > 0 {
 				p.Severity = event.Warning
 			}
+			if hold := bad[0].pod.Finalizers; bad[0].what == "Terminating" && len(hold) > 0 {
+				p.Brief = "it waits for its finalizer " + list(hold, 3)
+			}
 			if root.Kind == "Pod" {
 				p.Title = bad[0].what
 			} else {
@@ -255,6 +295,12 @@ func pods(c *Cluster, found func(Problem)) {
 				p.Next = []event.Check{{Why: "its pods", Command: kubectl(root.Namespace, "get pods %s-o wide", c.selectorFlag(root))}, describe(entity("Pod", bad[0].pod), "the pod that is worst")}
 			}
 			found(p)
+			for _, t := range bad {
+				if why, ok := unplaced(c, root, t.pod); ok && t.what == "Unschedulable" {
+					found(why)
+					break
+				}
+			}
 		case len(shaky) > 0:
 			found(Problem{
 				Entity: root, Root: root, State: true, Urgency: event.Soon, Since: oldest(shaky), Seen: seen(c, shaky), Title: kinds(shaky),
@@ -303,6 +349,13 @@ func seen(c *Cluster, list []trouble) []string {
 		}
 		if s, ok := condition(t.pod.Status.Conditions, corev1.PodScheduled); !ok && s.Message != "" {
 			out = append(out, "  not scheduled: "+s.Message)
+		}
+		if hold := t.pod.Finalizers; len(hold) > 0 && t.pod.DeletionTimestamp != nil {
+			out = append(out, "  finalizers "+strings.Join(hold, ", "))
+		}
+		if g := closed(t.pod); g != "" {
+			k, _ := condition(t.pod.Status.Conditions, corev1.PodConditionType(g))
+			out = append(out, strings.TrimRight(fmt.Sprintf("  readiness gate %s %s: %s", g, cmp.Or(k.Reason, "is not set"), k.Message), ": "))
 		}
 		if t.pod.Status.Message != "" {
 			out = append(out, "  "+t.pod.Status.Message)

@@ -103,6 +103,8 @@ var listings = []listing{
 	// That a node was not ready is no warning to Kubernetes.
 	{"/api/v1", "events", true, true, url.Values{"fieldSelector": {"type=Normal,reason=NodeNotReady"}}, typed(func(l *corev1.EventList) []corev1.Event { return l.Items })},
 	{"/api/v1", "nodes", false, false, nil, typed(func(l *corev1.NodeList) []corev1.Node { return l.Items })},
+	// By these kubelets say every ten seconds what time it is for them.
+	{"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease", "leases", false, true, nil, custom("Lease")},
 	{"/api/v1", "namespaces", false, true, nil, typed(func(l *corev1.NamespaceList) []corev1.Namespace { return l.Items })},
 	{"/apis/apps/v1", "deployments", true, false, nil, typed(func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items })},
 	{"/apis/apps/v1", "replicasets", true, false, nil, metadata("ReplicaSet")},
@@ -160,6 +162,7 @@ func Read(ctx context.Context, client *kube.Client, namespace string, now time.T
 	if err != nil {
 		return nil, err
 	}
+	c.Now = c.Now.Add(-client.Clock().Skew()) // ages are of the server's clock
 	// Asked when nothing else is under way, so that it is not our own lists that
 	// are slow.
 	if s, err := client.Serving(ctx); err == nil {
@@ -297,6 +300,8 @@ func (c *Cluster) add(o any) {
 		}
 	case Object:
 		switch kind := text(o, "kind"); {
+		case kind == "Lease":
+			c.Leases = append(c.Leases, o)
 		case kind == "APIService":
 			c.APIServices = append(c.APIServices, o)
 		case kind == "Certificate":

@@ -25,7 +25,7 @@ const assigning = 5 * time.Minute
 
 var serviceChecks = []Info{
 	{
-		Name: "service_endpoints", Needs: []string{"services", "pods"},
+		Name: "service_endpoints", Needs: []string{"services", "pods"}, Partly: shaping,
 		Doc: "Services whose selector chooses no pod, with the label that nearly does; those whose pods are all unready are told on the line of the workload that takes them down. " +
 			"Not: ExternalName, without a selector, younger than a minute, of a workload that is scaled to zero or of a Job that is done, or of pods that are starting.",
 		Run: serviceEndpoints,
@@ -78,6 +78,15 @@ type shape struct {
 	labels labels.Set
 	want   int
 	done   bool // it makes pods that end
+}
+
+// shaping are the resources of [Cluster.shapes].
+var shaping = []string{"deployments", "statefulsets", "daemonsets", "jobs", "cronjobs"}
+
+// shaped says whether shapes are all there are. Else the pods that are missing
+// may be of a workload that was not read, and is scaled to zero.
+func (c *Cluster) shaped() bool {
+	return !slices.ContainsFunc(shaping, func(r string) bool { return !c.Read(r) })
 }
 
 // shapes are those of the workloads of a namespace, or with "" of all.
@@ -154,7 +163,7 @@ func (c *Cluster) lost(chosen []*corev1.Pod, p Problem, found func(Problem)) boo
 
 func serviceEndpoints(c *Cluster, found func(Problem)) {
 	for _, s := range c.Services {
-		if !selecting(s) || c.age(s.CreationTimestamp) < starting {
+		if !selecting(s) || s.DeletionTimestamp != nil || c.age(s.CreationTimestamp) < starting {
 			continue
 		}
 		chosen, ready := c.behind(s)
@@ -197,7 +206,7 @@ func serviceEndpoints(c *Cluster, found func(Problem)) {
 			down.State, down.Brief = true, Name(idle)+" is scaled to zero"
 			found(down)
 			continue
-		case !idle.IsZero():
+		case !idle.IsZero(), !c.shaped():
 			continue
 		}
 		down.State, down.Title, down.Severity = true, "no endpoint", event.Warning

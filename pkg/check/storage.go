@@ -153,9 +153,13 @@ func (c *Cluster) unbound(v *corev1.PersistentVolumeClaim, used bool) (why strin
 	case class.Provisioner == "kubernetes.io/no-provisioner":
 		return fmt.Sprintf("no volume of class %s fits it, and nobody makes one", class.Name), []event.Check{{Why: "volumes, their sizes, modes and classes", Command: "kubectl get pv -o wide"}}, ""
 	case class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer:
-		return "", nil, "" // the scheduler says why its pod is not placed
+		node := v.Annotations["volume.kubernetes.io/selected-node"]
+		if node == "" {
+			return "", nil, "" // the scheduler says why its pod is not placed
+		}
+		line = "node " + node + " was chosen for it"
 	}
-	return fmt.Sprintf("provisioner %s does not answer", class.Provisioner), []event.Check{{Why: "does the provisioner run?", Command: "kubectl get pods -A -o wide"}}, ""
+	return fmt.Sprintf("provisioner %s does not answer", class.Provisioner), []event.Check{{Why: "does the provisioner run?", Command: "kubectl get pods -A -o wide"}}, line
 }
 
 // staticOf says whether volumes of a class exist that nobody provisions: they

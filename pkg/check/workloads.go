@@ -173,8 +173,18 @@ func deployments(c *Cluster, found func(Problem)) {
 			if d.Annotations["deployment.kubernetes.io/revision"] != "1" { // the first has none before it
 				rollback = []event.Check{{Why: "return to the revision before", Command: kubectl(d.Namespace, "rollout undo deployment %s", d.Name)}}
 			}
+			var waits []trouble // of pods that nobody need mend, such as those that a gate holds
+			for _, p := range c.pods[e] {
+				if t, ok := c.troubleOf(p); ok && t.soon {
+					waits = append(waits, t)
+				}
+			}
+			brief := ""
+			if len(waits) > 0 {
+				brief = kinds(waits)
+			}
 			found(Problem{
-				Entity: e, State: true, Urgency: event.Broken, Severity: below(int(d.Status.ReadyReplicas), wanted(d.Spec.Replicas)), Since: progress.LastTransitionTime.Time,
+				Entity: e, State: true, Brief: brief, Urgency: event.Broken, Severity: below(int(d.Status.ReadyReplicas), wanted(d.Spec.Replicas)), Since: progress.LastTransitionTime.Time,
 				Title: fmt.Sprintf("rollout stuck: %d of %d updated, %d ready", d.Status.UpdatedReplicas, wanted(d.Spec.Replicas), d.Status.ReadyReplicas), Detail: progress.Message,
 				Seen: []string{"condition Progressing=False ProgressDeadlineExceeded: " + progress.Message}, Next: []event.Check{history, describe(e, "its conditions and events")},
 				Rollback: rollback,

@@ -53,9 +53,21 @@ var kindsOf = map[string]func() any{
 
 var ages = regexp.MustCompile(`\bago\((\w+)\)`)
 
+// exhibit is one object of a file.
+type exhibit struct {
+	kind   string
+	object any
+}
+
 // read makes a cluster of a file of objects. ago(5m) in it stands for a time.
 func read(t *testing.T, objects string, unread ...string) *Cluster {
 	t.Helper()
+	return cluster(parse(t, objects), unread...)
+}
+
+// cluster is one of which some resources could not be read. What is of them is
+// for the caller to leave out.
+func cluster(objects []exhibit, unread ...string) *Cluster {
 	c := &Cluster{Now: noon, Version: "v1.34.0", read: map[string]bool{}}
 	for _, l := range listings {
 		c.read[l.resource] = true
@@ -64,6 +76,15 @@ func read(t *testing.T, objects string, unread ...string) *Cluster {
 		c.read[u] = false
 		c.Unread = append(c.Unread, Unread{u, "forbidden: cannot list " + u})
 	}
+	for _, o := range objects {
+		c.add(o.object)
+	}
+	c.prepare()
+	return c
+}
+
+func parse(t *testing.T, objects string) []exhibit {
+	t.Helper()
 	objects = ages.ReplaceAllStringFunc(objects, func(s string) string {
 		d, err := time.ParseDuration(ages.FindStringSubmatch(s)[1])
 		if err != nil {
@@ -71,6 +92,7 @@ func read(t *testing.T, objects string, unread ...string) *Cluster {
 		}
 		return `"` + noon.Add(-d).Format(time.RFC3339) + `"`
 	})
+	var out []exhibit
 	for i, doc := range strings.Split(objects, "\n---\n") {
 		var head struct {
 			Kind string `json:"kind"`
@@ -89,13 +111,11 @@ func read(t *testing.T, objects string, unread ...string) *Cluster {
 			t.Fatalf("object %d, %s: %v", i, head.Kind, err)
 		}
 		if custom, ok := o.(*Object); ok {
-			c.add(*custom)
-			continue
+			o = *custom
 		}
-		c.add(o)
+		out = append(out, exhibit{head.Kind, o})
 	}
-	c.prepare()
-	return c
+	return out
 }
 
 func rules(t testing.TB) *rule.Engine {
