@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,8 @@ lines, in order, empty ones too.
 
 FILE may be compressed with gzip; - is standard input. Headers are cut off before
 (timestamps, levels, the envelopes of container runtimes, JSON, logfmt, klog,
-syslog, log4j). What varies is learnt as lines come, and two patterns may become
+syslog, log4j). The lines of a stack trace are of one pattern, and it counts once;
+a line that a runtime has cut is put together. What varies is learnt as lines come, and two patterns may become
 one. The ids of a FILE are those after its last line. Those of standard input come
 at once, as they are at that line; after the last line with --final.
 
@@ -91,9 +93,15 @@ func patternsOf(w io.Writer, name string, stdin io.Reader, final bool) error {
 	m := logpattern.New(logpattern.Config{})
 	if name == "-" && !final {
 		n := 0
+		var joined logpattern.Joiner
+		var match logpattern.Match
 		err := eachLine(name, stdin, func(text []byte, more bool) error {
 			n++
-			match := m.Add(string(text))
+			line := string(text)
+			// What goes on with a trace is of it; what it is about is said at its end.
+			if part := joined.Next(line); n == 1 || part == logpattern.Begins || part == logpattern.Concludes {
+				match = m.Add(line)
+			}
 			if err := writePattern(out, n, match.ID, m.Template(match.ID)); err != nil || more {
 				return err
 			}
@@ -102,8 +110,8 @@ func patternsOf(w io.Writer, name string, stdin io.Reader, final bool) error {
 		return errors.Join(err, out.Flush())
 	}
 	var ids []uint64
-	if err := eachLine(name, stdin, func(text []byte, _ bool) error {
-		ids = append(ids, m.Add(string(text)).ID)
+	if err := eachRecord(name, stdin, func(text string, lines int) error {
+		ids = append(ids, slices.Repeat([]uint64{m.Add(text).ID}, lines)...)
 		return nil
 	}); err != nil {
 		return err
@@ -179,10 +187,12 @@ func eachLine(name string, stdin io.Reader, f func(text []byte, more bool) error
 	}
 }
 
-// logged is a log that was read to its end: the pattern of each line, and the
-// time that it states.
+// logged is a log that was read to its end: the pattern of each record, which is a
+// line or a stack trace, and the time that it states.
 type logged struct {
+	lines int // of all records
 	ids   []uint64
+	first []int   // number of its first line
 	times []int64 // Unix milliseconds; noTime for a line without
 	level map[uint64]logpattern.Level
 }
@@ -192,13 +202,13 @@ const noTime = -1 << 63
 // readLog folds a log into a miner. Ids are final after [logged.settle].
 func readLog(m *logpattern.Miner, name string, stdin io.Reader) (*logged, error) {
 	l := &logged{level: map[uint64]logpattern.Level{}}
-	err := eachLine(name, stdin, func(text []byte, _ bool) error {
-		line := string(text)
-		match := m.Add(line)
-		l.ids = append(l.ids, match.ID)
+	err := eachRecord(name, stdin, func(text string, lines int) error {
+		match := m.Add(text)
+		l.ids, l.first = append(l.ids, match.ID), append(l.first, l.lines+1)
+		l.lines += lines
 		l.level[match.ID] = max(l.level[match.ID], match.Level)
 		at := int64(noTime)
-		if t, ok := logpattern.Time(line); ok {
+		if t, ok := logpattern.Time(text); ok {
 			at = t.UnixMilli()
 		}
 		l.times = append(l.times, at)
@@ -239,14 +249,15 @@ func (l *logged) span() (from, to int64, ok bool) {
 	return from, to, n > 0 && 10*n >= 9*len(l.times)
 }
 
-// place is a line of a log: its number, and its time when it states one.
+// place is a record of a log: the number of its first line, and its time when it
+// states one.
 type place struct {
 	Line int        `json:"line"`
 	Time *time.Time `json:"time,omitempty"`
 }
 
 func (l *logged) place(i int) place {
-	p := place{Line: i + 1}
+	p := place{Line: l.first[i]}
 	if t := l.times[i]; t != noTime {
 		at := time.UnixMilli(t).UTC()
 		p.Time = &at

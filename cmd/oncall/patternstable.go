@@ -25,8 +25,8 @@ type patternSummary struct {
 type patternSummed struct {
 	Pattern   string  `json:"pattern"`
 	Template  string  `json:"template"`
-	Count     int     `json:"count"`
-	Share     float64 `json:"share"` // of all lines
+	Count     int     `json:"count"` // a stack trace is one
+	Share     float64 `json:"share"` // of all records
 	Level     string  `json:"level"` // the worst that a line states
 	First     place   `json:"first"` // in the order of the log
 	Last      place   `json:"last"`
@@ -52,7 +52,7 @@ func (o *options) summarizePatterns(name string, stdin io.Reader) error {
 }
 
 func summarize(m *logpattern.Miner, l *logged) patternSummary {
-	s := patternSummary{Lines: len(l.ids), Over: "lines", Patterns: []patternSummed{}}
+	s := patternSummary{Lines: l.lines, Over: "lines", Patterns: []patternSummed{}}
 	at := func(i int) int { return i * sparkPoints / len(l.ids) }
 	if from, to, ok := l.span(); ok && to > from {
 		s.Over = "time"
@@ -143,7 +143,7 @@ const significant = 0.05
 
 func compareLogs(m *logpattern.Miner, a, b *logged) patternComparison {
 	before, after := curvesOf(a), curvesOf(b)
-	c := patternComparison{Before: len(a.ids), After: len(b.ids), Ratio: usualRatio(before, after, len(a.ids), len(b.ids)), Changes: []patternChange{}}
+	c := patternComparison{Before: a.lines, After: b.lines, Ratio: usualRatio(before, after, len(a.ids), len(b.ids)), Changes: []patternChange{}}
 	first, last := map[uint64]int{}, map[uint64]int{}
 	for i, id := range slices.Backward(b.ids) {
 		first[id] = i

@@ -327,7 +327,7 @@ func telling(s string) (string, bool) {
 		return s, false
 	}
 	out, is := first, false
-	for n := 0; n < longestTrace && more; n++ {
+	for n := 0; more; n++ {
 		var line string
 		line, rest, more = strings.Cut(rest, "\n")
 		line = strings.TrimRight(line, " \t\r")
@@ -356,6 +356,3 @@ func looksLikeFrame(s string) bool {
 	_, ok := frame(strings.TrimRight(line, "\r"))
 	return ok
 }
-
-// longestTrace is how many lines of a trace are looked at for what it tells.
-const longestTrace = 400
