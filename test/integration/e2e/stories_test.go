@@ -129,6 +129,30 @@ var stories = []story{
 		},
 	},
 	{
+		namespace: "flood", limit: 3 * time.Minute,
+		fail: func(t *testing.T, w *world, ns string) {
+			t.Helper()
+			w.shops[ns].Fail("web", 0.9, 0)
+			for i := range 8 { // Loki takes less than 4 MB of a stream at once
+				lines := make([]string, 1500)
+				for k := range lines {
+					lines[k] = fmt.Sprintf(`level=error msg="gave up on the inventory" try=%d backoff=%dms host=10.0.0.%d`, i*1500+k, k, k%250)
+				}
+				w.shops[ns].Log("web", append(lines, slices.Repeat([]string{`level=error msg="reservation table is corrupt" page=7`}, 8)...)...)
+			}
+		},
+		want: want{
+			priority: []event.Priority{event.P1}, entity: "flood/deployment/web", headline: "requests fail", finding: " sampled)", also: "reservation table is corrupt",
+		},
+	},
+	{
+		namespace: "planted", limit: 2 * time.Minute,
+		fail: plant,
+		want: want{
+			priority: []event.Priority{event.P1, event.P2, event.P3}, entity: "planted/deployment/web", finding: "cannot reach the ledger", also: "is away", evidence: "password=<secret", check: "kubectl",
+		},
+	},
+	{
 		namespace: "alert", limit: 2 * time.Minute,
 		fail: func(_ *testing.T, w *world, ns string) { w.shops[ns].Fail("web", 0.3, 0) },
 		want: want{
@@ -205,6 +229,7 @@ func TestFailuresBecomeReportsThatNameTheirCause(t *testing.T) {
 	t.Log(lat)
 	w.quiet(t, calm)
 	w.tap(t)
+	w.leaks(t)
 }
 
 // tell lets the failure happen, and waits for the report that says it all. It

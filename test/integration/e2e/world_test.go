@@ -204,7 +204,7 @@ func (w *world) keys(t *testing.T) string {
 		check(t, os.WriteFile(w.seed(i.Name), must(kp.Seed())(t), 0o600))
 	}
 	check(t, os.WriteFile(filepath.Join(w.bed.Dir, "nats-keys", "keys.conf"), []byte(public.String()), 0o600))
-	return access.Config()
+	return w.inspected(t, access.Config())
 }
 
 // seed is the file of an identity's private key.
@@ -292,6 +292,7 @@ func (w *world) run(t *testing.T, name string) {
 	prom["step"], prom["delay"], prom["window"], prom["max_query_qps"] = "15s", "2s", "20s", 100
 	logs := w.upstream(w.loki.URL)
 	logs["window"], logs["max_catch_up"], logs["max_query_qps"] = "10s", "1h", 50
+	logs["stream_log_bytes_per_day"] = 60_000 * 8640 // 60 kB in a window
 	if w.door.Locked() {
 		logs["tenant"] = tenant
 	}
