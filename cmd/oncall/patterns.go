@@ -34,7 +34,9 @@ FILE may be compressed with gzip; - is standard input. Headers are cut off befor
 syslog, log4j). The lines of a stack trace are of one pattern, and it counts once;
 a line that a runtime has cut is put together. What varies is learnt as lines come, and two patterns may become
 one. The ids of a FILE are those after its last line. Those of standard input come
-at once, as they are at that line; after the last line with --final.
+at once, as they are at that line, or as they will probably be: of a pattern that
+differs in one place from an older one, where such places mostly come to vary, that of
+the older one. They come after the last line with --final.
 
 --summary writes a table of the patterns instead, the most frequent first: how
 often, the worst level, the first and last line, and when over the log (over its
@@ -102,7 +104,7 @@ func patternsOf(w io.Writer, name string, stdin io.Reader, final bool) error {
 			if part := joined.Next(line); n == 1 || part == logpattern.Begins || part == logpattern.Concludes {
 				match = m.Add(line)
 			}
-			if err := writePattern(out, n, match.ID, m.Template(match.ID)); err != nil || more {
+			if err := writePattern(out, n, match.Likely, m.Template(match.ID)); err != nil || more {
 				return err
 			}
 			return out.Flush() // somebody waits for it

@@ -75,7 +75,7 @@ func (m *Miner) rebuild(keep func(int32) bool) {
 		case keep(root):
 			now[i] = int32(len(kept))
 			t := m.templates[i]
-			t.parent = now[i]
+			t.parent, t.like = now[i], now[i]
 			kept = append(kept, t)
 		default:
 			now[i] = gone

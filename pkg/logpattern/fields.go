@@ -49,17 +49,17 @@ func Fields(buf []Field, line string) []Field {
 	if strings.IndexByte(line, 0x1b) >= 0 {
 		line = uncoloured(line)
 	}
-	return fields(buf[:0], line, 0)
+	return fieldsOf(buf[:0], line, 0)
 }
 
-func fields(buf []Field, line string, depth int) []Field {
+func fieldsOf(buf []Field, line string, depth int) []Field {
 	s := strings.TrimSpace(line)
 	if depth >= maxNesting || s == "" {
 		return buf
 	}
 	if s[0] == '{' {
 		if msg, _, ok := jsonMessage(s); ok {
-			return fields(jsonFields(buf, s), msg, depth+1)
+			return fieldsOf(jsonFields(buf, s), msg, depth+1)
 		}
 		return jsonFields(buf, s)
 	}
@@ -76,7 +76,7 @@ func fields(buf []Field, line string, depth int) []Field {
 	}
 	rest := s[stamp.end:]
 	if msg, ok := runtimeMessage(rest); ok {
-		return fields(buf, msg, depth+1)
+		return fieldsOf(buf, msg, depth+1)
 	}
 	if again, ok := findTime(rest); ok {
 		stamp, rest = again, rest[again.end:]
@@ -86,7 +86,7 @@ func fields(buf []Field, line string, depth int) []Field {
 		return buf
 	}
 	if _, _, ok := logfmtMessage(rest); ok || rest[0] == '{' {
-		return fields(buf, rest, depth+1)
+		return fieldsOf(buf, rest, depth+1)
 	}
 	if klog, _, ok := klogHeader(rest); ok {
 		rest = klog

@@ -14,6 +14,8 @@ type slot struct {
 	members []int32  // the templates that it was seen in
 	named   int      // how many of the words look like names
 	value   bool     // anything may stand here
+	asked   uint8    // how often it was guessed that it is one
+	context context  // of the last guess
 }
 
 // limits are how many different words at a place make it a value.
@@ -202,6 +204,7 @@ func (s *slot) count(i int32, word uint32) bool {
 // is then the same one template with these tokens.
 func (m *Miner) join(i int32, s *slot, tokens []token) {
 	s.value = true
+	m.odds.became(s)
 	tokens = m.rewrite(tokens)
 	root := m.root(i)
 	for _, j := range s.members {

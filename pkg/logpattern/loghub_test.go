@@ -81,15 +81,16 @@ func grouping(lines []labelled, raw bool) (final, online float64) {
 func groupingBy(l limits, lines []labelled, raw bool) (final, online float64) {
 	m := New(Config{})
 	m.limits = l
-	ids, want := make([]uint64, len(lines)), make([]string, len(lines))
+	ids, likely, want := make([]uint64, len(lines)), make([]uint64, len(lines)), make([]string, len(lines))
 	for i, l := range lines {
 		text := l.content
 		if raw {
 			text = l.raw
 		}
-		ids[i], want[i] = m.Add(text).ID, l.event
+		match := m.Add(text)
+		ids[i], likely[i], want[i] = match.ID, match.Likely, l.event
 	}
-	online = groupingAccuracy(ids, want)
+	online = groupingAccuracy(likely, want)
 	for i, id := range ids {
 		ids[i] = m.Resolve(id)
 	}

@@ -47,6 +47,7 @@ type Miner struct {
 	owner   uint64         // of the line that is being folded
 	made    map[uint64]int // templates by owner, those that became part of others too
 	classes int            // templates that are coarse classes
+	odds    odds
 }
 
 // template is one statement, or one that became part of another.
@@ -59,13 +60,18 @@ type template struct {
 	owner  uint64 // who was the first to log it
 	used   uint64 // the last line of it, as a number of Miner.lines
 	coarse bool
+	like   int32 // the older template that it is likely to become one with; its own index for none
 }
 
 // Match is what a line was found to be.
 type Match struct {
-	ID    uint64 // of the template; the same for its whole life
-	New   bool   // the first line of its template
-	Level Level  // that the line states
+	// ID is that of the template; the same for its whole life.
+	ID uint64
+	// Likely is the id of the template that this one will probably become part of,
+	// by what became of its like; mostly ID. It is for who cannot wait.
+	Likely uint64
+	New    bool  // the first line of its template
+	Level  Level // that the line states
 }
 
 // New makes an empty miner.
@@ -76,7 +82,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual, odds: firstOdds}
 }
 
 // Add folds one raw line.
@@ -118,7 +124,7 @@ func (m *Miner) hit(i int32, level Level) Match {
 	t.count++
 	t.used = m.lines
 	t.level = max(t.level, level)
-	return Match{ID: t.id, Level: level}
+	return Match{ID: t.id, Likely: m.likely(i), Level: level}
 }
 
 // miss handles a line whose fingerprint is new.
@@ -146,15 +152,16 @@ func (m *Miner) miss(fp uint64, level Level) Match {
 		own[i].text = strings.Clone(own[i].text)
 	}
 	i := int32(len(m.templates))
-	m.add(template{id: id, parent: i, tokens: own, level: level, count: 1, owner: m.owner, used: m.lines})
+	m.add(template{id: id, parent: i, like: i, tokens: own, level: level, count: 1, owner: m.owner, used: m.lines})
 	m.remember(fp, i)
 	m.remember(fp2, i)
 	m.learn(i)
+	m.guess(i)
 	if root := m.root(i); root != i {
 		// It is one more line of a template, which may have become wider by it.
-		return Match{ID: m.templates[root].id, Level: level}
+		return Match{ID: m.templates[root].id, Likely: m.likely(i), Level: level}
 	}
-	return Match{ID: m.templates[i].id, New: true, Level: level}
+	return Match{ID: m.templates[i].id, Likely: m.likely(i), New: true, Level: level}
 }
 
 // remember maps a fingerprint to a template. The map is bounded by dropping
@@ -193,10 +200,10 @@ func (m *Miner) coarse(fp uint64, level Level, first []token) Match {
 	}
 	i := int32(len(m.templates))
 	tokens := []token{{text: strings.Clone(head)}, {text: wildcard, value: true}}
-	m.add(template{id: key, parent: i, tokens: tokens, level: level, count: 1, used: m.lines, coarse: true})
+	m.add(template{id: key, parent: i, like: i, tokens: tokens, level: level, count: 1, used: m.lines, coarse: true})
 	m.byPrint[key] = i
 	m.remember(fp, i)
-	return Match{ID: key, New: true, Level: level}
+	return Match{ID: key, Likely: key, New: true, Level: level}
 }
 
 func (m *Miner) root(i int32) int32 {

@@ -9,6 +9,10 @@ import (
 // Write writes the state.
 func (m *Miner) Write(w *snapshot.Writer) {
 	w.Uint(m.lines)
+	for _, o := range m.odds {
+		w.Float(o.values)
+		w.Float(o.words)
+	}
 	w.Uint(uint64(len(m.templates)))
 	for _, t := range m.templates {
 		w.Fixed(t.id)
@@ -18,6 +22,7 @@ func (m *Miner) Write(w *snapshot.Writer) {
 		w.Fixed(t.owner)
 		w.Uint(t.used)
 		w.Bool(t.coarse)
+		w.Uint(uint64(t.like))
 		w.Uint(uint64(len(t.tokens)))
 		for _, k := range t.tokens {
 			w.String(k.text)
@@ -38,6 +43,8 @@ func (m *Miner) Write(w *snapshot.Writer) {
 			w.Fixed(key)
 			w.Bool(s.value)
 			w.Uint(uint64(s.named))
+			w.Uint(uint64(s.asked))
+			w.Uint(uint64(s.context))
 			w.Uint(uint64(len(s.words)))
 			for _, x := range s.words {
 				w.Uint(uint64(x))
@@ -63,11 +70,14 @@ func keys[V any](m map[uint64]V) []uint64 {
 func (m *Miner) Read(r *snapshot.Reader) {
 	*m = *New(m.cfg)
 	m.lines = r.Uint()
+	for i := range m.odds {
+		m.odds[i].values, m.odds[i].words = r.Float(), r.Float()
+	}
 	n := r.Len()
 	for i := range n {
-		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint(), owner: r.Fixed(), used: r.Uint(), coarse: r.Bool()}
+		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint(), owner: r.Fixed(), used: r.Uint(), coarse: r.Bool(), like: int32(r.Uint())}
 		// A template only ever becomes part of an older one, so roots are found.
-		if t.parent < 0 || int(t.parent) > i {
+		if t.parent < 0 || int(t.parent) > i || t.like < 0 || int(t.like) > i {
 			r.Fail("template is part of a younger one")
 			return
 		}
@@ -94,7 +104,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 	for g := range m.slots {
 		for range r.Len() {
 			key := r.Fixed()
-			s := &slot{value: r.Bool(), named: int(r.Uint() % (most + 1))}
+			s := &slot{value: r.Bool(), named: int(r.Uint() % (most + 1)), asked: uint8(r.Uint()), context: context(r.Uint() % uint64(contexts))}
 			for range r.Len() {
 				s.words = append(s.words, uint32(r.Uint()))
 			}
