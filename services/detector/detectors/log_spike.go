@@ -15,7 +15,8 @@ import (
 // LogSpikeConfig is the `detector.log_spike:` section of the configuration file.
 type LogSpikeConfig struct {
 	// P is the tail probability of a minute's count below which it is odd.
-	// Default: 1e-6: there are thousands of templates, each tested each minute.
+	// Default: 1e-7: a workload has ten templates, each tested each minute, so that
+	// chance alone goes so far on one day in seven hundred.
 	P float64 `yaml:"p"`
 	// MinLines is the least number of lines in a minute. Default: 10.
 	MinLines float64 `yaml:"min_lines"`
@@ -28,7 +29,7 @@ type LogSpikeConfig struct {
 // Validate checks the ranges.
 func (c LogSpikeConfig) Validate() error {
 	return errors.Join(
-		between("p", c.P, 1e-18, 1e-2, 1e-6),
+		between("p", c.P, 1e-18, 1e-2, 1e-7),
 		between("min_lines", c.MinLines, 1, 1e6, 10),
 		between("min_ratio", c.MinRatio, 1, 1e6, 3),
 		between("warm_up", c.WarmUp.Minutes(), 5, 24*60, 30),
@@ -41,7 +42,7 @@ func init() {
 			Name: "log_spike", Input: detector.Logs, Class: event.ClassCause, Hold: 3 * time.Minute,
 			Doc: "A log statement of a workload that comes far oftener than it used to (gamma-Poisson by template and minute).",
 		},
-		LogSpikeConfig{P: 1e-6, MinLines: 10, MinRatio: 3, WarmUp: 30 * time.Minute},
+		LogSpikeConfig{P: 1e-7, MinLines: 10, MinRatio: 3, WarmUp: 30 * time.Minute},
 		func(c LogSpikeConfig, set detector.Settings) (detector.Detector, error) {
 			return &logSpike{cfg: c, words: vocabulary(set), rows: map[uint64]*logRate{}}, nil
 		}))

@@ -49,7 +49,7 @@ func init() {
 		},
 		LogValueShiftConfig{P: 1e-6, MinLines: 20, MinShift: 0.05, MinRatio: 2, WarmUp: time.Hour},
 		func(c LogValueShiftConfig, set detector.Settings) (detector.Detector, error) {
-			return &logValueShift{cfg: c, words: vocabulary(set), rows: map[uint64]*statedValues{}, held: map[uint64]int{}}, nil
+			return &logValueShift{cfg: c, words: vocabulary(set), rows: map[uint64]*statedValues{}, held: map[uint64]int{}, share: maxValuesOfWorkload}, nil
 		}))
 }
 
@@ -64,6 +64,8 @@ type logValueShift struct {
 
 	held   map[uint64]int // values that are kept and statements of which, by workload
 	total  int
+	share  int                // the most that a workload may hold
+	wanted bool               // by one who holds nothing, and there was no room
 	fields []logpattern.Field // of one line
 }
 
@@ -83,7 +85,7 @@ const (
 	// keys.
 	maxValuesOfStatement = 8
 	maxValuesOfWorkload  = 32
-	maxValues            = 400
+	maxValues            = 160
 	maxOpaque            = 24
 	// maxToldValues is how many values of one statement are told at once.
 	maxToldValues = 3
@@ -119,7 +121,7 @@ func (d *logValueShift) Observe(b event.Batch) (found []event.Anomaly) {
 			d.fields = logpattern.Fields(d.fields, text)
 			for i := range d.fields {
 				if v := d.value(row, &d.fields[i]); v != nil {
-					v.add(&d.fields[i], pod, row.seen)
+					v.add(&d.fields[i], pod, s.First)
 				}
 			}
 		}
@@ -156,7 +158,8 @@ func (d *logValueShift) count(speaker uint64, n int) {
 }
 
 func (d *logValueShift) room(speaker uint64) bool {
-	return d.total < maxValues && d.held[speaker] < maxValuesOfWorkload
+	d.wanted = d.wanted || d.total >= maxValues && d.held[speaker] == 0
+	return d.total < maxValues && d.held[speaker] < d.share
 }
 
 // value is what is kept of a value, made when it is new and there is room.
@@ -249,8 +252,9 @@ func (d *logValueShift) sample(v *statedValue, s detector.Seen) string {
 	return s.Sample
 }
 
-// sweep forgets, once an hour, what no longer comes; and where there is hardly room
-// left, of workloads that have more than a fair share what did not come for longest.
+// sweep forgets, once an hour, what no longer comes; and where there was no room for a
+// workload, of those that have more than a fair share what did not come for longest.
+// They get no more than that until there is room for all again.
 func (d *logValueShift) sweep(now int64) {
 	hour := now / (60 * minute)
 	if hour <= d.swept {
@@ -263,14 +267,18 @@ func (d *logValueShift) sweep(now int64) {
 			d.drop(key)
 		}
 	}
-	if d.total < maxValues-maxValues/8 {
+	if d.total < maxValues/2 {
+		d.share = maxValuesOfWorkload
+	}
+	if !d.wanted {
 		return
 	}
-	fair := logpattern.FairShare(d.held, maxValues-maxValues/4)
+	d.wanted = false
+	d.share = max(2, min(d.share, logpattern.FairShare(d.held, maxValues-maxValues/4)))
 	keys = sortedKeys(d.rows)
 	slices.SortStableFunc(keys, func(a, b uint64) int { return cmp.Compare(d.rows[a].seen, d.rows[b].seen) })
 	for _, key := range keys {
-		if row := d.rows[key]; d.held[row.speaker] > fair {
+		if row := d.rows[key]; d.held[row.speaker] > d.share {
 			d.drop(key)
 		}
 	}

@@ -4,9 +4,60 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/services/detector"
 )
+
+// All partitions together keep at most so much, beside what the miner and its
+// hundred thousand templates take of 64 MB.
+func TestWhatIsKeptOfValuesIsBounded(t *testing.T) {
+	const partitions, most = 32, 9 << 20
+	heap := func() int64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	r := rand.New(rand.NewPCG(5, 5))
+	words := detector.NewVocabulary()
+	d := &logValueShift{cfg: LogValueShiftConfig{P: 1e-6, MinLines: 20, MinShift: 0.05, MinRatio: 2, WarmUp: time.Hour}, words: words, rows: map[uint64]*statedValues{}, held: map[uint64]int{}, share: maxValuesOfWorkload}
+	for i := range 40 {
+		for who := range 20 {
+			lines := podLines{}
+			for j := range 20 {
+				for k := range 3 {
+					lines[podA] = append(lines[podA], fmt.Sprintf(`{"msg":"statement %c of service","took":%.1f,"rows":%d,"state":"s%d","code":%d,"id":"%x"}`,
+						'a'+k, 20*math.Exp(r.NormFloat64()), r.IntN(90000), r.IntN(6), 200+100*(j%4), r.Uint64()))
+				}
+			}
+			b := logWindow(i, logMinute{lines: lines})
+			for s := range b.Logs[0].Streams {
+				ls := event.LabelsOf(map[string]string{event.LabelNamespace: "shop", event.LabelWorkload: fmt.Sprint("web", who), event.LabelKind: "Deployment", event.LabelPod: podA})
+				b.Logs[0].Streams[s].ID, b.Logs[0].Streams[s].Labels = ls.Hash(), ls
+			}
+			words.Fold(b)
+			d.Observe(b)
+		}
+	}
+	with := heap()
+	rows := len(d.rows)
+	d.rows = nil
+	size := with - heap()
+	runtime.KeepAlive(d)
+	runtime.KeepAlive(words)
+	t.Logf("%d values of %d statements: %d kB", d.total-rows, rows, size>>10)
+	if d.total < maxValues-maxValues/4 || d.total > maxValues {
+		t.Errorf("%d are kept, want nearly %d", d.total, maxValues)
+	}
+	if size*partitions > most {
+		t.Errorf("%d bytes in each of %d partitions, want at most %d in all", size, partitions, most)
+	}
+}
 
 func TestAValueThatIsNotWhatItUsedToBeIsTold(t *testing.T) {
 	const from, to = 5*60 + 10, 5*60 + 40

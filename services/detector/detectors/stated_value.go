@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/stat"
 )
@@ -38,7 +39,7 @@ type statedValue struct {
 	unsure          int            // blocks that are only learnt, after a gap
 
 	block block
-	last  [8]lastOfPod
+	last  [4]lastOfPod
 	odd   *oddValue
 }
 
@@ -54,11 +55,13 @@ const (
 // stateShare is one state of a value and its share of the lines.
 type stateShare struct {
 	text   string
+	hash   uint32
 	shift  stat.Shift
 	since  float64 // block in which it was new
 	k      float64 // lines of the block
 	comes  int     // lines of it after one of another state, by the same pod
 	leaves int     // and the other way round
+	first  int64   // when there were more than usual, in milliseconds
 }
 
 // block is what was stated in the minutes that are being counted.
@@ -68,13 +71,14 @@ type block struct {
 	nums            float64 // those that are numbers
 	hist            stat.Histogram
 	over, up, under float64
+	first           int64 // when more were over than usual, in milliseconds
 }
 
 // lastOfPod is what a pod stated last.
 type lastOfPod struct {
-	pod   uint64
+	pod   uint32 // a part of its id
+	class uint32 // a hash of the state
 	value float64
-	class string
 }
 
 // oddValue is what is odd of a value since its onset.
@@ -103,7 +107,8 @@ const (
 	blockLines  = 50
 	longBlock   = 10
 	staleBlock  = 15
-	fewestBlock = 10 // blocks that are learnt from before one is judged
+	fewestBlock = 60 // blocks that are learnt from before one is judged, and
+	afterGap    = 10 // after a gap
 	// longGap is after how many minutes without a block values may have become
 	// others, unseen.
 	longGap = 60
@@ -121,16 +126,17 @@ func newStatedValue(key uint64, f *logpattern.Field) *statedValue {
 	return &statedValue{key: key, name: strings.Clone(f.Name), place: f.Place, form: f.Form, unit: strings.Clone(f.Unit), top: &stat.Top{}}
 }
 
-// add counts the value of a line.
+// add counts the value of a line that came at a time, in milliseconds.
 func (v *statedValue) add(f *logpattern.Field, pod uint64, at int64) {
+	who := uint32(pod>>32) | 1 // zero is nobody
 	last := &v.last[pod%uint64(len(v.last))]
 	if v.kind == 0 {
-		v.learnKind(f, last, pod)
+		v.learnKind(f, last, who)
 		return
 	}
 	b := &v.block
 	if b.n == 0 {
-		b.start = at
+		b.start = at / minute
 	}
 	b.n++
 	if f.IsNum {
@@ -141,6 +147,9 @@ func (v *statedValue) add(f *logpattern.Field, pod uint64, at int64) {
 			case f.Value > v.high:
 				b.over++
 				b.up++
+				if b.first == 0 && b.over > blockLines*v.over.Mean() {
+					b.first = at
+				}
 			case f.Value > v.median:
 				b.up++
 			default:
@@ -149,36 +158,39 @@ func (v *statedValue) add(f *logpattern.Field, pod uint64, at int64) {
 		}
 	}
 	if v.kind&states != 0 {
-		class := v.classOf(f.Text)
-		i := v.state(class)
-		c := &v.classes[i]
+		c := &v.classes[v.state(v.classOf(f.Text))]
 		c.k++
-		if last.pod == pod && last.class != c.text {
+		if c.first == 0 && c.k > blockLines*c.shift.Mean() {
+			c.first = at
+		}
+		if last.pod == who && last.class != c.hash {
 			c.comes++
-			if j := v.find(last.class); j >= 0 {
-				v.classes[j].leaves++
+			for j := range v.classes {
+				if v.classes[j].hash == last.class {
+					v.classes[j].leaves++
+				}
 			}
 		}
-		last.class = c.text
+		last.class = c.hash
 	}
-	last.pod = pod
+	last.pod = who
 }
 
 // learnKind counts a value of which it is not known of what kind it is.
-func (v *statedValue) learnKind(f *logpattern.Field, last *lastOfPod, pod uint64) {
+func (v *statedValue) learnKind(f *logpattern.Field, last *lastOfPod, who uint32) {
 	v.n++
 	v.top.Add(f.Text, maxStates)
 	if f.IsNum {
 		v.nums++
 		v.hist.Add(f.Value)
-		if last.pod == pod && f.Value > last.value {
+		if last.pod == who && f.Value > last.value {
 			v.ups++
-		} else if last.pod == pod && f.Value < last.value {
+		} else if last.pod == who && f.Value < last.value {
 			v.downs++
 		}
 		last.value = f.Value
 	}
-	last.pod = pod
+	last.pod = who
 	if v.n >= decidedBy {
 		v.decide()
 	}
@@ -227,24 +239,19 @@ func (v *statedValue) classOf(text string) string {
 	return text
 }
 
+func hashOfState(s string) uint32 { return uint32(event.HashStrings(s)) }
+
 var codeClasses = [9]string{"1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"}
 
-func (v *statedValue) find(class string) int {
+// state is where a state is kept. A new one was there no time before, and takes the
+// place of the rarest when there is none left.
+func (v *statedValue) state(class string) int {
 	for i := range v.classes {
 		if v.classes[i].text == class {
 			return i
 		}
 	}
-	return -1
-}
-
-// state is where a state is kept. A new one was there no time before, and takes the
-// place of the rarest when there is none left.
-func (v *statedValue) state(class string) int {
-	if i := v.find(class); i >= 0 {
-		return i
-	}
-	c := stateShare{text: strings.Clone(class), since: v.blocks}
+	c := stateShare{text: strings.Clone(class), hash: hashOfState(class), since: v.blocks}
 	if len(v.classes) > 0 {
 		like := &v.classes[0].shift
 		c.shift = stat.Shift{T: like.T}
@@ -274,7 +281,7 @@ func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (t
 		return 0
 	}
 	if v.closed != 0 && b.start-v.closed > longGap {
-		v.unsure = fewestBlock
+		v.unsure = afterGap
 		v.eachShift(func(s *stat.Shift, _, _ float64) { s.Pause() })
 	}
 	var odd *oddValue
@@ -292,7 +299,6 @@ func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (t
 		*v = statedValue{key: v.key, name: v.name, place: v.place, form: v.form, unit: v.unit, top: &stat.Top{}}
 		return tested
 	default:
-		odd.onset = b.start * minute
 		if v.odd != nil {
 			odd.onset = v.odd.onset
 			if odd.class == v.odd.class {
@@ -307,7 +313,7 @@ func (v *statedValue) close(now int64, judged bool, cfg *LogValueShiftConfig) (t
 	*b = block{hist: hist}
 	for i := range v.classes {
 		c := &v.classes[i]
-		c.k, c.comes, c.leaves = 0, 0, 0
+		c.k, c.comes, c.leaves, c.first = 0, 0, 0, 0
 	}
 	return tested
 }
@@ -346,7 +352,7 @@ func (v *statedValue) learn() {
 	b := &v.block
 	v.farthest *= 1 - 1.0/logHorizon
 	for i := range v.classes {
-		if c := &v.classes[i]; c.k >= fewestOdd && v.blocks >= fewestBlock {
+		if c := &v.classes[i]; c.k >= fewestOdd && v.blocks >= afterGap {
 			v.farthest = max(v.farthest, v.distance(c))
 		}
 	}

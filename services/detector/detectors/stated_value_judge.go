@@ -53,13 +53,17 @@ func (v *statedValue) judgeState(c *stateShare, cfg *LogValueShiftConfig) *oddVa
 		news.K = v.news()
 		p = max(p, v.fresh.Tail(news))
 	}
+	onset := c.first
+	if onset == 0 {
+		onset = v.block.start * minute
+	}
 	high := mean + float64(1.5*max(0, c.shift.Most-mean))
 	usual := "none"
 	if c.shift.Usual.K > 0 {
 		usual = quantity(mean, "1")
 	}
 	return &oddValue{
-		p: stat.Prob(p * float64(len(v.classes))), class: c.text, observed: share, low: 0, high: min(1, high), lines: v.block.n,
+		p: stat.Prob(p * float64(len(v.classes))), class: c.text, observed: share, low: 0, high: min(1, high), lines: v.block.n, onset: onset,
 		said: fmt.Sprintf("%s rose from %s to %s of the lines", v.stating(c.text), usual, quantity(share, "1")),
 	}
 }
@@ -91,8 +95,11 @@ func (v *statedValue) judgeNumbers(cfg *LogValueShiftConfig) *oddValue {
 	if p == 1 {
 		return nil
 	}
-	o := &oddValue{p: stat.Prob(3 * p), observed: is, low: v.hist.Quantile(0.5), high: was, lines: b.nums}
+	o := &oddValue{p: stat.Prob(3 * p), onset: b.start * minute, observed: is, low: v.hist.Quantile(0.5), high: was, lines: b.nums}
 	o.said = fmt.Sprintf("%s moved: p95 %s → %s, median %s → %s", v.title(), quantity(was, v.unit), quantity(is, v.unit), quantity(wasMedian, v.unit), quantity(isMedian, v.unit))
+	if b.first != 0 && is > was {
+		o.onset = b.first
+	}
 	if isMedian < wasMedian && is <= was {
 		o.observed, o.low, o.high = isMedian, v.hist.Quantile(0.05), was
 	}

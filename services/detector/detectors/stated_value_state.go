@@ -10,6 +10,8 @@ import (
 func (d *logValueShift) MarshalBinary() ([]byte, error) {
 	w := &snapshot.Writer{}
 	w.Int(d.swept)
+	w.Uint(uint64(d.share))
+	w.Bool(d.wanted)
 	w.Uint(uint64(len(d.rows)))
 	for _, key := range sortedKeys(d.rows) {
 		row := d.rows[key]
@@ -31,7 +33,7 @@ func (d *logValueShift) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary reads it back.
 func (d *logValueShift) UnmarshalBinary(b []byte) error {
 	r := snapshot.NewReader(b)
-	d.swept = r.Int()
+	d.swept, d.share, d.wanted = r.Int(), int(r.Uint()), r.Bool()
 	d.rows, d.held, d.total = map[uint64]*statedValues{}, map[uint64]int{}, 0
 	for range r.Len() {
 		key := r.Fixed()
@@ -84,6 +86,7 @@ func (v *statedValue) write(w *snapshot.Writer) {
 		w.Float(c.k)
 		w.Uint(uint64(c.comes))
 		w.Uint(uint64(c.leaves))
+		w.Int(c.first)
 	}
 	w.Float(v.farthest)
 	w.Float(v.evicted)
@@ -97,10 +100,11 @@ func (v *statedValue) write(w *snapshot.Writer) {
 	w.Float(b.over)
 	w.Float(b.up)
 	w.Float(b.under)
+	w.Int(b.first)
 	for _, l := range v.last {
-		w.Fixed(l.pod)
+		w.Uint(uint64(l.pod))
+		w.Uint(uint64(l.class))
 		w.Float(l.value)
-		w.String(l.class)
 	}
 	w.Bool(v.odd != nil)
 	if o := v.odd; o != nil {
@@ -135,17 +139,18 @@ func (v *statedValue) read(r *snapshot.Reader) {
 	}
 	for range r.Len() {
 		c := stateShare{text: r.String()}
+		c.hash = hashOfState(c.text)
 		c.shift.Read(r)
-		c.since, c.k, c.comes, c.leaves = r.Float(), r.Float(), int(r.Uint()), int(r.Uint())
+		c.since, c.k, c.comes, c.leaves, c.first = r.Float(), r.Float(), int(r.Uint()), int(r.Uint()), r.Int()
 		v.classes = append(v.classes, c)
 	}
 	v.farthest, v.evicted, v.closed, v.unsure = r.Float(), r.Float(), r.Int(), int(r.Uint())
 	b := &v.block
 	b.start, b.n, b.nums = r.Int(), r.Float(), r.Float()
 	b.hist.Read(r)
-	b.over, b.up, b.under = r.Float(), r.Float(), r.Float()
+	b.over, b.up, b.under, b.first = r.Float(), r.Float(), r.Float(), r.Int()
 	for i := range v.last {
-		v.last[i] = lastOfPod{r.Fixed(), r.Float(), r.String()}
+		v.last[i] = lastOfPod{uint32(r.Uint()), uint32(r.Uint()), r.Float()}
 	}
 	if r.Bool() {
 		o := &oddValue{onset: r.Int()}

@@ -37,14 +37,19 @@ type shopPod struct {
 var shopLabels = map[string]string{"namespace": "shop", "pod": "web-7d4b9c6f5-x2x8q"}
 
 // second is what it writes in a second: a request and a heartbeat, and each minute
-// an error that is known.
-func (p *shopPod) second(at time.Time, beats bool) (values [][2]string) {
+// an error that is known. When it breaks the heartbeat stops, and every other request
+// fails.
+func (p *shopPod) second(at time.Time, broken bool) (values [][2]string) {
 	add := func(format string, args ...any) {
 		values = append(values, [2]string{strconv.FormatInt(at.Add(time.Duration(len(values))*time.Millisecond).UnixNano(), 10), fmt.Sprintf(format, args...)})
 	}
 	p.n++
-	add(`level=info msg="request served" path=/items/%d took=%dms`, p.n%997, 40+p.n%60)
-	if beats {
+	status := 200
+	if broken && p.n%2 == 0 || p.n%400 == 0 {
+		status = 503
+	}
+	add(`level=info msg="request served" path=/items/%d status=%d took=%dms`, p.n%997, status, 40+p.n%60)
+	if !broken {
 		add(`level=info msg="queue polled" depth=%d`, p.n%7)
 	}
 	if at.Second() == 30 {
@@ -98,8 +103,9 @@ func (p *shopPod) found(t *testing.T, e event.EvidenceRef) string {
 }
 
 // TestLinesOfARealLokiBecomeExplainedAnomalies has a workload log well for a day,
-// which the first start reads back, and then break in three ways: an error that
-// comes far oftener, one that was never seen, and a heartbeat that stops.
+// which the first start reads back, and then break in four ways: an error that
+// comes far oftener, one that was never seen, a heartbeat that stops, and requests
+// that fail and state it.
 func TestLinesOfARealLokiBecomeExplainedAnomalies(t *testing.T) {
 	server, err := bed(t).StartLoki(t.Context(), testbed.LokiConfig{})
 	if err != nil {
@@ -115,7 +121,7 @@ func TestLinesOfARealLokiBecomeExplainedAnomalies(t *testing.T) {
 		var minute [][2]string
 		for s := range 60 {
 			if second := at.Add(time.Duration(s) * time.Second); second.Before(began) {
-				minute = append(minute, pod.second(second, true)...)
+				minute = append(minute, pod.second(second, false)...)
 			}
 		}
 		pod.push(t, minute)
@@ -144,7 +150,9 @@ func TestLinesOfARealLokiBecomeExplainedAnomalies(t *testing.T) {
 	}
 	got := emissions(t, s)
 	told, lines, read := map[string]event.Anomaly{}, map[bool]int{}, time.Time{}
-	want := map[string]string{"log_spike": "upstream timed out", "log_new_pattern": "ledger rejected the entry", "log_vanished": "queue polled"}
+	want := map[string]string{
+		"log_spike": "upstream timed out", "log_new_pattern": "ledger rejected the entry", "log_vanished": "queue polled", "log_value_shift": "request served",
+	}
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	deadline := time.After(5 * time.Minute)
@@ -154,7 +162,7 @@ func TestLinesOfARealLokiBecomeExplainedAnomalies(t *testing.T) {
 		select {
 		case at := <-ticker.C:
 			broken := at.Sub(began) > breaks
-			said := pod.second(at, !broken)
+			said := pod.second(at, broken)
 			for i := range 3 {
 				if broken {
 					ns := strconv.FormatInt(at.Add(time.Duration(10+i)*time.Millisecond).UnixNano(), 10)
@@ -201,6 +209,18 @@ func TestLinesOfARealLokiBecomeExplainedAnomalies(t *testing.T) {
 		}
 		if lines := pod.found(t, a.Evidence[0]); !strings.Contains(lines, text) {
 			t.Errorf("%s: %s finds %s", name, a.Evidence[0].Query, lines)
+		}
+		if name != "log_value_shift" {
+			continue
+		}
+		if !strings.HasPrefix(a.Summary, "status=5xx rose from 0.") || len(a.Evidence) != 2 {
+			t.Fatalf("%s, with %+v", a.Summary, a.Evidence)
+		}
+		if lines := pod.found(t, a.Evidence[0]); strings.Contains(lines, "status=200") {
+			t.Errorf("%s finds lines of 200: %s", a.Evidence[0].Query, lines)
+		}
+		if drawn := pod.found(t, a.Evidence[1]); !strings.Contains(drawn, `"status":"503"`) {
+			t.Errorf("%s finds %s", a.Evidence[1].Query, drawn)
 		}
 	}
 }
