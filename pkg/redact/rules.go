@@ -35,7 +35,7 @@ var builtin = []rule{
 	},
 	{name: "secret", words: []string{"bearer ", "basic "}, re: regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{16,})`), group: 1, keep: func(s string) bool { return !random(s) }},
 	{name: "cookie", words: []string{"cookie"}, re: regexp.MustCompile(`(?i)\b(?:set-)?cookie\\?["']?\s*[:=]\s*\[?\\?["']?([^\s"'\\\]][^"'\\\]\r\n]{5,})`), group: 1, keep: harmless},
-	{name: "secret", words: []string{"curl"}, re: regexp.MustCompile(`\bcurl\b.*?\s(?:-u|--user)(?:=|\s*)("[^"]{3,}"|'[^']{3,}'|(?:"[^"]{3,}"|'[^']{3,}'|[^\s:"']+):[^\s]{3,})`), group: 1},
+	{name: "secret", words: []string{"curl"}, may: contains("-u"), re: regexp.MustCompile(`\bcurl\b.*?\s(?:-u|--user)(?:=|\s*)("[^"]{3,}"|'[^']{3,}'|(?:"[^"]{3,}"|'[^']{3,}'|[^\s:"']+):[^\s]{3,})`), group: 1},
 	// What an element or a tool calls a password.
 	{name: "secret", words: []string{"passw"}, re: regexp.MustCompile(`(?i)key=\\?"(?:ClearText)?Password\\?"\s*value=\\?"([^"\\]{3,})`), group: 1},
 	// The user part of a URL and of a DSN.
@@ -49,7 +49,7 @@ var builtin = []rule{
 
 	// Personal data.
 	{name: "email", by: byAt, may: holdsAddress, re: regexp.MustCompile(`\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+(?:com|org|net|edu|gov|mil|info|biz|io|dev|app|ai|co|me|eu|[a-z]{2})\b`), keep: systemAddress},
-	{name: "phone", by: byPlus, re: regexp.MustCompile(`(?:^|[\s"'=:(,])(\+[1-9]\d{0,2}[ .-]?\(?\d{1,4}\)?(?:[ .-]?\d{2,4}){2,4})\b`), group: 1, keep: func(s string) bool { n := digits(s); return n < 9 || n > 15 }},
+	{name: "phone", by: byPlus, may: holdsPrefix, re: regexp.MustCompile(`(?:^|[\s"'=:(,])(\+[1-9]\d{0,2}[ .-]?\(?\d{1,4}\)?(?:[ .-]?\d{2,4}){2,4})\b`), group: 1, keep: func(s string) bool { n := digits(s); return n < 9 || n > 15 }},
 	{name: "card", by: byDigits, may: holdsCard, re: regexp.MustCompile(`(?:^|[^\w-])((?:\d{4}[ -]){3}\d{1,7}|3[47]\d{2}[ -]\d{6}[ -]\d{5}|4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|6(?:011|5\d{2})\d{12})\b`), group: 1, keep: func(s string) bool { return !luhn(s) }},
 }
 
@@ -88,6 +88,22 @@ func holdsAddress(s string) bool {
 			return false
 		}
 		i = j + next
+	}
+	return false
+}
+
+// holdsPrefix says whether a plus sign stands before a country's code: +0000 is a
+// zone.
+func holdsPrefix(s string) bool {
+	for i := strings.IndexByte(s, '+'); i >= 0 && i+1 < len(s); {
+		if c := s[i+1]; c >= '1' && c <= '9' && (i == 0 || strings.IndexByte(" \t\n\f\r\v\"'=:(,", s[i-1]) >= 0) {
+			return true
+		}
+		next := strings.IndexByte(s[i+1:], '+')
+		if next < 0 {
+			return false
+		}
+		i += 1 + next
 	}
 	return false
 }
