@@ -208,12 +208,8 @@ func fill(b *event.LogBatch, lines []line) []line {
 	return nil
 }
 
-func value(v []any) (at time.Time, text string, ok bool) {
-	if len(v) < 2 {
-		return at, "", false
-	}
-	ts, ok1 := v[0].(string)
-	text, ok2 := v[1].(string)
-	n, err := strconv.ParseInt(ts, 10, 64)
-	return time.Unix(0, n).UTC(), text, ok1 && ok2 && err == nil
+// value reads an entry of an answer.
+func value(v [2]string) (at time.Time, text string, ok bool) {
+	n, err := strconv.ParseInt(v[0], 10, 64)
+	return time.Unix(0, n).UTC(), v[1], err == nil
 }

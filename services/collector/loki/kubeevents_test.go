@@ -74,7 +74,7 @@ func TestWhatIsNoEventIsLeftOut(t *testing.T) {
 
 func TestEventsOfAnExporterHaveTheIDsOfTheAPI(t *testing.T) {
 	entry := func(labels map[string]string, line string) stream {
-		return stream{Labels: labels, Values: [][]any{{"1795521601000000000", line}}}
+		return stream{Labels: labels, Values: [][2]string{{"1795521601000000000", line}}}
 	}
 	in := []stream{
 		entry(nil, coreEvent), entry(nil, newEvent), entry(map[string]string{"namespace": "shop"}, alloyFmt), entry(otel(), "Back-off restarting"), entry(nil, "level=info"),
@@ -109,7 +109,7 @@ func TestEventsOfAnExporterHaveTheIDsOfTheAPI(t *testing.T) {
 func TestALineCannotSayWhoseAnEventIs(t *testing.T) {
 	s := newTestSource(t, "http://loki", func(c *Config) { c.KubernetesEvents.Selector = `{app="exporter"}` }).events()
 	spoofed := strings.Replace(coreEvent, `{"metadata"`, `{"oncallWorkload":{"namespace":"bank","kind":"Deployment","name":"core"},"metadata"`, 1)
-	out := s.make([]stream{{Values: [][]any{{"1795521601000000000", spoofed}}}}, lineAt.Add(-time.Hour), lineAt.Add(time.Hour))
+	out := s.make([]stream{{Values: [][2]string{{"1795521601000000000", spoofed}}}}, lineAt.Add(-time.Hour), lineAt.Add(time.Hour))
 	if e := out[0].Data().(event.KubeEvent); e.Root().Namespace != "shop" {
 		t.Errorf("root %v", e.Root())
 	}

@@ -17,7 +17,7 @@ import (
 // stream is one stream of Loki's answer.
 type stream struct {
 	Labels map[string]string `json:"stream"`
-	Values [][]any           `json:"values"` // [nanoseconds as a string, line, metadata]
+	Values [][2]string       `json:"values"` // nanoseconds and line; metadata behind them is passed over
 	rate   int               // how many lines each stands for, of a recording
 }
 
@@ -142,7 +142,9 @@ func parse(body []byte) ([]stream, int, error) {
 			Result     []stream `json:"result"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	// What is no text where one should be has no time, and is passed over.
+	wrong := &json.UnmarshalTypeError{}
+	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &wrong) {
 		return nil, 0, fmt.Errorf("answer is not JSON, or was cut: %w", err)
 	}
 	if t := answer.Data.ResultType; t != "streams" {

@@ -101,7 +101,7 @@ func streams(entries []Entry) []stream {
 			at[key.String()] = i
 			out = append(out, stream{Labels: labels, rate: e.Rate})
 		}
-		out[i].Values = append(out[i].Values, []any{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line})
+		out[i].Values = append(out[i].Values, [2]string{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line})
 	}
 	return out
 }

@@ -33,7 +33,7 @@ var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 func flood(at time.Time, n, seldom int, more ...string) []stream {
 	loud := stream{Labels: map[string]string{"namespace": "shop", "pod": "loud-7d4b9c6f5-x2x8q"}}
 	add := func(st *stream, i int, line string) {
-		st.Values = append(st.Values, []any{strconv.FormatInt(at.Add(time.Duration(i)*time.Microsecond).UnixNano(), 10), line})
+		st.Values = append(st.Values, [2]string{strconv.FormatInt(at.Add(time.Duration(i)*time.Microsecond).UnixNano(), 10), line})
 	}
 	for i := range n {
 		line := fmt.Sprintf("retrying upstream 10.0.0.%d after %d ms", i%250, i)
@@ -305,7 +305,7 @@ func TestANamespaceTakesNoMoreThanItsPart(t *testing.T) {
 	for p := range 100 { // each within a stream's part
 		st := stream{Labels: map[string]string{"namespace": "batch", "pod": fmt.Sprintf("worker%d-7d4b9c6f5-x2x8q", p)}}
 		for i := range 300 {
-			st.Values = append(st.Values, []any{strconv.FormatInt(noon.Add(time.Duration(i)).UnixNano(), 10), fmt.Sprintf("item %d of %d", i, p)})
+			st.Values = append(st.Values, [2]string{strconv.FormatInt(noon.Add(time.Duration(i)).UnixNano(), 10), fmt.Sprintf("item %d of %d", i, p)})
 		}
 		streams = append(streams, st)
 	}

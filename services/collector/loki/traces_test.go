@@ -18,7 +18,7 @@ import (
 func written(labels map[string]string, from time.Time, lines ...string) stream {
 	st := stream{Labels: labels}
 	for i, l := range lines {
-		st.Values = append(st.Values, []any{strconv.FormatInt(from.Add(time.Duration(i)*time.Millisecond).UnixNano(), 10), l})
+		st.Values = append(st.Values, [2]string{strconv.FormatInt(from.Add(time.Duration(i)*time.Millisecond).UnixNano(), 10), l})
 	}
 	return st
 }
