@@ -36,7 +36,7 @@ func of(resource, kind string) bool {
 }
 
 // TestWithoutAnyOneResourceNothingIsConcludedThatWasNotTrue denies each resource
-// to each file of the zoo: what is found then was found before, and the output
+// to each file of the zoo that has objects of it: what is found then was found before, and the output
 // says what is missing.
 func TestWithoutAnyOneResourceNothingIsConcludedThatWasNotTrue(t *testing.T) {
 	files, err := filepath.Glob("testdata/zoo/*.txtar")
@@ -83,7 +83,10 @@ func TestWithoutAnyOneResourceNothingIsConcludedThatWasNotTrue(t *testing.T) {
 		}
 		for _, resource := range resources() {
 			rest := slices.DeleteFunc(slices.Clone(objects), func(x exhibit) bool { return of(resource, x.kind) })
-			left[resource] = left[resource] || len(rest) < len(objects)
+			if len(rest) == len(objects) {
+				continue
+			}
+			left[resource] = true
 			r := look(cluster(rest, resource))
 			for _, root := range r.Roots {
 				for _, f := range root.Findings {
