@@ -116,6 +116,7 @@ func (a *assembly) assemble(ctx context.Context) error {
 	}
 	a.events()
 	a.logs(logged, trouble, len(lines))
+	likePatterns(g.incidents, r.Logs.Patterns, g.c.Now, a.cite, a.line)
 	a.metrics()
 	r.Similar = append(r.Similar, similar(g.incidents, g.root, g.c.Now, a.cite, a.line)...)
 	a.owner(object)

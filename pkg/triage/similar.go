@@ -8,7 +8,40 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/logpattern"
 )
+
+// likePatterns finds, for each pattern that looks like trouble, the one of an incident
+// of before that it is like most; of those that are as like the newest.
+func likePatterns(all []event.Incident, patterns []Pattern, now time.Time, cite func(event.Evidence) string, line func(string) string) {
+	for k := range patterns {
+		p := &patterns[k]
+		if !p.Trouble {
+			continue
+		}
+		likeness, best := logpattern.NewLikeness(p.Template), logpattern.AtLeastLike
+		var of *event.Incident
+		template := ""
+		for i := range all {
+			for _, a := range all[i].Anomalies {
+				t := a.Labels["template"]
+				if t == "" {
+					continue
+				}
+				ratio := likeness.To(t)
+				if ratio < best || ratio == best && of != nil && !all[i].Onset.After(of.Onset) {
+					continue
+				}
+				best, of, template = ratio, &all[i], t
+			}
+		}
+		if of == nil {
+			continue
+		}
+		p.Like = &PatternLike{Ratio: best, Template: line(template), Incident: event.ShortID(of.ID), Onset: of.Onset.UTC()}
+		p.Like.Evidence = cite(evidence.New(evidence.Query{Source: "incidents", Expr: "incident " + of.ID, End: now, Entity: of.Entity}, []string{fmt.Sprintf("%s since %s: %s", p.Like.Incident, p.Like.Onset.Format(time.RFC3339), p.Like.Template)}, nil))
+	}
+}
 
 // maxSimilar is how many incidents of before are told.
 const maxSimilar = 3

@@ -182,7 +182,18 @@ type Pattern struct {
 	Previous bool      `json:"previous,omitempty"` // the example stands in the log before the last restart
 	First    time.Time `json:"first,omitzero"`
 	Last     time.Time `json:"last,omitzero"`
-	Evidence []string  `json:"evidence"`
+	// Like is the pattern of an incident of before that it is like most.
+	Like     *PatternLike `json:"like,omitempty"`
+	Evidence []string     `json:"evidence"`
+}
+
+// PatternLike is a pattern that was seen in an incident of before.
+type PatternLike struct {
+	Ratio    float64   `json:"ratio"` // how much alike, 0 to 1
+	Template string    `json:"template"`
+	Incident string    `json:"incident"`
+	Onset    time.Time `json:"onset"`
+	Evidence string    `json:"evidence"`
 }
 
 // Metric is one measurement over the time that was read.

@@ -76,6 +76,7 @@ type freshStatement struct {
 	count  float64 // lines that were read
 	rolled int64   // rollout before it; zero for none
 	told   bool
+	like   string // what it is like, in words; "" for nothing
 }
 
 // novelty is how often a workload says something new, by the minute, once it is
@@ -138,13 +139,49 @@ func (d *logNewPattern) Observe(b event.Batch) (found []event.Anomaly) {
 			continue
 		}
 		f.count += s.Count / s.Rate // one that stands for twenty is no more evidence than one
-		f.told = f.told || d.lasts(f, s)
+		if !f.told && d.lasts(f, s) {
+			f.told, f.like = true, d.like(s)
+		}
 		if f.told {
 			found = append(found, d.anomaly(s, f, nov, b.Watermark))
 		}
 	}
 	d.sweep(now)
 	return found
+}
+
+// like says which statement that is known a new one is like most, and who makes it:
+// the same trouble elsewhere, or another wording of an old one.
+func (d *logNewPattern) like(s detector.Seen) string {
+	text := d.words.Text(s.Statement.Template)
+	likeness, best := logpattern.NewLikeness(text), logpattern.AtLeastLike
+	var found *detector.Statement
+	foundKey, other, ratios := uint64(0), "", map[uint64]float64{} // by template, which many may make
+	d.words.Each(func(key uint64, st *detector.Statement) {
+		if key == s.Key {
+			return
+		}
+		ratio, ok := ratios[st.Template]
+		if !ok {
+			ratio = likeness.To(d.words.Text(st.Template))
+			ratios[st.Template] = ratio
+		}
+		// In no order: of those that are as like, the one that was made first.
+		if ratio < best || ratio == best && found != nil && (st.First > found.First || st.First == found.First && key > foundKey) {
+			return
+		}
+		best, found, foundKey, other = ratio, st, key, d.words.Text(st.Template)
+	})
+	if found == nil {
+		return ""
+	}
+	by := "this workload"
+	if sp := d.words.Speaker(found.Speaker); sp == nil {
+		by = "a workload that is gone"
+	} else if sp.ID != s.Speaker.ID {
+		by = sp.Entity.String()
+	}
+	return fmt.Sprintf("%.0f %% like %q, which %s has made since %s", 100*best, clip(other, 120), by, time.UnixMilli(found.First).UTC().Format("2006-01-02 15:04"))
 }
 
 // recount counts again what was new, when history has come that says what was said
@@ -245,6 +282,9 @@ func (d *logNewPattern) anomaly(s detector.Seen, f *freshStatement, nov *novelty
 	a.Summary = fmt.Sprintf("new log line (%s)%s%s: %s", s.Statement.Level, sampled(s.Rate), since, clip(a.Labels["template"], 200))
 	a.Explanation = fmt.Sprintf("never seen in %.0f lines over %d minutes of this workload, which makes a new statement of trouble %.3g times a minute, and one of any kind %.3g times",
 		s.Speaker.Lines, s.Speaker.Minutes, nov.trouble.Mean(), nov.words.Mean())
+	if f.like != "" {
+		a.Explanation += "; " + f.like
+	}
 	if f.rolled != 0 {
 		a.Explanation += "; pods of a new ReplicaSet have written since " + time.UnixMilli(f.rolled).UTC().Format("15:04:05")
 	}
@@ -301,6 +341,7 @@ func (d *logNewPattern) MarshalBinary() ([]byte, error) {
 		w.Float(f.count)
 		w.Int(f.rolled)
 		w.Bool(f.told)
+		w.String(f.like)
 	}
 	w.Uint(uint64(len(d.novelty)))
 	for _, id := range sortedKeys(d.novelty) {
@@ -323,7 +364,7 @@ func (d *logNewPattern) UnmarshalBinary(b []byte) error {
 	d.fresh, d.novelty = map[uint64]*freshStatement{}, map[uint64]*novelty{}
 	for range r.Len() {
 		key := r.Fixed()
-		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float(), limit: r.Float(), count: r.Float(), rolled: r.Int(), told: r.Bool()}
+		d.fresh[key] = &freshStatement{first: r.Int(), prob: r.Float(), limit: r.Float(), count: r.Float(), rolled: r.Int(), told: r.Bool(), like: r.String()}
 		if r.Err() != nil {
 			return r.Err()
 		}

@@ -97,3 +97,28 @@ func TestAFloodOfANewErrorIsToldOfAWorkloadThatIsHardlyKnown(t *testing.T) {
 		}
 	}
 }
+
+// A new statement says what it is like: the wording before, or who else makes it.
+func TestANewLineSaysWhatItIsLike(t *testing.T) {
+	began, _ := playLogs(t, "log_new_pattern", 345, func(i int) logMinute {
+		l := podLines{podA: usual(i)}
+		if i >= 300 && i < 310 {
+			l[podA] = append(l[podA], `level=error msg="upstream of the cart timed out again" upstream=10.0.0.4`, `level=error msg="ledger rejected" code=17`)
+		}
+		if i == 20 {
+			l[podA] = append(l[podA], `level=info msg="upstream of the cart is back again"`)
+		}
+		return logMinute{lines: l}
+	})
+	like, unlike := 0, 0
+	for _, a := range began {
+		if strings.Contains(a.Explanation, `% like "upstream of the cart is back again", which this workload has made since 2026-`) {
+			like++
+		} else if strings.Contains(a.Summary, "ledger") && !strings.Contains(a.Explanation, " like ") {
+			unlike++
+		}
+	}
+	if like+unlike != len(began) || like == 0 {
+		t.Errorf("%d of %d say what they are like: %+v", like, len(began), began)
+	}
+}
