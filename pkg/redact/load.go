@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"regexp/syntax"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
@@ -38,9 +39,31 @@ func (p *Policy) Validate() error {
 		}
 		if _, err := regexp.Compile(r.Pattern); err != nil || r.Pattern == "" {
 			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("rules[%d].pattern", i), Value: r.Pattern, Problem: "is not an RE2 expression", Fix: fmt.Sprint(err)})
+		} else if n := steps(r.Pattern); n > mostSteps {
+			errs = append(errs, &policy.FieldError{
+				Path: fmt.Sprintf("rules[%d].pattern", i), Value: r.Pattern, Problem: fmt.Sprintf("is an expression of %d steps, more than %d: each could be taken for each character of each line", n, mostSteps),
+				Fix: "repeat less: {8,} instead of {8,400}",
+			})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mostSteps bounds an expression of the user's. RE2 takes time in the number of
+// characters times that of steps, and no more; our own have a few hundred at most.
+const mostSteps = 2000
+
+// steps is how many there are in what an expression is compiled to.
+func steps(pattern string) int {
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	prog, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(prog.Inst)
 }
 
 // keyName is where the install key lies in the bus's configuration bucket.

@@ -21,7 +21,7 @@ var builtin = []rule{
 	{name: "azure-secret", by: byTilde, may: contains("Q~"), re: regexp.MustCompile(`[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}`)},
 	{name: "maxmind-key", words: []string{"_mmk"}, re: regexp.MustCompile(`[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk`)},
 	{name: "terraform-token", words: []string{".atlasv1."}, re: regexp.MustCompile(`(?i)[a-z0-9]{14}\.atlasv1\.[a-z0-9_=-]{60,70}`)},
-	{name: "airtable-token", by: byLong, may: contains("pat"), re: regexp.MustCompile(`\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}`)},
+	{name: "airtable-token", by: byLong, may: holdsAirtable, re: regexp.MustCompile(`\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}`)},
 	{name: "facebook-token", by: byDigits, may: func(s string) bool { return strings.ContainsAny(s, "|%") }, re: regexp.MustCompile(`(?i)\b\d{15,16}[|%][0-9a-z_-]{27,40}`)},
 	{name: "telegram-token", by: byLong, may: contains(":AA"), re: regexp.MustCompile(`\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b`)},
 	{name: "azure-key", words: []string{"accountkey=", "sharedaccesskey="}, re: regexp.MustCompile(`(?i)(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{20,}={0,2})`), group: 1},
@@ -104,6 +104,22 @@ func holdsPrefix(s string) bool {
 			return false
 		}
 		i += 1 + next
+	}
+	return false
+}
+
+// holdsAirtable says whether a dot stands where it does in a token that begins with
+// pat, as every path does.
+func holdsAirtable(s string) bool {
+	for i := strings.Index(s, "pat"); i >= 0 && i+17 < len(s); {
+		if s[i+17] == '.' {
+			return true
+		}
+		next := strings.Index(s[i+3:], "pat")
+		if next < 0 {
+			return false
+		}
+		i += 3 + next
 	}
 	return false
 }
