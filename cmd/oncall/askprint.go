@@ -34,6 +34,9 @@ func (x *asked) page(o *options) error {
 	for _, u := range x.NotLooked {
 		p.text("not looked at: " + u.What + ": " + u.Why)
 	}
+	if len(x.About)+len(x.Scope) == 0 {
+		p.text("the question names no workload, node or namespace that is here")
+	}
 	p.text(x.how())
 	if !p.md {
 		for _, e := range x.Evidence {
@@ -62,15 +65,15 @@ func (x *asked) left() string {
 
 // how says who answered, about what, and at what cost.
 func (x *asked) how() string {
-	scope := "all namespaces"
+	scope := "the whole cluster was looked at"
 	if len(x.Scope) > 0 {
-		scope = "only " + strings.Join(x.Scope, ", ")
+		scope = "only " + strings.Join(x.Scope, ", ") + " was looked at"
 	}
 	switch {
 	case x.By == "model":
-		return fmt.Sprintf("answered by %s in %s, %d tokens; %s was looked at; %.1f s", x.Model, counted(len(x.Steps), "step"), x.Tokens, scope, x.Seconds)
+		return fmt.Sprintf("answered by %s in %s, %d tokens; %s; %.1f s", x.Model, counted(len(x.Steps), "step"), x.Tokens, scope, x.Seconds)
 	case x.Model != "":
-		return fmt.Sprintf("answered by rules, since %s gave no answer (%s; %s, %d tokens); %s was looked at; %.1f s", x.Model, x.Failed, counted(len(x.Steps), "step"), x.Tokens, scope, x.Seconds)
+		return fmt.Sprintf("answered by rules, since %s gave no answer (%s; %s, %d tokens); %s; %.1f s", x.Model, x.Failed, counted(len(x.Steps), "step"), x.Tokens, scope, x.Seconds)
 	}
-	return fmt.Sprintf("answered by rules: no model is configured (reasoner.model in the configuration file); %s was looked at; %.1f s", scope, x.Seconds)
+	return fmt.Sprintf("answered by rules: no model is configured (reasoner.model in the configuration file); %s; %.1f s", scope, x.Seconds)
 }

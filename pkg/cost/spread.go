@@ -64,13 +64,9 @@ func (x *examiner) spread() {
 	if n := len(names) - 3; n > 0 {
 		shown += fmt.Sprintf(" and %d more", n)
 	}
-	word := "nodes"
-	if len(names) == 1 {
-		word = "node"
-	}
 	i := x.add(x.waste, "", noted{
 		rule: ruleSpread, entity: event.Entity{Kind: "Cluster", Name: "cluster"}, urgency: event.Hygiene, seen: seen,
-		title: fmt.Sprintf("%d of %d %s could be emptied into the others: %s", len(names), len(x.c.Nodes), word, shown),
+		title: fmt.Sprintf("%d of %d nodes could be emptied into the others: %s", len(names), len(x.c.Nodes), shown),
 		next:  []event.Check{{Why: "what is on it", Command: "kubectl get pods -A -o wide --field-selector spec.nodeName=" + names[0]}},
 	})
 	i.Amount, i.Risk = gain, Risk{"medium", "judged by requests, selectors, taints and affinities alone; its pods restart elsewhere"}

@@ -227,6 +227,12 @@ func (s *survey) scalers(at map[event.Entity]*workload) {
 			}
 			w.scaled[name] = why + string(name) + " in relation to its request"
 		}
+		// What a pod gets is in how many of them there are.
+		for _, r := range both {
+			if w.scaled[r] == "" {
+				w.scaled[r] = "HPA " + h.Name + " sets how many pods share the work"
+			}
+		}
 	}
 	for _, v := range s.c.VPAs {
 		spec, _ := v["spec"].(check.Object)

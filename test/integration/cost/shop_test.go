@@ -120,7 +120,7 @@ var verdicts = map[string]verdict{
 	"right":          {},
 	"spiky":          {rules: []string{"cost_over_requested"}, advice: map[string]string{"cpu request": "900m", "memory request": "1152Mi"}},
 	"killed":         {rules: []string{"cost_oom_killed"}, advice: map[string]string{"memory request": "224Mi", "memory limit": "320Mi"}},
-	"scaled":         {rules: []string{"cost_over_requested"}, advice: map[string]string{"memory request": "176Mi"}, left: "HPA scaled scales it on cpu"},
+	"scaled":         {rules: []string{"cost_over_requested"}, left: "HPA scaled scales it on cpu"},
 	"idle":           {rules: []string{"cost_idle", "cost_over_requested"}},
 	"throttled":      {rules: []string{"cost_throttled"}, advice: map[string]string{"cpu request": "200m", "cpu limit": "500m"}},
 	"fresh":          {rules: []string{"cost_over_requested"}, left: "of history, and it takes 7 d: enough on"},
