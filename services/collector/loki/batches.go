@@ -129,7 +129,13 @@ func (s *Source) batches(streams []stream, start, end time.Time, by *sampler, tr
 
 // lines are those of a window, redacted, in no order.
 func (s *Source) lines(streams []stream, start, end time.Time, by *traces) (out []line) {
-	for _, st := range by.join(streams, start, end) {
+	sources := by.join(streams, start, end)
+	n := 0
+	for _, st := range sources {
+		n += len(st.entries)
+	}
+	out = make([]line, 0, n)
+	for _, st := range sources {
 		ls := s.labels(st.Labels)
 		id, ns := ls.Hash(), ls.Get(event.LabelNamespace)
 		p := place{event.Partition(ns, ls.Workload()), ns}

@@ -73,7 +73,7 @@ func (t *traces) join(streams []stream, start, end time.Time) []source {
 		if !ok {
 			i = len(all)
 			index[id] = i
-			all, ids = append(all, source{stream: st}), append(ids, id)
+			all, ids = append(all, source{stream: st, entries: make([]entry, 0, len(st.Values))}), append(ids, id)
 		}
 		for _, v := range st.Values {
 			if at, text, ok := value(v); ok && !at.Before(start) && at.Before(end) {
