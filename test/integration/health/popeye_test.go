@@ -36,7 +36,7 @@ var popeyeHygiene = regexp.MustCompile(`^\[POP-(10[0-8]|11[0-3]|206|208|30\d|40[
 // notByK8sgpt are exhibits whose condition is not in the list of what k8sgpt's
 // analyzers look for, as read in its source; it does not build here.
 var notByK8sgpt = []string{
-	"api-service", "budget-blocks-drain", "budget-unhealthy", "certificate-expired", "ingress-port", "node-flaps", "node-full", "node-out-of-memory", "oom-once", "restarting", "service-port",
+	"api-service", "budget-blocks-drain", "budget-unhealthy", "certificate-expired", "ingress-port", "node-clock", "node-flaps", "node-full", "node-out-of-memory", "oom-once", "restarting", "service-port",
 }
 
 // compare prints what Popeye finds of the same zoo. An exhibit counts as found

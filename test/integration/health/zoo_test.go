@@ -379,6 +379,7 @@ func TestZoo(t *testing.T) {
 		t.Errorf("not checked: %+v", r.unread())
 	}
 	t.Logf("%d of %d broken found, %d of %d healthy flagged; %d requests, %.2f s", len(wants)-len(missing), len(wants), len(flagged), len(z.healthy), r.Requests, r.Seconds)
+	walk(ctx, t, bin, z.cluster.Kubeconfig)
 	compare(ctx, t, z, bin, r)
 	if os.Getenv("ONCALL_E2E_HOLD") != "" {
 		t.Logf("held for whoever wants to look, until interrupted: oncall health --kubeconfig %s", z.cluster.Kubeconfig)
