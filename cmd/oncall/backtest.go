@@ -20,7 +20,6 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/backtest"
 	"github.com/oncall-copilot/oncall/pkg/kube"
-	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -237,13 +236,8 @@ func (f *backtestFlags) sources(ctx context.Context, o *options, cfg *service.Co
 }
 
 // reach asks each source whether it answers, before it is waited for patiently.
-// A Prometheus need not scrape anything now to have a past.
 func (f *backtestFlags) reach(ctx context.Context, o *options, x *backtest.Options) error {
-	up, err := o.sourceClient("prometheus", x.Prometheus.Config)
-	if err != nil {
-		return err
-	}
-	if _, err := promql.New(up).Instant(ctx, "vector(1)", time.Now()); err != nil {
+	if err := reach(ctx, o, "prometheus", x.Prometheus); err != nil {
 		return hint(err, service.ExitUnreachable, "%s", advice(err))
 	}
 	if x.Loki == nil {

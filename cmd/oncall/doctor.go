@@ -206,7 +206,8 @@ func sourceURL(src any) string {
 	return "it"
 }
 
-// reach asks a source whether it answers. What pushes to us cannot be asked.
+// reach asks a source whether it answers. A Prometheus need not scrape anything
+// now: it may have a past, or be written to. What pushes to us cannot be asked.
 func reach(ctx context.Context, o *options, kind string, src any) error {
 	switch s := src.(type) {
 	case prometheus.Config:
@@ -214,10 +215,7 @@ func reach(ctx context.Context, o *options, kind string, src any) error {
 		if err != nil {
 			return err
 		}
-		v, err := promql.New(up).Instant(ctx, "count(up)", time.Now())
-		if err == nil && len(v) == 0 {
-			err = errors.New("it answers, and scrapes nothing")
-		}
+		_, err = promql.New(up).Instant(ctx, "vector(1)", time.Now())
 		return err
 	case loki.Config:
 		return reachable(ctx, o, s.Config, kind, "/loki/api/v1/labels")

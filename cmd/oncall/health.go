@@ -174,7 +174,12 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 			return nil, "", signals.err
 		}
 		if err != nil {
-			return nil, "", hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get nodes", rule.Quote(name))
+			try := "kubectl --context " + rule.Quote(name) + " get nodes"
+			why := kube.Reason(err)
+			if f.namespace == "" && strings.HasPrefix(why, "forbidden") {
+				try = "oncall health -n NAMESPACE reads what is in one, where you may"
+			}
+			return nil, "", hint(fmt.Errorf("%s: %s", name, why), service.ExitUnreachable, "%s", try)
 		}
 		var unmeasured []check.Unchecked
 		cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
@@ -401,6 +406,7 @@ func (x *examination) detail(w io.Writer, r check.Root, hygiene bool) {
 	for _, e := range x.Evidence {
 		cited[e.ID] = e
 	}
+	told := map[string]bool{} // what a check and a rule both would look at
 	for _, f := range r.Findings {
 		if f.Urgency == event.Hygiene && r.Urgency != event.Hygiene && !hygiene {
 			continue
@@ -416,6 +422,10 @@ func (x *examination) detail(w io.Writer, r check.Root, hygiene bool) {
 			}
 		}
 		for _, c := range f.Checks {
+			if told[c.Command] {
+				continue
+			}
+			told[c.Command] = true
 			fmt.Fprintf(w, "    next: %s   # %s\n", render.Plain(c.Command), render.Plain(c.Why))
 		}
 		for _, c := range f.Rollback {

@@ -41,7 +41,7 @@ var servedKinds = []served{
 
 // serveObjects is the script command `objects FILE [RESOURCE…]`: an API server
 // that holds the objects of a file, in which AGO(5m) stands for a time, and
-// forbids the resources. Its kubeconfig is in the file kubeconfig. An object of
+// forbids the resources, or all of them. Its kubeconfig is in the file kubeconfig. An object of
 // kind Log is the log of a container: its name is pod/container, with /previous
 // behind it for the one before.
 func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
@@ -122,7 +122,7 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 		switch {
 		case r.URL.Path == "/version":
 			reply(http.StatusOK, map[string]any{"gitVersion": "v1.36.0"})
-		case slices.Contains(forbidden, resource):
+		case slices.Contains(forbidden, resource) || slices.Contains(forbidden, "all"):
 			status(http.StatusForbidden, "Forbidden", resource+` is forbidden: User "ann" cannot list resource "`+resource+`"`)
 		case i < 0 || r.URL.Query().Get("fieldSelector") == "type=Normal,reason=NodeNotReady":
 			status(http.StatusNotFound, "NotFound", "the server could not find the requested resource")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,12 +109,8 @@ func TestScripts(t *testing.T) {
 			ts.Setenv("PROM", serve(ts, fakePast(time.Now())))
 		},
 		"empty": func(ts *testscript.TestScript, _ bool, _ []string) {
-			ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, r *http.Request) {
-				result := []any{}
-				if _ = r.ParseForm(); strings.HasPrefix(r.Form.Get("query"), "count(up)") {
-					result = append(result, map[string]any{"metric": map[string]string{}, "value": [2]any{time.Now().Unix(), "1"}})
-				}
-				answer(w, map[string]any{"resultType": "vector", "result": result})
+			ts.Setenv("PROM", serve(ts, func(w http.ResponseWriter, _ *http.Request) {
+				answer(w, map[string]any{"resultType": "vector", "result": []any{}})
 			}))
 		},
 		"monitored": serveMonitored,
@@ -128,7 +125,15 @@ func TestScripts(t *testing.T) {
 		"requests": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeRequests)) },
 		"usage":    usagePrometheus,
 		"answers":  scriptAnswers,
-		"loki":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("LOKI", serve(ts, fakeLoki)) },
+		"loki": func(ts *testscript.TestScript, _ bool, args []string) {
+			of := fakeLoki
+			if slices.Equal(args, []string{"empty"}) {
+				of = func(w http.ResponseWriter, _ *http.Request) {
+					answer(w, map[string]any{"resultType": "streams", "result": []any{}})
+				}
+			}
+			ts.Setenv("LOKI", serve(ts, of))
+		},
 	})
 }
 
