@@ -144,8 +144,11 @@ func (s *search) within(where string, data []byte, depth int) {
 	if depth == 6 || len(data) == 0 {
 		return
 	}
-	if raw, err := s2.Decode(nil, data); err == nil {
-		s.within(where, raw, depth+1)
+	// What is not packed may look as if it were, and grow to anything.
+	if n, err := s2.DecodedLen(data); err == nil && n > 0 && n <= 16<<20 {
+		if raw, err := s2.Decode(nil, data); err == nil {
+			s.within(where, raw, depth+1)
+		}
 	}
 	var v any
 	if c := bytes.TrimSpace(data)[:min(1, len(bytes.TrimSpace(data)))]; len(c) == 0 || c[0] != '{' && c[0] != '[' || json.Unmarshal(data, &v) != nil {
