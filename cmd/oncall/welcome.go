@@ -254,9 +254,6 @@ func linesRead(ctx context.Context, b *bus.Bus) (p logPast) {
 	return logPast{time.Duration(len(minutes)) * time.Minute, first.Sub(oldest)}
 }
 
-// seasonLearns is how long stat.Season learns before it may have earned trust.
-const seasonLearns = 48 * time.Hour
-
 // learning says which detectors judge what they see at once, and how long each
 // of the others learns what is normal first, beyond the history that was read.
 func learning(cfg detector.Config, step time.Duration, history past) (at []string, first map[string]time.Duration) {
@@ -270,7 +267,7 @@ func learning(cfg detector.Config, step time.Duration, history past) (at []strin
 		case detectors.SpikeConfig:
 			first[i.Name] = baseline.WarmUp * step
 		case detectors.LevelShiftConfig:
-			first[i.Name] = c.WarmUp
+			first[i.Name] = baseline.Rules(c).Learns(step)
 		case detectors.FlatlineConfig:
 			first[i.Name] = c.WarmUp
 		case detectors.ForecastConfig:
@@ -284,8 +281,6 @@ func learning(cfg detector.Config, step time.Duration, history past) (at []strin
 			first[i.Name] = c.WarmUp - history.logs.read
 		case detectors.LogVanishedConfig:
 			first[i.Name] = time.Duration(c.Hours)*time.Hour - history.logs.span
-		case detectors.SeasonalConfig:
-			first[i.Name] = seasonLearns
 		}
 		if i.Input == detector.Metrics {
 			first[i.Name] -= history.metrics

@@ -52,8 +52,8 @@ func TestEveryDetectorIsJudgedFromNowOrLearns(t *testing.T) {
 		t.Errorf("spike learns for %s of 30s steps, want 30m", got)
 	}
 	_, first = learning(detector.DefaultConfig(), 30*time.Second, past{metrics: 2 * time.Hour})
-	if _, learns := first["spike"]; learns || first["seasonal"] != 46*time.Hour || first["log_spike"] == 0 {
-		t.Errorf("after two hours of history: %v; spike has learnt, seasonal has 46 hours left, logs have no history", first)
+	if _, learns := first["spike"]; learns || first["level_shift"] != 70*time.Minute || first["log_spike"] == 0 {
+		t.Errorf("after two hours of history: %v; spike has learnt, level_shift has 70 minutes left, logs have no history", first)
 	}
 	_, first = learning(detector.DefaultConfig(), 30*time.Second, past{logs: logPast{96 * time.Minute, 24 * time.Hour}})
 	for _, name := range []string{"log_spike", "log_new_pattern", "log_error_ratio", "log_vanished"} {

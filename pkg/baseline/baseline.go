@@ -275,15 +275,19 @@ func mod(a, n int64) int64 { return (a%n + n) % n }
 // step folds a time into the running distance between samples. A pause is not
 // a new step: growth is bounded.
 func (s *Series) step(t int64) {
-	if s.seen > 0 {
-		d := float64(t - s.last)
-		if s.gap == 0 {
-			s.gap = d
-		} else {
-			s.gap += 0.1 * (min(d, 4*s.gap) - s.gap)
-		}
-	}
+	s.gap = spacing(s.gap, s.last, t, s.seen > 0)
 	s.last = t
+}
+
+func spacing(gap float64, last, t int64, seen bool) float64 {
+	d := float64(t - last)
+	switch {
+	case !seen:
+		return 0
+	case gap == 0:
+		return d
+	}
+	return gap + float64(0.1*(min(d, 4*gap)-gap))
 }
 
 // Step is the running distance between samples in milliseconds; 0 before two

@@ -45,7 +45,7 @@ func (c *Calibration) Seed(weight float64) {
 	c.bins, c.grow, c.weight = make([]float32, calBins), 1, weight
 	left := 0.5
 	for k := 0; k <= calSide; k++ {
-		beyond := 0.5 * math.Exp(-math.Sqrt2*outer(k))
+		beyond := 0.5 * math.Exp(-math.Sqrt2*edges[k])
 		if k == calSide {
 			beyond = 0
 		}
@@ -71,10 +71,7 @@ func binOf(z float64) int {
 	return calSide + k
 }
 
-// inner is the edge of a bin towards zero, outer the other one, in |z|.
-func inner(k int) float64 { return edges[k-1] }
-func outer(k int) float64 { return edges[k] }
-
+// edges are those of the bins, in |z|.
 var edges = func() (e [calSide + 1]float64) {
 	for k := range e {
 		e[k] = math.Exp2(float64(k)/4 - 5)
@@ -160,31 +157,37 @@ func (c *Calibration) Add(z float64) {
 
 var decay = math.Exp2(1.0 / calHalfLife)
 
-// fit is the tail of one side by the moments of the excesses in its bins
-// (Hosking and Wallis 1987), with two pseudo-excesses of one bin's width. The
-// moments of a heavy tail are those of its few largest values, which a short past
-// lacks: what they say of its shape is half of it. That a tail is light is
-// believed by the square of how many excesses say so.
 func (c *Calibration) fit(side int) tail {
-	share := c.weight * tailShare
-	sum, k := 0.0, calSide
+	return fitTail(c.bins, edges[:], c.weight, c.grow, side, 0.25)
+}
+
+// fitTail is the tail of one side of a histogram of signed scores, whose middle
+// bin is zero's and whose edges are those of |z|, by the moments of the excesses
+// in its bins (Hosking and Wallis 1987), with two pseudo-excesses of one bin's
+// width, at least narrowest. The moments of a heavy tail are those of its few
+// largest values, which a short past lacks: what they say of its shape is half of
+// it. That a tail is light is believed by the square of how many excesses say so.
+func fitTail[B uint16 | float32](bins []B, edges []float64, weight, grow float64, side int, narrowest float64) tail {
+	last := len(edges) - 1
+	share := weight * tailShare
+	sum, k := 0.0, last
 	for ; k > 1; k-- {
-		v := float64(c.bins[calSide+side*k])
+		v := float64(bins[last+side*k])
 		if sum+v > share {
 			break
 		}
 		sum += v
 	}
-	edge := outer(k)
-	width := max(edge-inner(k), 0.25)
-	n := sum / c.grow
+	edge := edges[k]
+	width := max(edge-edges[k-1], narrowest)
+	n := sum / grow
 	m, q := 2*width, 2*2*float64(width*width)
-	for j := k + 1; j <= calSide; j++ {
-		v := float64(c.bins[calSide+side*j]) / c.grow
+	for j := k + 1; j <= last; j++ {
+		v := float64(bins[last+side*j]) / grow
 		if v == 0 {
 			continue
 		}
-		e := (inner(j)+outer(j))/2 - edge
+		e := (edges[j-1]+edges[j])/2 - edge
 		m += float64(v * e)
 		q += float64(v * e * e)
 	}
@@ -199,7 +202,36 @@ func (c *Calibration) fit(side int) tail {
 		}
 		xi = max(lightest, min(heaviest, xi))
 	}
-	return tail{edge: edge, prob: (n + 1) / (c.weight/c.grow + 2), xi: xi, sigma: m * (1 - xi)}
+	return tail{edge: edge, prob: (n + 1) / (weight/grow + 2), xi: xi, sigma: m * (1 - xi)}
+}
+
+// writeBins writes the bins that are not empty, which few are.
+func writeBins[B uint16 | float32](w *snapshot.Writer, bins []B, one func(B)) {
+	n := 0
+	for _, v := range bins {
+		if v != 0 {
+			n++
+		}
+	}
+	w.Uint(uint64(n))
+	for i, v := range bins {
+		if v != 0 {
+			w.Uint(uint64(i))
+			one(v)
+		}
+	}
+}
+
+// readBins reads what writeBins wrote.
+func readBins[B uint16 | float32](r *snapshot.Reader, bins []B, one func() B) {
+	for range r.Len() {
+		i := r.Uint()
+		if i >= uint64(len(bins)) {
+			r.Fail("bin of a histogram out of range")
+			return
+		}
+		bins[i] = one()
+	}
 }
 
 // Write writes the state.
@@ -208,20 +240,7 @@ func (c *Calibration) Write(w *snapshot.Writer) {
 	if c.bins == nil {
 		return
 	}
-	// Most bins are empty: write runs.
-	n := 0
-	for _, v := range c.bins {
-		if v != 0 {
-			n++
-		}
-	}
-	w.Uint(uint64(n))
-	for i, v := range c.bins {
-		if v != 0 {
-			w.Uint(uint64(i))
-			w.Float32(v)
-		}
-	}
+	writeBins(w, c.bins, w.Float32)
 	w.Float(c.weight)
 	w.Float(c.grow)
 	w.Uint(uint64(c.adds))
@@ -240,14 +259,7 @@ func (c *Calibration) Read(r *snapshot.Reader) {
 		return
 	}
 	c.bins = make([]float32, calBins)
-	for range r.Len() {
-		i := r.Uint()
-		if i >= calBins {
-			r.Fail("bin of a calibration out of range")
-			return
-		}
-		c.bins[i] = r.Float32()
-	}
+	readBins(r, c.bins, r.Float32)
 	c.weight, c.grow, c.adds = r.Float(), r.Float(), uint32(r.Uint())
 	for i := range c.tail {
 		c.tail[i] = tail{edge: r.Float(), prob: r.Float(), xi: r.Float(), sigma: r.Float()}

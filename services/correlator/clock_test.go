@@ -28,7 +28,7 @@ func busy(r *rand.Rand) *story {
 		case 8:
 			open = append(open, s.anomaly("burn_rate", checkout, event.ClassSymptom, event.Critical, now, now, "12 % of requests fail"))
 		case 12:
-			open = append(open, s.anomaly("seasonal", checkout, event.ClassAmbient, event.Warning, now, now, "cpu low"))
+			open = append(open, s.anomaly("level_shift", checkout, event.ClassAmbient, event.Warning, now, now, "cpu low"))
 		case 30:
 			for _, a := range open {
 				s.end(a, now)

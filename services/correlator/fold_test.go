@@ -114,7 +114,7 @@ func oom() *story {
 	s.change(event.Rollout, checkout, at(0), "image v411 -> v412, memory limit 512Mi -> 256Mi")
 	kill := s.anomaly("event_surge", event.Entity{Namespace: "shop", Kind: "Pod", Name: "checkout-7d4b9c6f5-x2x8q"}, event.ClassCause, event.Critical, at(2*time.Minute), at(2*time.Minute), "OOMKilled 6 of 6 pods")
 	burn := s.anomaly("burn_rate", checkout, event.ClassSymptom, event.Critical, at(3*time.Minute), at(4*time.Minute), "12 % of requests fail")
-	cpu := s.anomaly("seasonal", deploy("web"), event.ClassAmbient, event.Warning, at(3*time.Minute), at(4*time.Minute), "cpu low")
+	cpu := s.anomaly("level_shift", deploy("web"), event.ClassAmbient, event.Warning, at(3*time.Minute), at(4*time.Minute), "cpu low")
 	s.watermarks(at(5 * time.Minute))
 	s.end(kill, at(12*time.Minute))
 	s.end(burn, at(14*time.Minute))
@@ -253,7 +253,7 @@ func TestOddThingsAloneNeverPage(t *testing.T) {
 	s.watermarks(at(0))
 	for i := range 200 {
 		when := at(time.Duration(i) * time.Minute)
-		a := s.anomaly("seasonal", deploy(fmt.Sprintf("w%d", i%17)), event.ClassAmbient, event.Critical, when, when, "odd")
+		a := s.anomaly("level_shift", deploy(fmt.Sprintf("w%d", i%17)), event.ClassAmbient, event.Critical, when, when, "odd")
 		s.end(a, when.Add(2*time.Minute))
 		s.watermarks(when)
 	}

@@ -88,7 +88,7 @@ func TestBehaviour(t *testing.T) {
 		"a lasting change is a level shift": {
 			"level_shift",
 			map[string]string{`{__name__="x"` + web: "10~1x299 20~1x90"},
-			"307-366", event.ClassAmbient, "", "x moved from about 10",
+			"306-365", event.ClassAmbient, "", "x moved from about 10",
 		},
 		"one wild sample is no level shift": {
 			"level_shift",

@@ -148,14 +148,6 @@ func (s *step) next(t int64) bool {
 	return true
 }
 
-// count is how many points a duration holds, at least least.
-func (s *step) count(d time.Duration, least float64) float64 {
-	if s.gap <= 0 {
-		return least
-	}
-	return max(least, float64(d.Milliseconds())/s.gap)
-}
-
 func (s *step) write(w *snapshot.Writer) { w.Int(s.last); w.Float(s.gap) }
 func (s *step) read(r *snapshot.Reader)  { s.last, s.gap = r.Int(), r.Float() }
 
@@ -259,15 +251,6 @@ func span(seconds float64) string {
 		return fmt.Sprintf("%d m", int(d.Minutes()))
 	}
 	return fmt.Sprintf("%d s", int(d.Seconds()))
-}
-
-// threshold is the tail probability that an operator's false alarms a day
-// mean at a series' step.
-func threshold(falsePerDay float64, s *step) float64 {
-	if s.gap <= 0 {
-		return 1e-6
-	}
-	return max(1e-6, min(1e-3, falsePerDay*s.gap/86_400_000))
 }
 
 // far says whether x lies outside an interval by more than a share of the

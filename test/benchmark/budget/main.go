@@ -68,10 +68,10 @@ func (c run) partitions(store *policy.Store) ([]*partition, error) {
 	signals := []struct {
 		name, class, unit, detectors string
 	}{
-		{"request_rate", "ambient", "{request}/s", "seasonal,level_shift"},
-		{"cpu_usage", "saturation", "1", "seasonal,level_shift"},
-		{"memory_usage", "saturation", "By", "seasonal,level_shift"},
-		{"latency_p99", "symptom", "s", "seasonal,level_shift,baseline"},
+		{"request_rate", "ambient", "{request}/s", "level_shift"},
+		{"cpu_usage", "saturation", "1", "level_shift"},
+		{"memory_usage", "saturation", "By", "level_shift"},
+		{"latency_p99", "symptom", "s", "level_shift,spike"},
 	}
 	for i := range c.series {
 		s := signals[i%len(signals)]

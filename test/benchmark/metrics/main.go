@@ -1,4 +1,4 @@
-// Command metrics measures the detector of one series (package baseline) on
+// Command metrics measures the detectors of one series (package baseline) on
 // labelled data, on series in which nothing happens, and on the normal hours
 // of a real day: everything with one set of parameters, beside an
 // exponentially weighted mean in the same run.
@@ -93,7 +93,11 @@ func run(w io.Writer, data string, starts bool) error {
 		}
 	}
 	fmt.Fprint(w, "\n## series in which nothing happens\n\n")
-	return reportNull(w)
+	if err := reportNull(w); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\n## changes of level (level_shift)\n\n")
+	return reportLevels(w)
 }
 
 // each runs f for every index on all processors.
