@@ -60,8 +60,15 @@ type seriesState struct {
 	lastT   int64 // of the last sample that detectors have seen
 	mask    uint64
 	space   string
-	labels  event.Labels // while points are pending
-	pending []event.Point
+	pending *pending // nil while there is none
+}
+
+// pending is what came of a series since its last window, most often one point.
+type pending struct {
+	labels event.Labels
+	points []event.Point
+	closed int // of the points, belong to the window that is being closed
+	one    [1]event.Point
 }
 
 func newMetricFold(b *bank, limit int) (*metricFold, error) {
@@ -153,16 +160,17 @@ func (f *metricFold) buffer(s *event.Series, history bool) {
 		case math.IsNaN(p.V) || math.IsInf(p.V, 0):
 			f.drop("not_finite", 1)
 		default:
-			if len(st.pending) == 0 {
-				st.labels = s.Labels
+			if st.pending == nil {
+				st.pending = &pending{labels: s.Labels}
+				st.pending.points = st.pending.one[:0]
 				f.touched = append(f.touched, st)
 			}
-			at, found := slices.BinarySearchFunc(st.pending, p.T, func(q event.Point, t int64) int { return cmp.Compare(q.T, t) })
+			at, found := slices.BinarySearchFunc(st.pending.points, p.T, func(q event.Point, t int64) int { return cmp.Compare(q.T, t) })
 			if found {
 				f.drop("repeat", 1)
 				continue
 			}
-			st.pending = slices.Insert(st.pending, at, p)
+			st.pending.points = slices.Insert(st.pending.points, at, p)
 		}
 	}
 }
@@ -174,10 +182,24 @@ func (f *metricFold) asBatch(i int, at time.Time) []event.MetricBatch {
 	return []event.MetricBatch{{Partition: f.partition, Step: at, Series: f.views[i]}}
 }
 
-func (f *metricFold) clearViews() {
+// closed forgets the window, labels and points too, which the space that is kept
+// for the next one would hold on to.
+func (f *metricFold) closed() {
 	for i := range f.views {
+		clear(f.views[i])
 		f.views[i] = f.views[i][:0]
 	}
+	later := f.touched[:0]
+	for _, st := range f.touched {
+		p := st.pending
+		if p.points = slices.Delete(p.points, 0, p.closed); len(p.points) > 0 {
+			later = append(later, st)
+			continue
+		}
+		st.pending = nil
+	}
+	clear(f.touched[len(later):])
+	f.touched = later
 }
 
 func (f *metricFold) route(st *seriesState, s event.Series) {
@@ -192,28 +214,19 @@ func (f *metricFold) route(st *seriesState, s event.Series) {
 func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	w := t.Watermark.UnixMilli()
 	slices.SortFunc(f.touched, func(a, b *seriesState) int { return cmp.Compare(a.id, b.id) })
-	f.clearViews()
-	later := f.touched[:0]
 	n := 0
 	for _, st := range f.touched {
-		k := len(st.pending)
-		for k > 0 && st.pending[k-1].T > w {
+		p := st.pending
+		k := len(p.points)
+		for k > 0 && p.points[k-1].T > w {
 			k--
 		}
-		if k > 0 {
-			st.lastT = st.pending[k-1].T
-			f.route(st, event.Series{ID: st.id, Labels: st.labels, Points: st.pending[:k:k]})
+		if p.closed = k; k > 0 {
+			st.lastT = p.points[k-1].T
+			f.route(st, event.Series{ID: st.id, Labels: p.labels, Points: p.points[:k:k]})
 			n += k
 		}
-		if k < len(st.pending) {
-			st.pending = st.pending[k:]
-			later = append(later, st)
-		} else {
-			st.pending, st.labels = nil, nil
-		}
 	}
-	clear(f.touched[len(later):])
-	f.touched = later
 	f.metrics.samples.WithLabelValues(string(f.group)).Add(float64(n))
 	batch := f.batch(t)
 	out := f.window(m, t, nil, f.overflowed(t), func(i int) event.Batch {
@@ -221,6 +234,7 @@ func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 		v.Metrics = f.asBatch(i, batch.Watermark)
 		return v
 	})
+	f.closed()
 	f.sweep(w)
 	return out
 }
@@ -258,7 +272,7 @@ func (f *metricFold) sweep(w int64) {
 	}
 	f.swept = hour
 	for id, st := range f.series {
-		if len(st.pending) == 0 && st.lastT < w-seriesTTL.Milliseconds() {
+		if st.pending == nil && st.lastT < w-seriesTTL.Milliseconds() {
 			delete(f.series, id)
 			if f.perSpace[st.space]--; f.perSpace[st.space] == 0 {
 				delete(f.perSpace, st.space)
@@ -286,16 +300,17 @@ func (f *metricFold) MarshalBinary() ([]byte, error) {
 		w.Int(st.lastT)
 		w.Uint(st.mask)
 		w.String(st.space)
-		w.Uint(uint64(len(st.pending)))
-		if len(st.pending) == 0 {
+		if st.pending == nil {
+			w.Uint(0)
 			continue
 		}
-		w.Uint(uint64(len(st.labels)))
-		for _, l := range st.labels {
+		w.Uint(uint64(len(st.pending.points)))
+		w.Uint(uint64(len(st.pending.labels)))
+		for _, l := range st.pending.labels {
 			w.String(l.Name)
 			w.String(l.Value)
 		}
-		for _, p := range st.pending {
+		for _, p := range st.pending.points {
 			w.Int(p.T)
 			w.Float(p.V)
 		}
@@ -320,11 +335,12 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 		st := &seriesState{id: r.Fixed(), lastT: r.Int(), mask: r.Uint(), space: r.String()}
 		n := r.Len()
 		if n > 0 {
+			st.pending = &pending{}
 			for range r.Len() {
-				st.labels = append(st.labels, event.Label{Name: r.String(), Value: r.String()})
+				st.pending.labels = append(st.pending.labels, event.Label{Name: r.String(), Value: r.String()})
 			}
 			for range n {
-				st.pending = append(st.pending, event.Point{T: r.Int(), V: r.Float()})
+				st.pending.points = append(st.pending.points, event.Point{T: r.Int(), V: r.Float()})
 			}
 			f.touched = append(f.touched, st)
 		}

@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return &burnRate{cfg: c, policy: p, table: newTable[burnState]()}, nil
+			return &burnRate{cfg: c, policy: p, table: newTable[burnState](), places: map[uint64]place{}}, nil
 		}))
 }
 
@@ -51,6 +52,17 @@ type burnRate struct {
 	policy slo.Policy
 	table[burnState, *burnState]
 	tested int64
+	// places are those of the series that came lately, which their labels alone
+	// decide: no state.
+	places map[uint64]place
+	placed int64 // hour in which they were last forgotten
+}
+
+// place is where a series belongs: the ledger of an objective, and its part in it.
+type place struct {
+	key       uint64
+	role      burnRole
+	objective *slo.Objective // shared; nil: to none
 }
 
 // burnState is the ledger of one objective of one entity in one family of
@@ -117,10 +129,28 @@ func (d *burnRate) Tested() int64 {
 	return n
 }
 
+// place finds where a series belongs.
+func (d *burnRate) place(s event.Series) place {
+	p, ok := d.places[s.ID]
+	if ok {
+		return p
+	}
+	if o, ok := d.objective(s.Labels); ok {
+		if p.role = d.role(s.Labels); p.role != roleNone {
+			i := slices.IndexFunc(d.policy.Objectives, func(other slo.Objective) bool { return other.Name == o.Name })
+			p.objective = &d.policy.Objectives[i]
+			id := []string{"burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource)}
+			p.key = event.HashStrings(append(id, apart(s.Labels)...)...)
+		}
+	}
+	d.places[s.ID] = p
+	return p
+}
+
 // joined is what belongs together: the series of one objective of one entity.
 type joined struct {
 	key       uint64
-	objective slo.Objective
+	objective *slo.Objective
 	labels    event.Labels // of the errors, else of the requests
 	errors    event.Series // share or rate
 	ratio     bool
@@ -143,6 +173,10 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 		found = append(found, d.anomaly(j, burn, began, b.Watermark, st.ledger.Since(burn.Window.Long)))
 	}
 	d.sweep(b.Watermark)
+	if d.placed != d.swept {
+		d.placed = d.swept
+		clear(d.places)
+	}
 	return found
 }
 
@@ -152,24 +186,21 @@ func (d *burnRate) join(b event.Batch) []*joined {
 	var order []*joined
 	byKey := map[uint64]*joined{}
 	series(b, func(s event.Series) {
-		role := d.role(s.Labels)
-		o, ok := d.objective(s.Labels)
-		if role == roleNone || !ok {
+		p := d.place(s)
+		if p.objective == nil {
 			return
 		}
-		id := []string{"burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource)}
-		key := event.HashStrings(append(id, apart(s.Labels)...)...)
-		j, ok := byKey[key]
+		j, ok := byKey[p.key]
 		if !ok {
-			j = &joined{key: key, objective: o, labels: s.Labels}
-			byKey[key] = j
+			j = &joined{key: p.key, objective: p.objective, labels: s.Labels}
+			byKey[p.key] = j
 			order = append(order, j)
 		}
-		if role == roleRequests {
+		if p.role == roleRequests {
 			j.requests = s.Points
 			return
 		}
-		j.errors, j.ratio, j.labels = s, role == roleRatio, s.Labels
+		j.errors, j.ratio, j.labels = s, p.role == roleRatio, s.Labels
 	})
 	return order
 }
