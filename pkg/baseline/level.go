@@ -110,7 +110,7 @@ const (
 	errorLife   = 7.0   // days
 	worth       = 0.7   // of the error without a season, with it
 	doubtable   = 1e-3  // tail probability of what may be the beginning of something
-	often       = 3.0   // alarms in five days or so
+	often       = 1.0   // alarms in five days or so
 )
 
 // Observe folds a sample at t (milliseconds, later than the one before; others
@@ -239,7 +239,7 @@ func (l *Level) learn(t int64, x, d, f float64) {
 	l.summed(t)
 	l.sum += float32(x - l.slow)
 	l.n++
-	l.daySum += float32(x - l.slow - f)
+	l.daySum += float32(x - l.slow - l.ofHour(t))
 	l.dayN++
 	l.flat += clipped(x-l.flat, cut) / half
 	l.even += clipped(x-f-l.even, cut) / half
@@ -258,9 +258,8 @@ func (l *Level) summed(t int64) {
 		l.foldHour(l.sum / l.n)
 		l.sum, l.n = 0, 0
 		if at/24 != l.at/24 {
-			// The first time half of it is believed.
-			if l.dayN > 0 && l.seasoned() {
-				l.week[weekday(l.at/24)] += l.daySum / l.dayN / min(float32(l.days()/7+2), 6)
+			if weeks := float32(l.days() / 7); weeks >= 1 {
+				l.week[weekday(l.at/24)] += (l.daySum/l.dayN - l.week[weekday(l.at/24)]) / min(weeks, 6)
 			}
 			l.daySum, l.dayN = 0, 0
 		}
@@ -297,7 +296,7 @@ func (l *Level) foldHour(mean float32) {
 		return
 	}
 	x := l.slow + float64(mean)
-	f := float64(l.hour[slot] + l.week[weekday(l.at/24)])
+	f := float64(l.hour[slot] + l.ofDay(l.at/24))
 	n := min(float32(l.days()), errorLife) * 24
 	l.flatErr += (float32(math.Abs(x-l.flat)) - l.flatErr) / n
 	l.evenErr += (float32(math.Abs(x-f-l.even)) - l.evenErr) / n
@@ -311,7 +310,7 @@ func (l *Level) foldHour(mean float32) {
 	if !seen {
 		visits = 1
 	}
-	l.hour[slot] += (mean - l.week[weekday(l.at/24)] - l.hour[slot]) / visits
+	l.hour[slot] += (mean - l.ofDay(l.at/24) - l.hour[slot]) / visits
 	l.known |= 1 << slot
 }
 
@@ -345,8 +344,13 @@ func (l *Level) seasoned() bool { return l.known&seasoned != 0 }
 // days are how many have passed since the first sample.
 func (l *Level) days() uint32 { return (seconds(l.last) - l.first) / 86_400 }
 
-// factor is what the season adds at t, between the middles of two hours.
+// factor is what the season adds at t.
 func (l *Level) factor(t int64) float64 {
+	return l.ofHour(t) + float64(l.ofDay(uint32(floor(t, 86_400_000))))
+}
+
+// ofHour is what the hour of t adds, between the middles of two hours.
+func (l *Level) ofHour(t int64) float64 {
 	if !l.seasoned() {
 		return 0
 	}
@@ -354,7 +358,18 @@ func (l *Level) factor(t int64) float64 {
 	hour := floor(from, 3_600_000)
 	share := float64(mod(from, 3_600_000)) / 3_600_000
 	a, b := l.hour[mod(hour, 24)], l.hour[mod(hour+1, 24)]
-	return float64(a) + float64(share*float64(b-a)) + float64(l.week[weekday(uint32(floor(t, 86_400_000)))])
+	return float64(a) + float64(share*float64(b-a))
+}
+
+// ofDay is what the day of the week adds, drawn towards nothing by the weight of
+// two weeks. The first week teaches the level and the hours, and from the third on
+// two of each day were seen.
+func (l *Level) ofDay(day uint32) float32 {
+	weeks := float32(l.days() / 7)
+	if weeks < 3 {
+		return 0
+	}
+	return l.week[weekday(day)] * (weeks - 1) / (weeks + 1)
 }
 
 // sigma is the robust standard deviation of a sample around the usual, as
