@@ -97,6 +97,8 @@ func queryError(err error) error {
 		return hint(&service.UsageError{Err: err}, service.ExitUsage, "--namespace NS --name NAME")
 	case errors.As(err, &mismatch), upstream.KindOf(err) == upstream.BadQuery:
 		return &service.UsageError{Err: err}
+	case upstream.KindOf(err) == upstream.Forbidden:
+		return hint(err, service.ExitUnreachable, "name its credentials with the source in --config; docs/sources.md says how")
 	}
 	return hint(err, service.ExitUnreachable, "is the address right, and reachable from here? oncall doctor says more")
 }

@@ -72,12 +72,16 @@ func fakeCanaries() http.HandlerFunc {
 // fakeBudgets is a Prometheus whose services, by the label service, serve ten
 // requests a second: ok, burning (a tenth fails since two hours), slow (fifteen
 // failures in a thousand), few (one request a minute), idle, nan, over (more
-// errors than requests), blind (errors that are no number), several, other (other labels), silent (no errors
+// errors than requests), blind (errors that are no number), locked (to nobody), several, other (other labels), silent (no errors
 // series).
 func fakeBudgets(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	query := r.Form.Get("query")
 	m := regexp.MustCompile(`service="([a-z]+)"`).FindStringSubmatch(query)
+	if m != nil && m[1] == "locked" {
+		http.Error(w, "who are you", http.StatusUnauthorized)
+		return
+	}
 	if m == nil || strings.Count(query, "(") != strings.Count(query, ")") {
 		malformed(w)
 		return
