@@ -33,6 +33,7 @@ type served struct {
 	rate, errors, latency float64
 	// From ago on it is otherwise.
 	ago     time.Duration
+	lasts   time.Duration // 0: until the end, however late the question comes
 	failing float64
 	slower  float64 // times
 }
@@ -44,10 +45,10 @@ var fared = map[string]served{
 	"burning": {rate: 20, errors: 0.001, latency: 0.08, ago: 50 * time.Minute, failing: 0.2},
 	"slow":    {rate: 20, latency: 0.08, ago: 20 * time.Minute, slower: 8},
 	"well":    {rate: 20, errors: 0.002, latency: 0.08},
-	"used":    {rate: 20, errors: 0.01, latency: 0.9},                                        // as ever
-	"few":     {rate: 0.02, latency: 0.08, ago: 10 * time.Minute, failing: 0.5, slower: 10},  // nobody calls it
-	"faster":  {rate: 20, latency: 0.8, ago: 20 * time.Minute, slower: 0.1},                  // an improvement
-	"busy":    {rate: 20, errors: 0.001, latency: 0.08, ago: 30 * time.Second, failing: 0.1}, // a moment
+	"used":    {rate: 20, errors: 0.01, latency: 0.9},                                                                 // as ever
+	"few":     {rate: 0.02, latency: 0.08, ago: 10 * time.Minute, failing: 0.5, slower: 10},                           // nobody calls it
+	"faster":  {rate: 20, latency: 0.8, ago: 20 * time.Minute, slower: 0.1},                                           // an improvement
+	"busy":    {rate: 20, errors: 0.001, latency: 0.08, ago: 30 * time.Second, lasts: 30 * time.Second, failing: 0.1}, // a moment
 	"speaks":  {}, "chatty": {}, "loud": {},
 }
 
@@ -222,7 +223,7 @@ func history(t *testing.T, pods map[string][]string, now time.Time) []string {
 			slow := make([]float64, len(bounds))
 			for at := from; at.Before(to) && w.rate > 0; at = at.Add(each) {
 				failing, latency := w.errors, w.latency
-				if w.ago > 0 && at.After(now.Add(-w.ago)) {
+				if began := now.Add(-w.ago); w.ago > 0 && at.After(began) && (w.lasts == 0 || at.Before(began.Add(w.lasts))) {
 					if w.failing > 0 {
 						failing = w.failing
 					}
