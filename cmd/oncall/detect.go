@@ -21,10 +21,10 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/tabular"
 )
 
-func newDetect(*options) *cobra.Command {
+func newDetect(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "detect", Short: "Run detectors on a file, without a cluster."}
 	var explain bool
-	var plot string
+	var plot, with string
 	m := &cobra.Command{
 		Use: "metrics FILE|-", Short: "Say of every sample of a file how odd it is: one line of JSON each.",
 		Long: `Say of every sample of a file how odd it is: one line of JSON each, from what
@@ -46,9 +46,16 @@ Counters of OpenMetrics are read as their rate per second, over their resets.
 
 The first 60 samples are learnt from only. A sample that is missing, no number,
 or not later than the one before is passed over: its tail probability is 1.
-docs/detectors.md explains the detector and what it was measured on.`,
+
+With --detector another of those that oncall detectors lists judges the samples,
+with its defaults, as the services run it: the columns are signals of one
+workload by their names, such as request_rate and error_ratio for burn_rate. Its
+tail probability is 1, and nothing is expected, where nothing is odd. Of several
+columns --plot draws the first.
+docs/detectors.md explains the detectors and what they were measured on.`,
 		Example: `  oncall detect metrics requests.csv | jq -c 'select(.anomaly)'
-  oncall detect metrics --explain --plot out.svg requests.csv`,
+  oncall detect metrics --explain --plot out.svg requests.csv
+  oncall detect metrics --detector level_shift requests.csv`,
 		Args: exactArgs(1, "one FILE, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d := detection{out: bufio.NewWriter(cmd.OutOrStdout()), explain: explain, live: args[0] == "-"}
@@ -57,6 +64,12 @@ docs/detectors.md explains the detector and what it was measured on.`,
 					return err
 				}
 				d.drawn = &drawing{title: args[0]}
+			}
+			if with != "" {
+				var err error
+				if d.with, err = o.choose(with); err != nil {
+					return err
+				}
 			}
 			if err := d.file(args[0], cmd.InOrStdin()); err != nil {
 				return err
@@ -72,6 +85,7 @@ docs/detectors.md explains the detector and what it was measured on.`,
 	}
 	m.Flags().BoolVar(&explain, "explain", false, "add why to each line: how it was looked at, and since when it is an anomaly")
 	m.Flags().StringVar(&plot, "plot", "", "also draw the value, what was expected and the anomalies to `file`.svg or .png")
+	m.Flags().StringVar(&with, "detector", "", "the `name` of a detector of metrics that judges instead of the baseline")
 	c.AddCommand(m)
 	return c
 }
@@ -97,6 +111,7 @@ type detection struct {
 	explain bool
 	live    bool     // somebody waits at the other end of each line
 	drawn   *drawing // nil: no plot
+	with    *chosen  // nil: the baseline
 }
 
 // file reads the file in the form that it has.
@@ -148,6 +163,16 @@ func (d *detection) csv(r io.Reader) error {
 		return err
 	}
 	series := make([]baseline.Series, len(t.Columns))
+	var w *onlooker
+	if d.with != nil {
+		labels := make([]event.Labels, len(t.Columns))
+		for i, name := range t.Columns {
+			labels[i] = d.with.column(name)
+		}
+		if w, err = d.with.watch(labels); err != nil {
+			return err
+		}
+	}
 	for {
 		row, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -156,12 +181,23 @@ func (d *detection) csv(r io.Reader) error {
 		if err != nil {
 			return err
 		}
+		var verdicts []baseline.Verdict
+		var why []string
+		if w != nil {
+			verdicts, why = w.observe(row.Time, row.Values)
+		}
 		for i, v := range row.Values {
 			name := ""
 			if len(series) > 1 {
 				name = t.Columns[i]
 			}
-			if err := d.sample(&series[i], name, row.Time, v); err != nil {
+			if w != nil {
+				err = d.line(name, row.Time, v, verdicts[i], why[i])
+				d.draw(i == 0, row.Time, v, verdicts[i])
+			} else {
+				err = d.sample(&series[i], name, row.Time, v)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -191,11 +227,34 @@ func (d *detection) openMetrics(name string, r io.Reader) error {
 		if len(m.Series) > 1 {
 			label = s.Labels.String()
 		}
-		var b baseline.Series
-		for _, p := range points {
-			if err := d.sample(&b, label, time.UnixMilli(p.T).UTC(), p.V); err != nil {
-				return err
-			}
+		if err := d.points(s.Labels, label, points); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// points judges a series of OpenMetrics.
+func (d *detection) points(ls event.Labels, name string, points []event.Point) error {
+	var b baseline.Series
+	var w *onlooker
+	if d.with != nil {
+		var err error
+		if w, err = d.with.watch([]event.Labels{ls}); err != nil {
+			return err
+		}
+	}
+	for _, p := range points {
+		at, err := time.UnixMilli(p.T).UTC(), error(nil)
+		if w != nil {
+			verdicts, why := w.observe(at, []float64{p.V})
+			err = d.line(name, at, p.V, verdicts[0], why[0])
+			d.draw(true, at, p.V, verdicts[0])
+		} else {
+			err = d.sample(&b, name, at, p.V)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -203,7 +262,7 @@ func (d *detection) openMetrics(name string, r io.Reader) error {
 
 // one refuses to draw several series into one picture.
 func (d *detection) one(series int) error {
-	if d.drawn != nil && series != 1 {
+	if d.drawn != nil && series != 1 && d.with == nil {
 		return hint(&service.UsageError{Err: fmt.Errorf("--plot draws one series, and the file has %d", series)}, service.ExitUsage, "cut the one you want out of the file")
 	}
 	return nil
@@ -227,6 +286,23 @@ func rates(points []event.Point) []event.Point {
 
 func (d *detection) sample(s *baseline.Series, name string, at time.Time, x float64) error {
 	v := s.Observe(at.UnixMilli(), x)
+	why := ""
+	if d.explain {
+		why = explanation(s, v)
+	}
+	d.draw(true, at, x, v)
+	return d.line(name, at, x, v, why)
+}
+
+// draw adds a sample to the picture, where there is one and it is in it.
+func (d *detection) draw(in bool, at time.Time, x float64, v baseline.Verdict) {
+	if d.drawn != nil && in {
+		d.drawn.add(at, x, v)
+	}
+}
+
+// line writes what a sample looks like.
+func (d *detection) line(name string, at time.Time, x float64, v baseline.Verdict, why string) error {
 	line := verdict{
 		Timestamp: at.Format(time.RFC3339Nano), Series: name, Value: jsonNumber(x), Score: v.Score, Prob: v.TailProb, Anomaly: v.Anomaly,
 	}
@@ -234,14 +310,11 @@ func (d *detection) sample(s *baseline.Series, name string, at time.Time, x floa
 		line.Low, line.High = jsonNumber(v.Low), jsonNumber(v.High)
 	}
 	if d.explain {
-		line.Explanation = explanation(s, v)
+		line.Explanation = why
 		if v.Anomaly {
 			onset := time.UnixMilli(v.Onset).UTC()
 			line.Onset = &onset
 		}
-	}
-	if d.drawn != nil {
-		d.drawn.add(at, x, v)
 	}
 	b, err := json.Marshal(line)
 	if err != nil {

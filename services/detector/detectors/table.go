@@ -199,6 +199,9 @@ func severityOf(p float64) event.Severity {
 	return event.Info
 }
 
+// annotations are what UCUM has in braces: {request}/s.
+var annotations = strings.NewReplacer("{", "", "}", "")
+
 // number writes a value as a person would, with its unit.
 func number(v float64, unit string) string {
 	a := math.Abs(v)
@@ -233,7 +236,7 @@ func number(v float64, unit string) string {
 	case "":
 		return fmt.Sprintf("%.4g", v)
 	}
-	return fmt.Sprintf("%.4g %s", v, strings.Trim(unit, "{}"))
+	return fmt.Sprintf("%.4g %s", v, annotations.Replace(unit))
 }
 
 // span writes a duration in seconds as people say it.
