@@ -245,7 +245,8 @@ func (d *detection) points(ls event.Labels, name string, points []event.Point) e
 		}
 	}
 	for _, p := range points {
-		at, err := time.UnixMilli(p.T).UTC(), error(nil)
+		at := time.UnixMilli(p.T).UTC()
+		var err error
 		if w != nil {
 			verdicts, why := w.observe(at, []float64{p.V})
 			err = d.line(name, at, p.V, verdicts[0], why[0])
