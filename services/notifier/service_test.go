@@ -63,6 +63,11 @@ func newWorld(t *testing.T, config string) *world {
 	t.Helper()
 	w := &world{t: t, server: bustest.Server(t), kinds: &notifier.Builtin, config: config, health: obs.NewHealth(time.Now)}
 	w.bus = bustest.Connect(t, w.server, nil)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the notifier said:\n%s", w.log.String())
+		}
+	})
 	return w
 }
 
@@ -362,6 +367,8 @@ func TestKilledWhileSendingEachRevisionIsActedOnOnce(t *testing.T) {
 	l := w.start()
 	for i, r := range all {
 		if i%4 == 1 {
+			// What is held must be this revision's: those before are through.
+			eventually(t, 30*time.Second, fmt.Sprintf("%d deliveries", i), w.delivered(i))
 			got, let := hook.hold(1)
 			w.publish(r)
 			<-got // received, and not answered yet

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -126,7 +127,7 @@ func (c run) do(w io.Writer) error {
 		return err
 	}
 	from := time.Now()
-	count := tally{from: began.Add(time.Duration(c.learn) * 24 * time.Hour), incidents: map[string]event.Incident{}, told: map[string]time.Time{}, paged: map[string]bool{}}
+	count := tally{from: began.Add(time.Duration(c.learn) * 24 * time.Hour), anomalies: map[string]map[string]bool{}, incidents: map[string]event.Incident{}, told: map[string]time.Time{}, paged: map[string]bool{}}
 	minutes := (c.learn + c.days) * 24 * 60
 	minute := 0
 	for ; minute < minutes && time.Since(from) < c.limit; minute++ {
@@ -179,15 +180,20 @@ func each(all []*partition, do func(*partition)) {
 // tally counts what came of it.
 type tally struct {
 	from      time.Time
-	anomalies int
-	incidents map[string]event.Incident // last revisions
-	told      map[string]time.Time      // without a symptom, and a ticket
-	paged     map[string]bool           // with one
+	anomalies map[string]map[string]bool // keys by detector
+	incidents map[string]event.Incident  // last revisions
+	told      map[string]time.Time       // without a symptom, and a ticket
+	paged     map[string]bool            // with one
 }
 
 func (t *tally) take(o event.Outgoing, revised []event.Outgoing) {
 	if o.Type == event.AnomalyDetected.Type && !o.Time.Before(t.from) {
-		t.anomalies++
+		// One that goes on is published again.
+		a := o.Data().(event.Anomaly)
+		if t.anomalies[a.Detector] == nil {
+			t.anomalies[a.Detector] = map[string]bool{}
+		}
+		t.anomalies[a.Detector][a.Key] = true
 	}
 	for _, r := range revised {
 		i, ok := r.Data().(event.Incident)
@@ -233,7 +239,14 @@ func (t *tally) print(w io.Writer, c run, days, budget float64, took time.Durati
 		most = max(most, n)
 	}
 	fmt.Fprintf(w, "%d null series, 1m steps, %.1f days after %d of learning, seed %d: %s\n", c.series, days, c.learn, c.seed, took.Round(time.Second))
-	fmt.Fprintf(w, "anomalies detected          %8d   (%.3f a series-day)\n", t.anomalies, float64(t.anomalies)/float64(c.series)/days)
+	all := 0
+	for _, keys := range t.anomalies {
+		all += len(keys)
+	}
+	fmt.Fprintf(w, "anomalies detected          %8d   (%.3f a series-day)\n", all, float64(all)/float64(c.series)/days)
+	for _, name := range slices.Sorted(maps.Keys(t.anomalies)) {
+		fmt.Fprintf(w, "  %-25s %8d\n", name, len(t.anomalies[name]))
+	}
 	fmt.Fprintf(w, "incidents                   %8d\n", len(t.incidents))
 	fmt.Fprintf(w, "  with a symptom (page)     %8d   never held by the budget\n", len(t.paged))
 	fmt.Fprintf(w, "  without, told             %8d\n", late)
