@@ -160,7 +160,9 @@ var stories = []story{
 		},
 	},
 	{
-		namespace: "down", limit: 5 * time.Minute,
+		// Three minutes of being down; a container that crashes is up for two seconds
+		// of twelve, for longer on a slow machine, and that time does not count.
+		namespace: "down", limit: 10 * time.Minute,
 		fail: rollout(testbed.Deployment{Version: "v2", Fault: "crashloop"}),
 		want: want{
 			priority: []event.Priority{event.P1}, entity: "down/deployment/web", headline: "0/2 ready", cause: "v1 -> v2", rollback: true,
