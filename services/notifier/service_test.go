@@ -65,7 +65,7 @@ func newWorld(t *testing.T, config string) *world {
 	w.bus = bustest.Connect(t, w.server, nil)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the notifier said:\n%s", w.log.String())
+			t.Log("the notifier said:\n" + w.log.String())
 		}
 	})
 	return w
@@ -367,8 +367,7 @@ func TestKilledWhileSendingEachRevisionIsActedOnOnce(t *testing.T) {
 	l := w.start()
 	for i, r := range all {
 		if i%4 == 1 {
-			// What is held must be this revision's: those before are through.
-			eventually(t, 30*time.Second, fmt.Sprintf("%d deliveries", i), w.delivered(i))
+			eventually(t, 30*time.Second, "deliveries of those before, so that this one is held", w.delivered(i))
 			got, let := hook.hold(1)
 			w.publish(r)
 			<-got // received, and not answered yet
