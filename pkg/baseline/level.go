@@ -135,7 +135,7 @@ func (l *Level) Observe(t int64, x float64, r *Rules) Shift {
 	l.recent += (float32(d) - l.recent) / n
 	l.cusum(t, z)
 	s, doubtful := l.judge(t, usual, sigma, window, r)
-	l.alarms -= l.alarms * min(1, l.gap/memory)
+	l.alarms -= float32(l.alarms * min(1, l.gap/memory))
 	switch {
 	case doubtful:
 		// What may be the beginning of something is not learnt from until it is known
@@ -175,7 +175,7 @@ func (l *Level) judge(t int64, usual, sigma, window float64, r *Rules) (s Shift,
 	lasted := float64(l.doubt) * float64(l.gap)
 	doubtful = prob <= doubtable && lasted < float64(r.Settle.Milliseconds())
 	// A series that lay a little aside for long had its CUSUM there before.
-	began = max(began, t-int64(lasted+window*float64(l.gap)))
+	began = max(began, t-int64(lasted+float64(window*float64(l.gap))))
 	// Of n samples nobody can say that something is rarer than one in n². Means over
 	// a window are only as many as there are windows; what is far away is believed
 	// before that.
@@ -201,7 +201,7 @@ func (l *Level) judge(t int64, usual, sigma, window float64, r *Rules) (s Shift,
 	}
 	return Shift{
 		Away: true, Onset: began, TailProb: prob, Limit: limit,
-		Expected: usual, Low: usual - 3*sigma, High: usual + 3*sigma, Recent: usual + float64(l.recent), Drift: float64(l.drift), AtHour: l.season,
+		Expected: usual, Low: usual - float64(3*sigma), High: usual + float64(3*sigma), Recent: usual + float64(l.recent), Drift: float64(l.drift), AtHour: l.season,
 	}, true
 }
 
