@@ -30,6 +30,28 @@ type Thread struct {
 	// often it was.
 	Trying   string `json:"trying,omitempty"`
 	Attempts int    `json:"attempts,omitempty"`
+	// Sent are the revisions that were sent last, [maxSent] of them.
+	Sent []Sent `json:"sent,omitempty"`
+}
+
+// Sent is a revision that a channel took.
+type Sent struct {
+	Revision int `json:"revision"`
+	Attempts int `json:"attempts"`
+}
+
+// maxSent is how many revisions a thread remembers: more than can be sent while
+// the message of one that a crash has cut short waits to come again.
+const maxSent = 8
+
+// attempts is how often a revision was tried until it was sent; false when it
+// was not, or too long ago.
+func (t Thread) attempts(revision int) (int, bool) {
+	i := slices.IndexFunc(t.Sent, func(s Sent) bool { return s.Revision == revision })
+	if i < 0 {
+		return 0, false
+	}
+	return t.Sent[i].Attempts, true
 }
 
 // Channel tells people about an incident in one place.

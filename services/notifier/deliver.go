@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
@@ -34,6 +35,9 @@ func (s *Service) deliver(ctx, stop context.Context, st *store, o *outlet, e eve
 	case th.Revision == n.Revision:
 		return s.delivered(ctx, st, o, n, th) // a crash may have come before the last of it
 	case th.Revision > n.Revision:
+		if attempts, ok := th.attempts(n.Revision); ok {
+			return s.record(ctx, n, th.Ref, attempts) // sent, and a crash came before its record
+		}
 		return nil // overtaken: what it says is in the newer one
 	}
 	age := s.age(e)
@@ -107,7 +111,7 @@ func (s *Service) send(ctx context.Context, st *store, o *outlet, n event.Notifi
 	s.metrics.seconds.WithLabelValues(o.name).Observe(s.now().Sub(started).Seconds())
 	next.Trying, next.Attempts = id, begun.Attempts
 	if err != nil {
-		next.Told = th.Told
+		next.Told, next.Sent = th.Told, th.Sent
 		next.Pending = id
 		if IsUnsent(err) {
 			// This attempt needs no looking for. One before it may.
@@ -119,6 +123,7 @@ func (s *Service) send(ctx context.Context, st *store, o *outlet, n event.Notifi
 		return s.undelivered(ctx, st, o, n, begun.Attempts, age, err)
 	}
 	next.Told, next.Pending = th.Told, ""
+	next.Sent = append(slices.Clone(th.Sent[max(0, len(th.Sent)+1-maxSent):]), Sent{n.Revision, begun.Attempts})
 	if n.Update == "digest" {
 		next.Revision = n.Revision
 	} else {
@@ -143,8 +148,14 @@ func (s *Service) delivered(ctx context.Context, st *store, o *outlet, n event.N
 	if err := st.remember(ctx, o.name, Case{Notification: n, Thread: th}); err != nil {
 		return err
 	}
+	return s.record(ctx, n, th.Ref, th.Attempts)
+}
+
+// record says on the bus that a revision was delivered. Its id is the
+// revision's, so that a repeat is dropped there.
+func (s *Service) record(ctx context.Context, n event.Notification, ref string, attempts int) error {
 	return s.env.Bus.Publish(ctx, event.ReportDelivered.Out(event.Delivery{
-		Incident: n.Incident, Revision: n.Revision, Channel: n.Channel, Attempts: th.Attempts, Ref: th.Ref, Time: n.Report.Time,
+		Incident: n.Incident, Revision: n.Revision, Channel: n.Channel, Attempts: attempts, Ref: ref, Time: n.Report.Time,
 	}))
 }
 
