@@ -80,7 +80,8 @@ It lists every kind of objects once, reads nothing of Secrets and no content of
 ConfigMaps, changes nothing, and needs neither a running oncall nor a bus. There
 is one line for each thing that somebody would have to mend. What is untidy and
 not broken is only counted, unless --hygiene asks for it; declared exemptions are
-in policies/exemptions.yaml. docs/health-checks.md lists what is checked.
+in policies/exemptions.yaml. docs/health-checks.md lists what is checked. Roles and
+bindings are listed for --hygiene alone.
 
 What no object shows is read from Prometheus and Loki, with a few queries: latency
 and errors that left what is usual, name look-ups that fail, volumes that fill up,
@@ -168,7 +169,11 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		var wg sync.WaitGroup
 		var measured *reading
 		wg.Go(func() { measured = signals.read(ctx) })
-		cluster, err := check.Read(ctx, client, f.namespace, began)
+		var also []string
+		if f.hygiene || f.failOn == string(event.Hygiene) {
+			also = check.ForHygiene
+		}
+		cluster, err := check.Read(ctx, client, f.namespace, began, also...)
 		wg.Wait()
 		if signals.err != nil {
 			return nil, "", signals.err

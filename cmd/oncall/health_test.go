@@ -37,6 +37,7 @@ var servedKinds = []served{
 	{"horizontalpodautoscalers", "autoscaling/v2", "HorizontalPodAutoscaler"},
 	{"poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"},
 	{"networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"},
+	{"clusterroles", "rbac.authorization.k8s.io/v1", "ClusterRole"},
 }
 
 // serveObjects is the script command `objects FILE [RESOURCE…]`: an API server

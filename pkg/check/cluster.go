@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -63,6 +64,12 @@ type Cluster struct {
 	ServiceAccounts    []*metav1.PartialObjectMetadata
 	PriorityClasses    []*metav1.PartialObjectMetadata
 	RuntimeClasses     []*metav1.PartialObjectMetadata
+
+	// These are read for whoever names them.
+	Roles               []*rbacv1.Role
+	ClusterRoles        []*rbacv1.ClusterRole
+	RoleBindings        []*rbacv1.RoleBinding
+	ClusterRoleBindings []*rbacv1.ClusterRoleBinding
 
 	// Only [ReadSome] reads these.
 	LimitRanges []*corev1.LimitRange
@@ -128,6 +135,10 @@ func (c *Cluster) prepare() {
 	sortNamed(c.PVCs)
 	sortNamed(c.PVs)
 	sortNamed(c.Quotas)
+	sortNamed(c.Roles)
+	sortNamed(c.ClusterRoles)
+	sortNamed(c.RoleBindings)
+	sortNamed(c.ClusterRoleBindings)
 	slices.SortStableFunc(c.Events, func(a, b event.KubeEvent) int {
 		return cmp.Or(a.Time().Compare(b.Time()), strings.Compare(a.Metadata.UID, b.Metadata.UID))
 	})
@@ -174,6 +185,12 @@ func (c *Cluster) prepare() {
 	}
 	for _, o := range c.RuntimeClasses {
 		name("runtimeclasses", o)
+	}
+	for _, o := range c.Roles {
+		name("roles", o)
+	}
+	for _, o := range c.ClusterRoles {
+		name("clusterroles", o)
 	}
 	for _, o := range c.Services {
 		name("services", o)

@@ -25,6 +25,7 @@ const (
 	needsLogs    = "needs log lines; `oncall triage` reads them"
 	controlPlane = "what watches it is its own metrics and alerts; an API server that cannot be reached ends the command with exit code 3"
 	thirdParty   = "a third party's product that is not in the test bed"
+	onlyHygiene  = "Read only where hygiene is asked for."
 	notTrouble   = "no trouble by itself"
 	secretsOnly  = "needs the right to list Secrets, which is never asked for; what the kubelet says about them is told"
 )
@@ -133,6 +134,9 @@ var Conditions = []Condition{
 	{"Storage", "Volume filling, inodes running out", words("volume_space volume_filling inodes_running_out"), nil, fromMetrics + " With the time to full."},
 	{"Storage", "Attach, mount, resize and delete events", words("pods mount_failed multi_attach volume_resize_failed"), words("mount-failed multi-attach"), ""},
 
+	{"Rights", "Binding to a role or ServiceAccount that is not there", words("binding_hygiene"), nil, onlyHygiene},
+	{"Rights", "Role with wildcards", words("role_hygiene"), nil, onlyHygiene + " Where somebody is bound to it, and not what an operator may do with its own kinds."},
+
 	{"Admission and certificates", "Webhook whose Service is missing or without a pod", words("webhooks webhook_hygiene"), words("webhook"), ""},
 	{"Admission and certificates", "Deleted, and not gone: a finalizer waits", words("deletions"), nil, "Only what is so for five minutes."},
 	{"Admission and certificates", "Aggregated API unavailable", words("apiservices"), words("api-service"), ""},
@@ -165,6 +169,5 @@ var Conditions = []Condition{
 	{"Control plane", "Old Kubernetes, deprecated APIs", nil, nil, "no trouble before an upgrade, which is planned"},
 
 	{"Third parties", "Cilium, OLM, EKS, Kyverno and CVE reports, Prometheus Operator configuration, KRR jobs", nil, nil, thirdParty},
-	{"Third parties", "RBAC wildcard role, binding to a missing role", nil, nil, "security, and no trouble: scanners look for it"},
 	{"Third parties", "ConfigMap unused, empty or over 1 MB", nil, nil, "the content of ConfigMaps is never read; unused ones hurt nobody"},
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/redact"
 )
 
-// resources are what is listed, each once.
+// resources are what is listed, each once, also for hygiene alone.
 func resources() (out []string) {
 	for _, l := range listings {
 		if !slices.Contains(out, l.resource) {
 			out = append(out, l.resource)
 		}
 	}
-	return out
+	return append(out, ForHygiene...)
 }
 
 // of says whether a kind is that of a resource.
@@ -129,7 +129,7 @@ func TestAnyOneListThatIsRefusedIsNotedAndTheRestIsRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := Read(t.Context(), client, "", noon)
+			c, err := Read(t.Context(), client, "", noon, ForHygiene...)
 			if err != nil {
 				t.Fatalf("without %s: %v", resource, err)
 			}

@@ -17,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -144,21 +145,31 @@ var listings = []listing{
 	{"/apis/keda.sh/v1alpha1", "scaledobjects", true, false, nil, custom("ScaledObject")},
 }
 
-// further kinds are none that the checks look at. Whoever looks for something
-// else names them to [ReadSome].
+// further kinds are read for whoever names them to [Read] or [ReadSome].
 var further = []listing{
 	{"/api/v1", "limitranges", true, false, nil, typed(func(l *corev1.LimitRangeList) []corev1.LimitRange { return l.Items })},
 	{"/apis/autoscaling.k8s.io/v1", "verticalpodautoscalers", true, false, nil, custom("VerticalPodAutoscaler")},
+	{"/apis/rbac.authorization.k8s.io/v1", "roles", true, false, nil, typed(func(l *rbacv1.RoleList) []rbacv1.Role { return l.Items })},
+	{"/apis/rbac.authorization.k8s.io/v1", "clusterroles", false, false, nil, typed(func(l *rbacv1.ClusterRoleList) []rbacv1.ClusterRole { return l.Items })},
+	{"/apis/rbac.authorization.k8s.io/v1", "rolebindings", true, false, nil, typed(func(l *rbacv1.RoleBindingList) []rbacv1.RoleBinding { return l.Items })},
+	{"/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", false, true, nil, typed(func(l *rbacv1.ClusterRoleBindingList) []rbacv1.ClusterRoleBinding { return l.Items })},
 }
 
 // listsAtOnce bounds how many lists are under way, so that an API server far
 // away costs little waiting and a busy one little work.
 const listsAtOnce = 6
 
-// Read lists what the checks look at, in one namespace or, with "", in all. A
-// kind that may not be read is noted; that nothing could be read is an error.
-func Read(ctx context.Context, client *kube.Client, namespace string, now time.Time) (*Cluster, error) {
-	c, err := readKinds(ctx, client, listings, namespace, now)
+// Read lists what the checks look at, in one namespace or, with "", in all, and
+// the resources named, such as [ForHygiene]. A kind that may not be read is noted;
+// that nothing could be read is an error.
+func Read(ctx context.Context, client *kube.Client, namespace string, now time.Time, also ...string) (*Cluster, error) {
+	all := slices.Clone(listings)
+	for _, l := range further {
+		if slices.Contains(also, l.resource) {
+			all = append(all, l)
+		}
+	}
+	c, err := readKinds(ctx, client, all, namespace, now)
 	if err != nil {
 		return nil, err
 	}
@@ -278,6 +289,14 @@ func (c *Cluster) add(o any) {
 		c.StorageClasses = append(c.StorageClasses, slim(o))
 	case *corev1.ResourceQuota:
 		c.Quotas = append(c.Quotas, slim(o))
+	case *rbacv1.Role:
+		c.Roles = append(c.Roles, slim(o))
+	case *rbacv1.ClusterRole:
+		c.ClusterRoles = append(c.ClusterRoles, slim(o))
+	case *rbacv1.RoleBinding:
+		c.RoleBindings = append(c.RoleBindings, slim(o))
+	case *rbacv1.ClusterRoleBinding:
+		c.ClusterRoleBindings = append(c.ClusterRoleBindings, slim(o))
 	case *corev1.LimitRange:
 		c.LimitRanges = append(c.LimitRanges, slim(o))
 	case *admissionv1.ValidatingWebhookConfiguration:

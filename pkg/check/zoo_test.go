@@ -21,6 +21,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -47,6 +48,8 @@ var kindsOf = map[string]func() any{
 	"PersistentVolumeClaim": func() any { return new(corev1.PersistentVolumeClaim) }, "PersistentVolume": func() any { return new(corev1.PersistentVolume) },
 	"StorageClass": func() any { return new(storagev1.StorageClass) }, "ResourceQuota": func() any { return new(corev1.ResourceQuota) },
 	"ValidatingWebhookConfiguration": func() any { return new(admissionv1.ValidatingWebhookConfiguration) }, "MutatingWebhookConfiguration": func() any { return new(admissionv1.MutatingWebhookConfiguration) },
+	"Role": func() any { return new(rbacv1.Role) }, "ClusterRole": func() any { return new(rbacv1.ClusterRole) },
+	"RoleBinding": func() any { return new(rbacv1.RoleBinding) }, "ClusterRoleBinding": func() any { return new(rbacv1.ClusterRoleBinding) },
 	"ReplicaSet": func() any { return new(metav1.PartialObjectMetadata) }, "ConfigMap": func() any { return new(metav1.PartialObjectMetadata) }, "ServiceAccount": func() any { return new(metav1.PartialObjectMetadata) },
 	"PriorityClass": func() any { return new(metav1.PartialObjectMetadata) }, "RuntimeClass": func() any { return new(metav1.PartialObjectMetadata) },
 }
@@ -69,8 +72,8 @@ func read(t *testing.T, objects string, unread ...string) *Cluster {
 // for the caller to leave out.
 func cluster(objects []exhibit, unread ...string) *Cluster {
 	c := &Cluster{Now: noon, Version: "v1.34.0", read: map[string]bool{}}
-	for _, l := range listings {
-		c.read[l.resource] = true
+	for _, r := range resources() {
+		c.read[r] = true
 	}
 	for _, u := range unread {
 		c.read[u] = false

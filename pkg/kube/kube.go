@@ -39,6 +39,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -267,7 +268,7 @@ func init() {
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{
 		metav1.AddMetaToScheme, corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme,
-		policyv1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, storagev1.AddToScheme, admissionv1.AddToScheme,
+		policyv1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, storagev1.AddToScheme, admissionv1.AddToScheme, rbacv1.AddToScheme,
 	} {
 		utilruntime.Must(add(scheme))
 	}
