@@ -229,6 +229,11 @@ func FuzzRead(f *testing.F) {
 		s.Forecast(1)
 		var r Ring
 		r.Read(snapshot.NewReader(b))
+		var m Means
+		m.Read(snapshot.NewReader(b))
+		m.Add(1, 1, 0, 1<<40)
+		ts, vs := m.Append(nil, nil)
+		Fit(ts, vs, 1)
 	})
 }
 

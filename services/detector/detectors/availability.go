@@ -42,7 +42,7 @@ func init() {
 		},
 		AvailabilityConfig{For: 3 * time.Minute, Minimum: 0.5, DegradedFor: 10 * time.Minute},
 		func(c AvailabilityConfig, _ detector.Settings) (detector.Detector, error) {
-			return &availability{cfg: c, table: newTable[readyState]()}, nil
+			return &availability{cfg: c}, nil
 		}))
 }
 
@@ -176,8 +176,8 @@ func (d *availability) fold(st *readyState, t int64) {
 }
 
 func (d *availability) judge(key uint64, ls event.Labels, at time.Time) (event.Anomaly, bool) {
-	r, ok := d.rows[key]
-	if !ok {
+	r := d.rows.Find(key)
+	if r == nil {
 		return event.Anomaly{}, false
 	}
 	st := &r.state

@@ -43,7 +43,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return &burnRate{cfg: c, policy: p, table: newTable[burnState](), places: map[uint64]place{}}, nil
+			return &burnRate{cfg: c, policy: p, places: map[uint64]place{}}, nil
 		}))
 }
 

@@ -42,7 +42,7 @@ func init() {
 		},
 		FlatlineConfig{MissingFor: 10 * time.Minute, FlatFor: 15 * time.Minute, WarmUp: 2 * time.Hour},
 		func(c FlatlineConfig, _ detector.Settings) (detector.Detector, error) {
-			return &flatline{cfg: c, table: newTable[flatState]()}, nil
+			return &flatline{cfg: c}, nil
 		}))
 }
 
@@ -157,8 +157,8 @@ func (d *flatline) flat(s event.Series, st *flatState, at time.Time) (event.Anom
 // missing finds the series that came for long and do not come now.
 func (d *flatline) missing(b event.Batch, here map[uint64]bool) (found []event.Anomaly) {
 	passed := b.Watermark.Sub(b.Previous).Milliseconds()
-	for _, id := range d.ids() {
-		st := &d.rows[id].state
+	for id, r := range d.rows.All() {
+		st := &r.state
 		if here[id] || st.told || blind(b.Blind, st.labels) || st.last-st.first < d.cfg.WarmUp.Milliseconds() {
 			continue
 		}

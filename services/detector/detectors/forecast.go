@@ -54,7 +54,7 @@ func init() {
 			CertWarn: 168 * time.Hour, CertUrgent: 24 * time.Hour,
 		},
 		func(c ForecastConfig, _ detector.Settings) (detector.Detector, error) {
-			return &forecast{cfg: c, table: newTable[trendState]()}, nil
+			return &forecast{cfg: c}, nil
 		}))
 }
 
@@ -68,15 +68,15 @@ type forecast struct {
 }
 
 type trendState struct {
-	ring stat.Ring
+	past stat.Means
 	odd  int64 // since when it is
 }
 
 // Write writes the state.
-func (s *trendState) Write(w *snapshot.Writer) { s.ring.Write(w); w.Int(s.odd) }
+func (s *trendState) Write(w *snapshot.Writer) { s.past.Write(w); w.Int(s.odd) }
 
 // Read reads the state.
-func (s *trendState) Read(r *snapshot.Reader) { s.ring.Read(r); s.odd = r.Int() }
+func (s *trendState) Read(r *snapshot.Reader) { s.past.Read(r); s.odd = r.Int() }
 
 // Selects is detector.Selector's: shares of a limit, and times to an expiry.
 func (d *forecast) Selects(ls event.Labels) bool { return isShare(ls) || isExpiry(ls) }
@@ -111,15 +111,15 @@ func (d *forecast) Observe(b event.Batch) (found []event.Anomaly) {
 			if isExpiry(s.Labels) {
 				continue
 			}
-			if n := len(st.ring.V); n > 0 {
-				if p.T <= st.ring.T[n-1] {
+			if t, v, ok := st.past.Last(); ok {
+				if p.T <= t {
 					continue
 				}
-				if st.ring.V[n-1]-p.V > 0.05 {
-					st.ring.Reset()
+				if v-p.V > 0.05 {
+					st.past.Reset()
 				}
 			}
-			st.ring.Add(p.T, p.V, d.cfg.Window.Milliseconds()/360, d.cfg.Window.Milliseconds())
+			st.past.Add(p.T, p.V, d.cfg.Window.Milliseconds()/360, d.cfg.Window.Milliseconds())
 		}
 		if !seen {
 			return
@@ -147,18 +147,16 @@ func (d *forecast) Observe(b event.Batch) (found []event.Anomaly) {
 
 // full asks when a share reaches 1.
 func (d *forecast) full(s event.Series, st *trendState, last event.Point, at time.Time) (event.Anomaly, bool) {
-	n := len(st.ring.T)
-	if n < 10 || last.V < d.cfg.Floor || last.V > 1.5 || st.ring.T[n-1]-st.ring.T[0] < d.cfg.History.Milliseconds() {
+	if last.V < d.cfg.Floor || last.V > 1.5 {
 		return event.Anomaly{}, false
 	}
-	line, ok := stat.Fit(st.ring.T, st.ring.V, last.T)
+	ts, vs := st.past.Append(make([]int64, 0, 64), make([]float64, 0, 64))
+	n := len(ts)
+	if n < 10 || ts[n-1]-ts[0] < d.cfg.History.Milliseconds() {
+		return event.Anomaly{}, false
+	}
+	line, ok := stat.Fit(ts, vs, last.T)
 	if !ok || line.Slope <= 0 {
-		return event.Anomaly{}, false
-	}
-	robust, ok := stat.TheilSen(st.ring.T, st.ring.V)
-	recent, also := stat.TheilSen(st.ring.T[2*n/3:], st.ring.V[2*n/3:])
-	// A line that one jump has bent is no trend, nor is one that has ended.
-	if !ok || !also || robust < line.Slope/3 || robust > line.Slope*3 || recent < line.Slope/3 {
 		return event.Anomaly{}, false
 	}
 	// Residuals of a series of use depend on each other; their number counts a
@@ -175,6 +173,12 @@ func (d *forecast) full(s event.Series, st *trendState, last event.Point, at tim
 	if p > 1e-4 {
 		return event.Anomaly{}, false
 	}
+	// A line that one jump has bent is no trend, nor is one that has ended.
+	robust, ok := stat.TheilSen(ts, vs)
+	recent, also := stat.TheilSen(ts[2*n/3:], vs[2*n/3:])
+	if !ok || !also || robust < line.Slope/3 || robust > line.Slope*3 || recent < line.Slope/3 {
+		return event.Anomaly{}, false
+	}
 	a := observation(s, at)
 	a.Class, a.Severity = event.ClassSaturation, event.Warning
 	if best <= d.cfg.Urgent.Seconds() {
@@ -183,8 +187,8 @@ func (d *forecast) full(s event.Series, st *trendState, last event.Point, at tim
 	a.Observed, a.TailProb, a.Unit = last.V, max(p, 1e-12), "1"
 	a.Expected = &event.Interval{Low: 0, High: 1}
 	a.Summary = fmt.Sprintf("%s at %.1f %%, full in %s (%s - %s)", a.Signal, 100*last.V, span(best), span(early), span(late))
-	a.Explanation = fmt.Sprintf("line through %d points of %s: %+.2f %% of the limit an hour, residual %.2f %%", line.N,
-		span(float64(st.ring.T[n-1]-st.ring.T[0])/1000), 360_000*line.Slope, 100*line.Residual)
+	a.Explanation = fmt.Sprintf("line through %d points of %s: %+.2f %% of the limit an hour, residual %.2f %%", st.past.Points(),
+		span(float64(ts[n-1]-ts[0])/1000), 360_000*line.Slope, 100*line.Residual)
 	if len(a.Evidence) > 0 {
 		q := a.Evidence[0].Query
 		a.Evidence = append(a.Evidence, event.EvidenceRef{

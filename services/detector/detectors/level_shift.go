@@ -46,7 +46,7 @@ func init() {
 		},
 		LevelShiftConfig{Window: 10 * time.Minute, FalsePerDay: 0.02, MinChange: 0.2, WarmUp: time.Hour, Settle: time.Hour},
 		func(c LevelShiftConfig, _ detector.Settings) (detector.Detector, error) {
-			return &levelShift{rules: baseline.Rules(c), table: newTable[baseline.Level]()}, nil
+			return &levelShift{rules: baseline.Rules(c)}, nil
 		}))
 }
 

@@ -31,7 +31,7 @@ func init() {
 		},
 		SpikeConfig{MinChange: 0.1},
 		func(c SpikeConfig, _ detector.Settings) (detector.Detector, error) {
-			return &spikes{cfg: c, table: newTable[spikeState]()}, nil
+			return &spikes{cfg: c}, nil
 		}))
 }
 

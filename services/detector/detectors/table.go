@@ -12,6 +12,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/slab"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 )
 
@@ -27,9 +28,10 @@ type stored[S any] interface {
 }
 
 // table is what a detector remembers of each of its series. What no longer
-// comes is forgotten, so the table is as large as what is there.
+// comes is forgotten, so the table is as large as what is there. The zero value is
+// ready to use.
 type table[S any, P stored[S]] struct {
-	rows  map[uint64]*row[S]
+	rows  slab.Table[row[S]]
 	swept int64 // hour of the last sweep
 }
 
@@ -38,15 +40,9 @@ type row[S any] struct {
 	state S
 }
 
-func newTable[S any, P stored[S]]() table[S, P] { return table[S, P]{rows: map[uint64]*row[S]{}} }
-
 // at is the state of a series that is seen at t, made when it is new.
 func (t *table[S, P]) at(id uint64, ms int64) (*S, bool) {
-	r, ok := t.rows[id]
-	if !ok {
-		r = &row[S]{}
-		t.rows[id] = r
-	}
+	r, ok := t.rows.At(id)
 	r.lastT = ms
 	return &r.state, ok
 }
@@ -59,20 +55,13 @@ func (t *table[S, P]) sweep(watermark time.Time) {
 		return
 	}
 	t.swept = hour
-	for id, r := range t.rows {
-		if r.lastT < ms-forgetAfter {
-			delete(t.rows, id)
-		}
-	}
+	t.rows.DeleteFunc(func(_ uint64, r *row[S]) bool { return r.lastT < ms-forgetAfter })
 }
-
-func (t *table[S, P]) ids() []uint64 { return slices.Sorted(maps.Keys(t.rows)) }
 
 func (t *table[S, P]) write(w *snapshot.Writer) {
 	w.Int(t.swept)
-	w.Uint(uint64(len(t.rows)))
-	for _, id := range t.ids() {
-		r := t.rows[id]
+	w.Uint(uint64(t.rows.Len()))
+	for id, r := range t.rows.All() {
 		w.Fixed(id)
 		w.Int(r.lastT)
 		P(&r.state).Write(w)
@@ -81,15 +70,15 @@ func (t *table[S, P]) write(w *snapshot.Writer) {
 
 func (t *table[S, P]) read(r *snapshot.Reader) {
 	t.swept = r.Int()
-	t.rows = map[uint64]*row[S]{}
+	t.rows = slab.Table[row[S]]{}
 	for range r.Len() {
-		id := r.Fixed()
-		v := &row[S]{lastT: r.Int()}
-		P(&v.state).Read(r)
+		id, lastT := r.Fixed(), r.Int()
 		if r.Err() != nil {
 			return
 		}
-		t.rows[id] = v
+		v, _ := t.rows.At(id)
+		v.lastT = lastT
+		P(&v.state).Read(r)
 	}
 }
 

@@ -1,0 +1,91 @@
+package stat
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+)
+
+const (
+	minute = int64(60_000)
+	hours6 = 6 * 60 * minute
+)
+
+func TestMeansGiveTheLineThatTheirPointsGive(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	var m Means
+	var ring Ring
+	for i := range 1000 {
+		at, v := int64(i)*minute+int64(r.IntN(9000)), 0.3+0.0004*float64(i)+0.01*r.NormFloat64()
+		m.Add(at, v, minute/2, hours6)
+		ring.Add(at, v, minute/2, hours6)
+		ts, vs := m.Append(nil, nil)
+		if len(ts) > mostMeans {
+			t.Fatalf("%d means after %d points", len(ts), i+1)
+		}
+		if i < mostMeans && len(ts) != i+1 {
+			t.Fatalf("%d of the first %d points are kept", len(ts), i+1)
+		}
+		if i < 100 {
+			continue
+		}
+		got, _ := Fit(ts, vs, at)
+		want, _ := Fit(ring.T, ring.V, at)
+		// Both know the slope to its standard error; they must agree to a part of it.
+		if off := math.Abs(got.Slope - want.Slope); off > want.SlopeErr {
+			t.Fatalf("after %d points the slope is %g, of all points %g with a standard error of %g", i+1, got.Slope, want.Slope, want.SlopeErr)
+		}
+		if off := float64(m.Points()) / float64(len(ring.T)); off < 0.95 || off > 1.05 {
+			t.Fatalf("after %d points %d are known, %d lie in the window", i+1, m.Points(), len(ring.T))
+		}
+	}
+}
+
+func TestMeansOfALineLieOnIt(t *testing.T) {
+	var m Means
+	for i := range 5000 {
+		if i%7 == 3 || i > 300 && i < 390 || i > 900 && i < 3000 { // what is missing bends nothing
+			continue
+		}
+		at := int64(i) * minute
+		m.Add(at, 0.1+0.0001*float64(i), minute, hours6)
+		ts, vs := m.Append(nil, nil)
+		if ts[0] < at-hours6 || ts[len(ts)-1] > at {
+			t.Fatalf("minute %d: means of %d to %d", i, ts[0]/minute, ts[len(ts)-1]/minute)
+		}
+		for k := range ts {
+			if want := 0.1 + 0.0001*float64(ts[k])/float64(minute); math.Abs(vs[k]-want) > 1e-6 {
+				t.Fatalf("minute %d: the mean at %g is %g, on the line %g", i, float64(ts[k])/float64(minute), vs[k], want)
+			}
+		}
+	}
+}
+
+func TestMeansSurviveASnapshot(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	var m Means
+	for i := range 700 {
+		m.Add(int64(i)*minute, r.Float64(), minute, hours6)
+		w := &snapshot.Writer{}
+		m.Write(w)
+		var back Means
+		rd := snapshot.NewReader(w.Data())
+		if back.Read(rd); rd.Close() != nil {
+			t.Fatal(rd.Close())
+		}
+		w2 := &snapshot.Writer{}
+		back.Write(w2)
+		if !bytes.Equal(w.Data(), w2.Data()) {
+			t.Fatalf("after %d points the state that was written and read is another", i+1)
+		}
+		if i%3 == 0 {
+			m = back // what was read goes on as what was written
+		}
+	}
+	if m.Points() < 350 {
+		t.Errorf("%d points are left of six hours", m.Points())
+	}
+}
