@@ -59,6 +59,7 @@ type Cluster struct {
 	Gateways           []Object // and GatewayClasses, HTTPRoutes, GRPCRoutes of gateway.networking.k8s.io
 	Certificates       []Object // of cert-manager.io
 	Scalers            []Object // ScaledObjects and ScaledJobs of keda.sh
+	Foreign            []Object // of other controllers: see foreigns
 	ReplicaSets        []*metav1.PartialObjectMetadata
 	ConfigMaps         []*metav1.PartialObjectMetadata // names alone: what is in them is never read
 	ServiceAccounts    []*metav1.PartialObjectMetadata
@@ -70,6 +71,7 @@ type Cluster struct {
 	ClusterRoles        []*rbacv1.ClusterRole
 	RoleBindings        []*rbacv1.RoleBinding
 	ClusterRoleBindings []*rbacv1.ClusterRoleBinding
+	Reports             []Object // PolicyReports and ClusterPolicyReports of wgpolicyk8s.io
 
 	// Only [ReadSome] reads these.
 	LimitRanges []*corev1.LimitRange
@@ -78,8 +80,10 @@ type Cluster struct {
 	Serving *kube.Serving // how the API server itself is; nil when it was not asked
 	Signals *Signals      // what was measured beside the objects; nil when nothing was
 
-	Unread []Unread
-	read   map[string]bool // resources that could be read
+	Unread   []Unread
+	read     map[string]bool // resources that could be read
+	dataless map[string]bool // ConfigMaps that hold nothing, by namespace/name
+	strings  map[string]bool // what the specs of Foreign say, as far as it may be a name
 
 	index
 }
@@ -142,6 +146,7 @@ func (c *Cluster) prepare() {
 	slices.SortStableFunc(c.Events, func(a, b event.KubeEvent) int {
 		return cmp.Or(a.Time().Compare(b.Time()), strings.Compare(a.Metadata.UID, b.Metadata.UID))
 	})
+	slices.SortStableFunc(c.Foreign, func(a, b Object) int { return strings.Compare(entityOf(a).String(), entityOf(b).String()) })
 	slices.SortFunc(c.Unread, func(a, b Unread) int { return strings.Compare(a.Resource, b.Resource) })
 
 	for _, n := range c.Nodes {

@@ -81,7 +81,8 @@ var Conditions = []Condition{
 	{"Workloads", "DaemonSet unready or not scheduled", words("pods replicas updates daemonsets daemon_below_desired"), words("daemon-set-crash"), ""},
 	{"Workloads", "DaemonSet misscheduled", words("daemonsets"), nil, ""},
 	{"Workloads", "Selector matches no pod", nil, nil, "the API server refuses such a workload"},
-	{"Workloads", "Helm release failed or pending", nil, nil, secretsOnly},
+	{"Workloads", "Helm release failed or pending", words("helm_releases custom_resources"), nil, "Where Helm keeps its records in ConfigMaps, and of Flux's HelmReleases. In Secrets they are never read."},
+	{"Workloads", "ConfigMap unused or empty, or over 1 MB", words("config_map_hygiene"), nil, "By their metadata; the content is never read. The API server refuses more than 1 MiB."},
 	{"Workloads", "Workload or Ingress changed", words("bad_rollout config_changed"), nil, "The pipeline's timeline tells it; a change is no trouble by itself."},
 
 	{"Jobs", "Job failed, by its backoff limit or deadline", words("jobs job_failed"), words("job-failed job-deadline"), ""},
@@ -168,6 +169,11 @@ var Conditions = []Condition{
 	{"Control plane", "Controller manager, scheduler, proxy down", nil, nil, controlPlane},
 	{"Control plane", "Old Kubernetes, deprecated APIs", nil, nil, "no trouble before an upgrade, which is planned"},
 
-	{"Third parties", "Cilium, OLM, EKS, Kyverno and CVE reports, Prometheus Operator configuration, KRR jobs", nil, nil, thirdParty},
-	{"Third parties", "ConfigMap unused, empty or over 1 MB", nil, nil, "the content of ConfigMaps is never read; unused ones hurt nobody"},
+	{"Other controllers", "OLM: ClusterServiceVersion, Subscription, InstallPlan, CatalogSource, OperatorGroup, ClusterExtension", words("custom_resources"), nil, ""},
+	{"Other controllers", "Flux, Argo CD, Argo Rollouts, External Secrets", words("custom_resources"), nil, ""},
+	{"Other controllers", "Prometheus Operator: not available, configuration not taken over", words("custom_resources"), nil, ""},
+	{"Other controllers", "Cilium and Kyverno policies that are not in force", words("custom_resources"), nil, ""},
+	{"Other controllers", "Policy violations (Kyverno and others)", words("policy_reports"), nil, onlyHygiene},
+	{"Other controllers", "EKS health issues, CVE reports", nil, nil, thirdParty},
+	{"Other controllers", "KRR job failed", words("jobs"), nil, "A Job as any other."},
 }

@@ -58,7 +58,7 @@ func deletions(c *Cluster, found func(Problem)) {
 	every("Job", c.Jobs, look)
 	every("CronJob", c.CronJobs, look)
 	every("Node", c.Nodes, look)
-	for _, o := range slices.Concat(c.Gateways, c.Certificates, c.Scalers) {
+	for _, o := range slices.Concat(c.Gateways, c.Certificates, c.Scalers, c.Foreign) {
 		look(text(o, "kind"), metaOf(o))
 	}
 }

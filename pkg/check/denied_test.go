@@ -21,7 +21,7 @@ import (
 
 // resources are what is listed, each once, also for hygiene alone.
 func resources() (out []string) {
-	for _, l := range listings {
+	for _, l := range append(slices.Clone(listings), foreignListings()...) {
 		if !slices.Contains(out, l.resource) {
 			out = append(out, l.resource)
 		}
@@ -32,6 +32,7 @@ func resources() (out []string) {
 // of says whether a kind is that of a resource.
 func of(resource, kind string) bool {
 	kind = strings.ToLower(kind)
+	resource, _, _ = strings.Cut(resource, ".")
 	return slices.Contains([]string{kind + "s", kind + "es", strings.TrimSuffix(kind, "y") + "ies"}, resource)
 }
 
@@ -64,8 +65,10 @@ func TestWithoutAnyOneResourceNothingIsConcludedThatWasNotTrue(t *testing.T) {
 	}
 	// What is true all the same, and told of something else while the resource can
 	// be read: pods of their node, and those that are gone of their workload, or what is in a
-	// namespace that goes of that.
-	told := map[string]bool{"nodes pods": true, "replicasets pod_endings": true, "namespaces deletions": true}
+	// namespace that goes of that, or of the workload that another controller made.
+	told := map[string]bool{
+		"nodes pods": true, "replicasets pod_endings": true, "namespaces deletions": true, "pods custom_resources": true, "statefulsets custom_resources": true,
+	}
 	// What is true of a thing, whoever says it.
 	alike := strings.NewReplacer("secret_references", "references")
 	left := map[string]bool{} // resources whose denial left objects out
@@ -112,12 +115,20 @@ func TestWithoutAnyOneResourceNothingIsConcludedThatWasNotTrue(t *testing.T) {
 // TestAnyOneListThatIsRefusedIsNotedAndTheRestIsRead asks a server that refuses
 // one kind after the other.
 func TestAnyOneListThatIsRefusedIsNotedAndTheRestIsRead(t *testing.T) {
+	groups := []string{`{"name": "gateway.networking.k8s.io"}`, `{"name": "cert-manager.io"}`, `{"name": "keda.sh"}`}
+	groups = append(groups, `{"name": "wgpolicyk8s.io", "preferredVersion": {"version": "v1alpha2"}}`)
+	for i := range foreigns {
+		groups = append(groups, fmt.Sprintf(`{"name": %q, "preferredVersion": {"version": "v1"}}`, foreigns[i].group))
+	}
 	for _, resource := range resources() {
 		t.Run(resource, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
-				path := strings.Split(r.URL.Path, "/")
-				if path[len(path)-1] == resource {
+				if r.URL.Path == "/apis" {
+					fmt.Fprintf(w, `{"groups": [%s]}`, strings.Join(groups, ", "))
+					return
+				}
+				if (listing{resource: resource}).path("") == r.URL.Path[strings.LastIndexByte(r.URL.Path, '/'):] {
 					w.WriteHeader(http.StatusForbidden)
 					fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "%s is forbidden: User \"u\" cannot list resource %q"}`, resource, resource)
 					return

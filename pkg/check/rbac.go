@@ -12,9 +12,10 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
-// ForHygiene are the resources that nothing but hygiene looks at, and that the
-// role view may not list. [Read] lists them for whoever names them.
-var ForHygiene = []string{"roles", "clusterroles", "rolebindings", "clusterrolebindings"}
+// ForHygiene are the resources that nothing but hygiene looks at, of which some
+// are many and others not for the role view to list. [Read] lists them for whoever
+// names them.
+var ForHygiene = []string{"roles", "clusterroles", "rolebindings", "clusterrolebindings", "policyreports.wgpolicyk8s.io", "clusterpolicyreports.wgpolicyk8s.io"}
 
 // rbacHygiene are the checks of who may do what. None of them takes anything down.
 var rbacHygiene = []Info{

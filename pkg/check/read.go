@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -28,8 +29,8 @@ import (
 // listing is one kind of objects and how it is read. Each is listed once, in
 // pages, with what the server can leave out left out.
 type listing struct {
-	group      string // path of group and version: /api/v1
-	resource   string // plural
+	group      string // path of group and version: /api/v1; without one: whichever is served
+	resource   string // plural, with the group behind it where another group may have the same
 	namespaced bool
 	// whole kinds are of the cluster, and of no interest to somebody who asks for
 	// one namespace.
@@ -39,10 +40,11 @@ type listing struct {
 }
 
 func (l listing) path(namespace string) string {
+	plural, _, _ := strings.Cut(l.resource, ".")
 	if l.namespaced && namespace != "" {
-		return l.group + "/namespaces/" + namespace + "/" + l.resource
+		return l.group + "/namespaces/" + namespace + "/" + plural
 	}
-	return l.group + "/" + l.resource
+	return l.group + "/" + plural
 }
 
 // typed reads a kind that Kubernetes' own types have. items is the list's field
@@ -63,8 +65,9 @@ func typed[L, T any, P interface {
 
 // custom reads a kind as decoded JSON. Its items are told their kind.
 func custom(kind string) func(context.Context, *kube.Client, string, url.Values, func(any)) error {
-	return func(ctx context.Context, c *kube.Client, path string, _ url.Values, add func(any)) error {
+	return func(ctx context.Context, c *kube.Client, path string, with url.Values, add func(any)) error {
 		params := url.Values{"limit": {"500"}}
+		maps.Copy(params, with)
 		for {
 			var page struct {
 				Metadata struct {
@@ -152,6 +155,8 @@ var further = []listing{
 	{"/apis/rbac.authorization.k8s.io/v1", "roles", true, false, nil, typed(func(l *rbacv1.RoleList) []rbacv1.Role { return l.Items })},
 	{"/apis/rbac.authorization.k8s.io/v1", "clusterroles", false, false, nil, typed(func(l *rbacv1.ClusterRoleList) []rbacv1.ClusterRole { return l.Items })},
 	{"/apis/rbac.authorization.k8s.io/v1", "rolebindings", true, false, nil, typed(func(l *rbacv1.RoleBindingList) []rbacv1.RoleBinding { return l.Items })},
+	{"/apis/wgpolicyk8s.io", "policyreports.wgpolicyk8s.io", true, false, nil, custom("PolicyReport")},
+	{"/apis/wgpolicyk8s.io", "clusterpolicyreports.wgpolicyk8s.io", false, true, nil, custom("ClusterPolicyReport")},
 	{"/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", false, true, nil, typed(func(l *rbacv1.ClusterRoleBindingList) []rbacv1.ClusterRoleBinding { return l.Items })},
 }
 
@@ -163,7 +168,7 @@ const listsAtOnce = 6
 // the resources named, such as [ForHygiene]. A kind that may not be read is noted;
 // that nothing could be read is an error.
 func Read(ctx context.Context, client *kube.Client, namespace string, now time.Time, also ...string) (*Cluster, error) {
-	all := slices.Clone(listings)
+	all := append(slices.Clone(listings), foreignListings()...)
 	for _, l := range further {
 		if slices.Contains(also, l.resource) {
 			all = append(all, l)
@@ -199,14 +204,29 @@ func readKinds(ctx context.Context, client *kube.Client, listings []listing, nam
 	var wg sync.WaitGroup
 	var failed []error
 	slots := make(chan struct{}, listsAtOnce)
+	groups := &others{asked: make(chan struct{})}
+	if slices.ContainsFunc(listings, func(l listing) bool { return l.foreign() != "" }) {
+		wg.Go(func() { groups.ask(ctx, client) })
+	}
 	for _, l := range listings {
 		if l.whole && namespace != "" {
 			continue
 		}
 		wg.Go(func() {
+			l, served, err := groups.wait(l)
+			if !served {
+				if err != nil && !kube.NotFound(err) {
+					mu.Lock()
+					defer mu.Unlock()
+					if u := (Unread{"apis", kube.Reason(err)}); !slices.Contains(c.Unread, u) {
+						c.Unread = append(c.Unread, u)
+					}
+				}
+				return
+			}
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			err := l.read(ctx, client, l.path(namespace), l.params, func(o any) {
+			err = l.read(ctx, client, l.path(namespace), l.params, func(o any) {
 				mu.Lock()
 				defer mu.Unlock()
 				c.add(o)
@@ -304,6 +324,12 @@ func (c *Cluster) add(o any) {
 	case *admissionv1.MutatingWebhookConfiguration:
 		c.MutatingWebhooks = append(c.MutatingWebhooks, slim(o))
 	case *metav1.PartialObjectMetadata:
+		if o.Kind == "ConfigMap" && dataless(o) {
+			if c.dataless == nil {
+				c.dataless = map[string]bool{}
+			}
+			c.dataless[o.Namespace+"/"+o.Name] = true
+		}
 		o.ManagedFields = nil
 		switch o.Kind {
 		case "ReplicaSet":
@@ -319,6 +345,11 @@ func (c *Cluster) add(o any) {
 		}
 	case Object:
 		switch kind := text(o, "kind"); {
+		case foreignOf[kind] != nil:
+			c.remember(o["spec"])
+			c.Foreign = append(c.Foreign, pruned(o))
+		case kind == "PolicyReport", kind == "ClusterPolicyReport":
+			c.Reports = append(c.Reports, verdicts(o))
 		case kind == "Lease":
 			c.Leases = append(c.Leases, o)
 		case kind == "APIService":
