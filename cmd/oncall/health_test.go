@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 )
 
@@ -113,6 +114,14 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 			}
 			return
 		}
+		if i := slices.Index(parts, "services"); i >= 0 && i+2 == len(parts) { // one of them
+			for _, o := range lists["services"] {
+				if meta := o["metadata"].(map[string]any); meta["namespace"] == namespace && meta["name"] == resource {
+					reply(http.StatusOK, o)
+					return
+				}
+			}
+		}
 		i := slices.IndexFunc(servedKinds, func(s served) bool { return s.resource == resource })
 		version, kind := "", ""
 		if i >= 0 {
@@ -130,7 +139,8 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 		default:
 			items := []map[string]any{}
 			for _, o := range lists[resource] {
-				if namespace == "" || o["metadata"].(map[string]any)["namespace"] == namespace {
+				meta := o["metadata"].(map[string]any)
+				if (namespace == "" || meta["namespace"] == namespace) && (resource != "pods" || selected(meta, r.URL.Query().Get("labelSelector"))) {
 					items = append(items, o)
 				}
 			}
@@ -138,4 +148,15 @@ func serveObjects(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	})
 	ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, kubeconfig, url), 0o600))
+}
+
+// selected says whether a selector fits the labels of an object.
+func selected(meta map[string]any, selector string) bool {
+	sel, err := labels.Parse(selector)
+	own := labels.Set{}
+	of, _ := meta["labels"].(map[string]any)
+	for k, v := range of {
+		own[k] = fmt.Sprint(v)
+	}
+	return err == nil && sel.Matches(own)
 }

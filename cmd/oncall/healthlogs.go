@@ -161,7 +161,7 @@ func (s *watchedSignals) suspects(r *recentLines, c *check.Cluster) []suspect {
 			continue
 		}
 		e, ok := s.whose(c, func(n string) string { return l.labels[n] })
-		if !ok {
+		if !ok || !s.only.IsZero() && e != s.only {
 			continue
 		}
 		m := miner.Add(l.text)

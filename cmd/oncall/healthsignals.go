@@ -29,6 +29,7 @@ type watchedSignals struct {
 	entities  *entities.Map
 	mask      *redact.Redactor
 	namespace string
+	only      event.Entity // whose statements alone are counted; zero for all
 }
 
 // Times of the signals.
@@ -66,23 +67,29 @@ const (
 // read asks the sources that there are.
 func (s *watchedSignals) read(ctx context.Context) *reading {
 	s.once(ctx)
-	r := &reading{at: time.Now()}
-	if s.prometheus == nil && s.loki == nil {
+	r := s.readFrom(ctx)
+	switch {
+	case s.prometheus == nil && s.loki == nil:
 		r.missing = append(r.missing, check.Unchecked{What: ofMetrics + ", " + ofLogs, Why: s.why("prometheus", "loki")})
-		return r
+	case s.prometheus == nil:
+		r.missing = append([]check.Unchecked{{What: ofMetrics, Why: s.why("prometheus")}}, r.missing...)
+	case s.loki == nil:
+		r.missing = append(r.missing, check.Unchecked{What: ofLogs, Why: s.why("loki")})
 	}
+	return r
+}
+
+// readFrom asks those sources that were found.
+func (s *watchedSignals) readFrom(ctx context.Context) *reading {
+	r := &reading{at: time.Now()}
 	ctx, cancel := context.WithTimeoutCause(ctx, signalTime, fmt.Errorf("no answer in %s", signalTime))
 	defer cancel()
 	var wg sync.WaitGroup
 	var unmeasured, unlogged *check.Unchecked
-	if s.prometheus == nil {
-		unmeasured = &check.Unchecked{What: ofMetrics, Why: s.why("prometheus")}
-	} else {
+	if s.prometheus != nil {
 		wg.Go(func() { unmeasured = s.measureAll(ctx, r) })
 	}
-	if s.loki == nil {
-		unlogged = &check.Unchecked{What: ofLogs, Why: s.why("loki")}
-	} else {
+	if s.loki != nil {
 		wg.Go(func() { unlogged = s.readLines(ctx, r) })
 	}
 	wg.Wait()

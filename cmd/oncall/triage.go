@@ -121,6 +121,8 @@ type triaged struct {
 	*triage.Result
 	Requests int64   `json:"requests"` // to the API server
 	Seconds  float64 `json:"seconds"`
+	// kubeconfig is the file that kubectl would not take by itself; "" when it would.
+	kubeconfig string
 }
 
 func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer) error {
@@ -162,9 +164,9 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 		if err != nil {
 			return nil, hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s get pods -A", rule.Quote(name))
 		}
-		entity, alert, err := f.subject(ctx, &out, want, matchers, things)
+		entity, alert, err := f.subject(ctx, client, &out, want, matchers, things)
 		if err != nil {
-			return nil, f.nameHint(ctx, client, err)
+			return nil, f.nameHint(ctx, client, alert, err)
 		}
 		s := s
 		s.Kube, s.Ask, s.Context = client, evidence.NewKubernetes(client, s.Redact), f.context
@@ -181,6 +183,9 @@ func runTriage(ctx context.Context, o *options, f *triageFlags, notes io.Writer)
 			return nil, hint(fmt.Errorf("%s: %s", name, kube.Reason(err)), service.ExitUnreachable, "kubectl --context %s -n %s get pods", rule.Quote(name), rule.Quote(entity.Namespace))
 		}
 		x.Cluster = name
+		if f.kubeconfig != os.Getenv("KUBECONFIG") {
+			x.kubeconfig = f.kubeconfig
+		}
 		x.Requests, x.Seconds = requests.Load(), time.Since(began).Seconds()
 		return x, nil
 	}
@@ -235,7 +240,7 @@ func (f *triageFlags) want() (triage.Want, error) {
 }
 
 // subject is what is to be looked at.
-func (f *triageFlags) subject(ctx context.Context, out *outside, want triage.Want, matchers []upstream.Matcher, things []event.Entity) (event.Entity, *triage.Alert, error) {
+func (f *triageFlags) subject(ctx context.Context, client *kube.Client, out *outside, want triage.Want, matchers []upstream.Matcher, things []event.Entity) (event.Entity, *triage.Alert, error) {
 	if f.alert == "" {
 		e, err := triage.Resolve(want, things)
 		return e, nil, err
@@ -245,17 +250,30 @@ func (f *triageFlags) subject(ctx context.Context, out *outside, want triage.Wan
 		return event.Entity{}, nil, err
 	}
 	e, err := triage.About(alert.Labels, matchers, things)
+	if service := alert.Labels["service"]; err != nil && service != "" {
+		if behind, ok := triage.Behind(ctx, client, triage.NamespaceOf(alert.Labels), service, things); ok {
+			return behind, alert, nil
+		}
+	}
 	return e, alert, err
 }
 
 // nameHint says of a name that means nothing what to do about it.
-func (f *triageFlags) nameHint(ctx context.Context, client *kube.Client, err error) error {
+func (f *triageFlags) nameHint(ctx context.Context, client *kube.Client, alert *triage.Alert, err error) error {
 	var n *triage.NameError
 	if !errors.As(err, &n) {
-		if f.alert != "" {
-			return hint(&service.UsageError{Err: fmt.Errorf("--alert: %w", err)}, service.ExitUsage, "name the workload itself: oncall triage --workload shop/checkout")
+		if alert == nil {
+			return err
 		}
-		return err
+		labels := make([]string, 0, len(alert.Labels))
+		for _, l := range sortedNames(alert.Labels) {
+			labels = append(labels, l+"="+alert.Labels[l])
+		}
+		try := "name the workload itself: oncall triage --workload shop/checkout"
+		if ns := triage.NamespaceOf(alert.Labels); ns != "" {
+			try = "oncall health -n " + rule.Quote(ns) + " shows what is in trouble there; or name the workload: oncall triage --workload " + rule.Quote(ns) + "/NAME"
+		}
+		return hint(&service.UsageError{Err: fmt.Errorf("--alert: %w (%s)", err, strings.Join(labels, ", "))}, service.ExitUsage, "%s", try)
 	}
 	if gone := namespaceExists(ctx, client, n.Want.Namespace); gone != nil && !n.Several {
 		return gone

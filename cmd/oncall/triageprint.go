@@ -11,6 +11,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/render"
+	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/triage"
 )
 
@@ -56,6 +57,9 @@ func (p *triagePage) top() {
 	word, color := "OK", "32;1"
 	if x.Ready < x.Wanted {
 		word, color = "UNREADY", "33;1"
+	}
+	if len(x.Doubts) > 0 {
+		word, color = "UNCLEAR", "33;1"
 	}
 	if x.Urgency != "" {
 		word = strings.ToUpper(string(x.Urgency))
@@ -103,7 +107,11 @@ func (p *triagePage) top() {
 		p.item(v.Detail, nil)
 	}
 	for _, s := range v.Besides {
-		p.item(fmt.Sprintf("+ %s (%s)", s.Text, s.Confidence), s.Evidence)
+		text := "+ " + s.Text
+		if s.Confidence != "" {
+			text += fmt.Sprintf(" (%s)", s.Confidence)
+		}
+		p.item(text, s.Evidence)
 	}
 }
 
@@ -224,10 +232,19 @@ func (p *triagePage) around() {
 		}
 		p.item(text, n.Evidence)
 	}
+	if len(x.Around) > 0 {
+		p.head("Around it", "what is in trouble and has to do with it")
+	}
+	for _, n := range x.Around {
+		p.item(check.Name(n.Entity)+"  "+n.Status, n.Evidence)
+	}
 	if len(x.Neighbours) == 0 {
 		return
 	}
 	p.head("Also in trouble", "")
+	if x.More > 0 {
+		defer p.item(fmt.Sprintf("and %d more: oncall health -n %s", x.More, x.Entity.Namespace), nil)
+	}
 	for _, n := range x.Neighbours {
 		where := ""
 		if n.Where != x.Entity.Namespace {
@@ -315,7 +332,10 @@ func (p *triagePage) logs() {
 	if l.Previous > 0 {
 		of = append(of, fmt.Sprintf("%d before the last restart", l.Previous))
 	}
-	if l.Loki > 0 {
+	switch {
+	case l.Newest:
+		of = append(of, "Loki, which has more")
+	case l.Loki > 0:
 		of = append(of, "Loki")
 	}
 	read := counted(l.Lines, "line") + " of " + strings.Join(of, " and ")
@@ -364,7 +384,11 @@ func (p *triagePage) metrics() {
 	var rows [][]string
 	for _, m := range x.Metrics {
 		q := func(v float64) string { return triage.Quantity(v, m.Unit) }
-		rows = append(rows, []string{cmp.Or(signalNames[m.Signal], m.Signal), m.Sparkline, q(m.Last), q(m.Min) + " - " + q(m.Max), strings.TrimSpace(refs(m.Evidence))})
+		now := q(m.Last)
+		if m.Ended(x.Time, x.Since) {
+			now = "none since " + p.when(m.LastAt) // what was is not what is
+		}
+		rows = append(rows, []string{cmp.Or(signalNames[m.Signal], m.Signal), m.Sparkline, now, q(m.Min) + " - " + q(m.Max), strings.TrimSpace(refs(m.Evidence))})
 	}
 	var b strings.Builder
 	if p.md {
@@ -404,8 +428,12 @@ func (p *triagePage) past() {
 }
 
 func (p *triagePage) next() {
-	p.commands("Next checks", "they only read", p.x.Checks)
-	p.commands("Rollback", "changes the cluster; for a human to decide", p.x.Rollback)
+	with := ""
+	if p.x.kubeconfig != "" {
+		with = "; with KUBECONFIG=" + rule.Quote(p.x.kubeconfig)
+	}
+	p.commands("Next checks", "they only read"+with, p.x.Checks)
+	p.commands("Rollback", "changes the cluster; for a human to decide"+with, p.x.Rollback)
 }
 
 // left is what could not be read, and where the rest is.

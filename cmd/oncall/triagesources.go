@@ -140,6 +140,23 @@ func (x *outside) close() {
 	}
 }
 
+// judge reads the signals that health reads, of one namespace. A source that is
+// not there is told already.
+func (x *outside) judge(ctx context.Context, namespace string) triage.Judge {
+	w, err := newSignals(x.o, namespace, *x)
+	if err != nil {
+		return func(context.Context, *check.Cluster, event.Entity) (*check.Signals, []check.Unchecked) {
+			return nil, []check.Unchecked{{What: ofMetrics + ", " + ofLogs, Why: firstLine(err)}}
+		}
+	}
+	w.finder = nil // its port forwards are not this one's to end
+	r := w.readFrom(ctx)
+	return func(ctx context.Context, c *check.Cluster, root event.Entity) (*check.Signals, []check.Unchecked) {
+		w.only = root
+		return w.signals(ctx, r, c)
+	}
+}
+
 // into hands what was found to triage.
 func (x *outside) into(s *triage.Sources) {
 	s.NotAsked = x.missing
@@ -148,6 +165,9 @@ func (x *outside) into(s *triage.Sources) {
 	}
 	if x.prometheus != nil {
 		s.Measure = x.measure
+	}
+	if x.prometheus != nil || x.loki != nil {
+		s.Signals = x.judge
 	}
 	if x.bus {
 		s.Incidents = x.o.incidentsOfBefore

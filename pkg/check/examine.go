@@ -394,6 +394,16 @@ var restated = []string{"below_desired", "daemon_below_desired", "rollout_stuck"
 // object: how it is, and not why.
 func Restates(rule string) bool { return slices.Contains(restated, rule) }
 
+// general are rules that say in general what these checks and rules say by name.
+var general = map[string][]string{
+	"config_missing": {"references"}, "service_account_missing": {"references", "pod_creation"}, "unschedulable_volume": {"references", "claims"},
+	"unschedulable_affinity": {"pods"}, "crash_loop_clean_exit": {"liveness_failing"}, "killed_from_outside": {"liveness_failing"},
+}
+
+// General says whether a rule says only in general what another rule or a check
+// says by name.
+func General(rule, of string) bool { return slices.Contains(general[rule], of) }
+
 // certainty ranks what explains before what accompanies.
 func certainty(f event.Finding) int {
 	n := map[event.Confidence]int{event.High: 2, event.Medium: 1}[f.Confidence]

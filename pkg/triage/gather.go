@@ -31,6 +31,9 @@ type Sources struct {
 	Loki   evidence.Retriever
 	// Measure reads the measurements of a workload, or of one pod of it.
 	Measure func(ctx context.Context, of Measured) ([]Series, error)
+	// Signals reads what was measured of a namespace in the last hours, and gives
+	// what says, once the cluster is known, what of one workload is odd.
+	Signals func(ctx context.Context, namespace string) Judge
 	// Incidents are those that a pipeline has recorded.
 	Incidents func(ctx context.Context) ([]event.Incident, error)
 	Rules     *rule.Engine
@@ -42,6 +45,10 @@ type Sources struct {
 	// NotAsked are sources that are not there, and why.
 	NotAsked []check.Unchecked
 }
+
+// Judge says what is odd in what was measured of a workload, and what could not
+// be read of it.
+type Judge func(ctx context.Context, c *check.Cluster, root event.Entity) (*check.Signals, []check.Unchecked)
 
 // Options bound the reading.
 type Options struct {
@@ -127,21 +134,29 @@ type gathered struct {
 	logs       []event.Evidence // of containers
 	loki       event.Evidence
 	lokiAsked  bool
+	limit      int // of lines
 	revisions  []revision
 	namespace  map[string]string // its labels and annotations
 	guests     map[string][]*corev1.Pod
 	series     []Series
+	signals    *check.Signals
 	incidents  []event.Incident
 	notRead    []check.Unchecked
 }
 
 // gather reads everything at once.
 func gather(ctx context.Context, s Sources, e event.Entity, o Options) (*gathered, error) {
+	var judge Judge
+	var reading sync.WaitGroup
+	if s.Signals != nil {
+		reading.Go(func() { judge = s.Signals(ctx, e.Namespace) })
+	}
 	c, err := check.Read(ctx, s.Kube, e.Namespace, o.Now)
 	if err != nil {
+		reading.Wait()
 		return nil, err
 	}
-	g := &gathered{c: c, root: c.Root(e), guests: map[string][]*corev1.Pod{}}
+	g := &gathered{c: c, limit: o.Lines, root: c.Root(e), guests: map[string][]*corev1.Pod{}}
 	if e.Kind == "Pod" && g.root != e {
 		g.pod = e.Name
 	}
@@ -159,7 +174,11 @@ func gather(ctx context.Context, s Sources, e event.Entity, o Options) (*gathere
 			if err := f(); err != nil && ctx.Err() == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				g.notRead = append(g.notRead, check.Unchecked{What: what, Why: s.Redact.Line(kube.Reason(err))})
+				why := kube.Reason(err)
+				if what == "metrics" || what == "past incidents" { // it is not the cluster that said so
+					why = err.Error()
+				}
+				g.notRead = append(g.notRead, check.Unchecked{What: what, Why: s.Redact.Line(why)})
 			}
 		})
 	}
@@ -225,10 +244,20 @@ func gather(ctx context.Context, s Sources, e event.Entity, o Options) (*gathere
 			return err
 		})
 	}
+	if s.Signals != nil {
+		wg.Go(func() {
+			reading.Wait()
+			signals, unread := judge(ctx, g.c, g.root)
+			mu.Lock()
+			defer mu.Unlock()
+			g.signals, g.notRead = signals, append(g.notRead, unread...)
+		})
+	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	g.c.Signals = g.signals
 	return g, nil
 }
 

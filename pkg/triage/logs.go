@@ -27,6 +27,7 @@ type line struct {
 	where    string // pod and container
 	pod      string
 	previous bool
+	loki     bool // it is Loki that has it
 }
 
 // parseLine reads a line of an answer: a time and the text.
@@ -153,7 +154,7 @@ func (g *gathered) lines() []line {
 			seen[k]--
 			continue
 		}
-		out = append(out, line{at: at, text: rest, where: strings.TrimSpace(pod + " (Loki)"), pod: pod})
+		out = append(out, line{at: at, text: rest, where: strings.TrimSpace(pod + " (Loki)"), pod: pod, loki: true})
 	}
 	return out
 }

@@ -99,15 +99,20 @@ var objectLabels = []struct{ label, kind string }{
 // namespaceLabels name the namespace of an alert.
 var namespaceLabels = []string{"exported_namespace", "namespace"}
 
+// NamespaceOf is the namespace that the labels of an alert name, or "".
+func NamespaceOf(labels map[string]string) string {
+	for _, l := range namespaceLabels {
+		if labels[l] != "" {
+			return labels[l]
+		}
+	}
+	return ""
+}
+
 // About says what an alert is about: its labels name it, and where they do not,
 // the matchers choose among the things that there are.
 func About(labels map[string]string, ms []upstream.Matcher, all []event.Entity) (event.Entity, error) {
-	namespace := ""
-	for _, l := range namespaceLabels {
-		if namespace == "" {
-			namespace = labels[l]
-		}
-	}
+	namespace := NamespaceOf(labels)
 	var first error
 	for _, l := range objectLabels {
 		name := labels[l.label]

@@ -88,7 +88,7 @@ func metric(s Series, of Measured) (Metric, event.Evidence, bool) {
 		if !has {
 			m.First, has = v, true
 		}
-		m.Last = v
+		m.Last, m.LastAt = v, of.Start.Add(time.Duration(i)*Step(of.End.Sub(of.Start))).UTC()
 		m.Points = append(m.Points, &values[i])
 	}
 	if !has {

@@ -171,8 +171,11 @@ const maxNeighbours = 5
 
 // neighbours are what else is in trouble: in the namespace as health tells it,
 // and on the nodes.
-func (g *gathered) neighbours(roots []check.Root, cite func([]string) []string, pods func([]*corev1.Pod, string) string, line func(string) string) (out []Neighbour, more int) {
+func (g *gathered) neighbours(roots []check.Root, around []Neighbour, cite func([]string) []string, pods func([]*corev1.Pod, string) string, line func(string) string) (out []Neighbour, more int) {
 	told := map[event.Entity]bool{g.root: true}
+	for _, n := range around {
+		told[n.Entity] = true
+	}
 	for _, r := range roots {
 		if told[r.Entity] || r.Urgency == event.Hygiene || r.Entity.Namespace != g.root.Namespace {
 			continue
@@ -199,7 +202,7 @@ func (g *gathered) neighbours(roots []check.Root, cite func([]string) []string, 
 		slices.SortFunc(roots, func(a, b event.Entity) int { return cmp.Or(len(bad[b])-len(bad[a]), a.Compare(b)) })
 		for _, e := range roots {
 			told[e] = true
-			if len(out) >= 2*maxNeighbours {
+			if len(out) >= maxNeighbours {
 				more++
 				continue
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/owner"
+	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
 
 // othersEvidence is what was read of pods of others on a node.
@@ -49,6 +50,7 @@ func (a *assembly) events() {
 
 func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 	l := &a.r.Logs
+	l.Newest = len(a.g.loki.Excerpt) >= a.g.limit
 	l.Lines, l.Loki, l.Errors, l.Patterns = lines, len(a.g.loki.Excerpt), len(trouble), []Pattern{}
 	failed := map[string][]string{}
 	var reasons []string
@@ -60,7 +62,7 @@ func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 				continue // the kubelet has thrown it away, or it was another pod's
 			}
 			// What differs is only whose log it is.
-			why = strings.NewReplacer(a.g.root.Namespace+"/"+k.pod, "it", k.pod, "it").Replace(why)
+			why = strings.NewReplacer(`"`+k.pod+`"`, "it", a.g.root.Namespace+"/"+k.pod, "it", k.pod, "it").Replace(strings.TrimPrefix(why, string(upstream.BadQuery)+": "))
 			if failed[why] == nil {
 				reasons = append(reasons, why)
 			}
@@ -139,6 +141,3 @@ func (a *assembly) owner(object any) {
 	a.r.Owner = a.s.Owners.Of(a.g.root, l)
 	a.r.Owner.Team = a.line(a.r.Owner.Team)
 }
-
-// maxChecks is how many commands are printed.
-const maxChecks = 6

@@ -26,18 +26,22 @@ type Result struct {
 	Status  string        `json:"status"` // one line: 0/6 ready 9m: OOMKilled
 	Began   time.Time     `json:"began,omitzero"`
 	Verdict Verdict       `json:"verdict"`
-	Owner   event.Owner   `json:"owner"`
+	// Doubts are what speaks against its being well though no check calls it so.
+	Doubts []Statement `json:"doubts,omitempty"`
+	Owner  event.Owner `json:"owner"`
 
 	Ready    int `json:"ready"`    // pods
 	Wanted   int `json:"wanted"`   // pods
 	Restarts int `json:"restarts"` // of all containers of its pods, in their life
 	// Pods are those in trouble first; a large workload's are cut.
 	Pods       []Pod             `json:"pods"`
-	Nodes      []Node            `json:"nodes"`      // that the pods are on
-	Neighbours []Neighbour       `json:"neighbours"` // what else is in trouble in the namespace and on the nodes
-	Changes    []Change          `json:"changes"`    // newest first
-	Probes     []Probe           `json:"probes"`     // that failed, newest last
-	Events     []EventGroup      `json:"events"`     // newest last
+	Nodes      []Node            `json:"nodes"`                     // that the pods are on
+	Around     []Neighbour       `json:"around"`                    // Services, claims, autoscalers and nodes of it that are in trouble
+	Neighbours []Neighbour       `json:"neighbours"`                // what else is in trouble in the namespace and on the nodes
+	More       int               `json:"more_neighbours,omitempty"` // that are left out
+	Changes    []Change          `json:"changes"`                   // newest first
+	Probes     []Probe           `json:"probes"`                    // that failed, newest last
+	Events     []EventGroup      `json:"events"`                    // newest last
 	Logs       Logs              `json:"logs"`
 	Metrics    []Metric          `json:"metrics"`
 	Similar    []Similar         `json:"similar"` // past incidents, newest first
@@ -163,12 +167,13 @@ type EventGroup struct {
 
 // Logs are the patterns of what containers wrote.
 type Logs struct {
-	Lines      int       `json:"lines"`      // that were read
-	Containers int       `json:"containers"` // whose present log was read
-	Previous   int       `json:"previous"`   // whose log before the last restart was read
-	Loki       int       `json:"loki"`       // lines that Loki gave; it was asked for those that look like trouble
-	Errors     int       `json:"errors"`     // lines that look like trouble
-	Patterns   []Pattern `json:"patterns"`   // trouble first, then the most frequent
+	Lines      int       `json:"lines"`            // that were read
+	Containers int       `json:"containers"`       // whose present log was read
+	Previous   int       `json:"previous"`         // whose log before the last restart was read
+	Loki       int       `json:"loki"`             // lines that Loki gave; it was asked for those that look like trouble
+	Newest     bool      `json:"newest,omitempty"` // Loki has more than the newest lines that it was asked for
+	Errors     int       `json:"errors"`           // lines that look like trouble
+	Patterns   []Pattern `json:"patterns"`         // trouble first, then the most frequent
 }
 
 // Pattern is a group of lines that one statement wrote.
@@ -206,6 +211,7 @@ type Metric struct {
 	Max       float64    `json:"max"`
 	Points    []*float64 `json:"points"`    // evenly spaced; null where there is none
 	Sparkline string     `json:"sparkline"` // from the lowest to the highest
+	LastAt    time.Time  `json:"last_at"`   // of Last; earlier than the others where the series ends
 	Evidence  []string   `json:"evidence"`
 }
 
