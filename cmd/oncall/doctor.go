@@ -273,7 +273,7 @@ func rights(ctx context.Context, o *options, kc kube.Config) []finding {
 	if err != nil {
 		return []finding{{What: "kubernetes", Said: firstLine(err), Do: "does kubectl get nodes work with the same kubeconfig?"}}
 	}
-	out := []finding{{What: "kubernetes", OK: true, Said: client.Host() + " " + version}}
+	out := []finding{{What: "kubernetes", OK: true, Said: client.Host() + " " + version.GitVersion}}
 	r, err := kube.NewReviewer(kc, o.kubeSettings())
 	if err != nil {
 		return append(out, finding{What: "rights", Said: firstLine(err)})

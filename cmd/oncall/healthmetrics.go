@@ -26,8 +26,12 @@ import (
 // each. Those of the catalogue that learn a day have no history here.
 var told = map[string]string{
 	"request_rate": "burn_rate", "error_rate": "none", "error_ratio": "burn_rate", "latency_p99": "level_shift,spike",
-	"dns_error_ratio": "level_shift,spike", "pvc_used_ratio": "forecast", "pvc_inodes_ratio": "forecast", "node_disk_ratio": "forecast",
+	"dns_error_ratio": "level_shift,spike", "pvc_used_ratio": "forecast", "pvc_inodes_ratio": "forecast", "node_disk_ratio": "forecast", "memory_limit_ratio": "forecast",
 }
+
+// above is from where on a signal is read: of what every pod has, only what may
+// matter is transferred.
+var above = map[string]float64{"memory_limit_ratio": 0.5}
 
 // maxRanges bounds the ranges of one reading.
 const maxRanges = 24
@@ -50,6 +54,11 @@ func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unch
 			guards = append(guards, f.Guard)
 		}
 	}
+	for _, m := range s.measures() {
+		guards = append(guards, m.Guard)
+	}
+	slices.Sort(guards)
+	guards = slices.Compact(guards)
 	present, err := s.prometheus.Has(ctx, guards, r.at)
 	if err != nil {
 		return &check.Unchecked{What: ofMetrics, Why: firstLine(err)}
@@ -65,15 +74,16 @@ func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unch
 		for _, q := range f.Queries {
 			if present[f.Guard] && told[q.Signal] != "" && (s.namespace == "" || q.Entity != "node") {
 				expr := strings.TrimSpace(strings.ReplaceAll(q.Expr, "$window", "2m"))
+				if least, ok := above[q.Signal]; ok {
+					expr = fmt.Sprintf("(%s) > %g", expr, least)
+				}
 				list = append(list, ranged{family: f, Query: q, expr: upstream.InjectPromQL(expr, matchers)})
 			}
 		}
 	}
-	if len(list) == 0 {
-		return &check.Unchecked{What: ofMetrics, Why: "Prometheus has none of the metrics of policies/queries that tell of them"}
-	}
 	sent := 0
 	var wg sync.WaitGroup
+	wg.Go(func() { s.askMeasures(ctx, r, present, matchers) })
 	for i := range list {
 		q := &list[i]
 		if q.Ratio != nil {
@@ -87,8 +97,17 @@ func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unch
 	}
 	wg.Wait()
 	r.ranges = list
+	if len(list) == 0 && len(r.measured) == 0 {
+		return &check.Unchecked{What: ofMetrics, Why: "Prometheus has none of the metrics of policies/queries that tell of them"}
+	}
 	var failed []string
 	why := ""
+	for _, a := range r.measured {
+		if a.err != nil {
+			failed = append(failed, a.measures[0].Name)
+			why = cmp.Or(why, firstLine(a.err))
+		}
+	}
 	for _, q := range list {
 		if q.err != nil {
 			failed = append(failed, q.family.Family+" "+q.Signal)

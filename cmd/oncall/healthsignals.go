@@ -17,11 +17,12 @@ import (
 )
 
 // watchedSignals read for health what no object shows: latency, errors, name
-// look-ups and space from Prometheus, statements from Loki. The queries are those
-// of policies/queries, and what is odd is said by the detectors of the pipeline.
+// look-ups, space and [check.Measures] from Prometheus, statements from Loki. The
+// queries of what may be odd are those of policies/queries, and what is odd is said
+// by the detectors of the pipeline.
 //
-// What is asked is bounded: of Prometheus at most [maxRanges] ranges beside the
-// question what there is, of Loki at most 2 + 2 × [maxSuspects] queries, each all
+// What is asked is bounded: of Prometheus at most [maxRanges] ranges, a query for
+// every [measuresAtOnce] measures and the question what there is, of Loki at most 2 + 2 × [maxSuspects] queries, each all
 // at the same time, so that a source far away costs a few round trips.
 type watchedSignals struct {
 	outside
@@ -52,15 +53,16 @@ func newSignals(o *options, namespace string, x outside) (*watchedSignals, error
 
 // reading is what was read, before it is known whose pods are whose.
 type reading struct {
-	at      time.Time // by the clock of Prometheus
-	ranges  []ranged
-	lines   *recentLines
-	missing []check.Unchecked
+	at       time.Time // by the clock of Prometheus
+	ranges   []ranged
+	measured []bounds
+	lines    *recentLines
+	missing  []check.Unchecked
 }
 
 // What no source tells is told by these names.
 const (
-	ofMetrics = "latency, errors, DNS and volumes"
+	ofMetrics = "latency, errors, DNS, space, limits and kubelets"
 	ofLogs    = "new statements in logs"
 )
 
@@ -125,6 +127,7 @@ func (s *watchedSignals) why(kinds ...string) string {
 func (s *watchedSignals) signals(ctx context.Context, r *reading, c *check.Cluster) (*check.Signals, []check.Unchecked) {
 	missing := r.missing
 	out := &check.Signals{}
+	s.beyond(r, c, out)
 	if len(r.ranges) > 0 {
 		if err := s.judge(r, c, out); err != nil {
 			missing = append(missing, check.Unchecked{What: ofMetrics, Why: firstLine(err)})

@@ -31,6 +31,7 @@ type Cluster struct {
 	Now       time.Time // of the reading; ages count from it
 	Namespace string    // the only one that was read, or "" for all
 	Version   string    // of the API server; "" when it did not say
+	Built     time.Time // of the API server's program; zero when it did not say
 
 	Nodes              []*corev1.Node
 	Namespaces         []*corev1.Namespace
@@ -55,7 +56,7 @@ type Cluster struct {
 	MutatingWebhooks   []*admissionv1.MutatingWebhookConfiguration
 	Events             []event.KubeEvent // warnings, newest last
 	APIServices        []Object
-	Leases             []Object // of kubelets
+	Leases             []Object // of kubelets and of controllers
 	Gateways           []Object // and GatewayClasses, HTTPRoutes, GRPCRoutes of gateway.networking.k8s.io
 	Certificates       []Object // of cert-manager.io
 	Scalers            []Object // ScaledObjects and ScaledJobs of keda.sh

@@ -19,15 +19,13 @@ type Condition struct {
 
 // Reasons for which conditions are left out.
 const (
-	needsMetrics = "needs a metric; the pipeline watches it"
-	fromMetrics  = "Where there is a Prometheus."
-	fromLogs     = "Where there is a Loki."
-	needsLogs    = "needs log lines; `oncall triage` reads them"
-	controlPlane = "what watches it is its own metrics and alerts; an API server that cannot be reached ends the command with exit code 3"
-	thirdParty   = "a third party's product that is not in the test bed"
-	onlyHygiene  = "Read only where hygiene is asked for."
-	notTrouble   = "no trouble by itself"
-	secretsOnly  = "needs the right to list Secrets, which is never asked for; what the kubelet says about them is told"
+	fromMetrics = "Where there is a Prometheus."
+	fromLogs    = "Where there is a Loki."
+	needsLogs   = "needs log lines; `oncall triage` reads them"
+	thirdParty  = "a third party's product that is not in the test bed"
+	onlyHygiene = "Read only where hygiene is asked for."
+	notTrouble  = "no trouble by itself"
+	secretsOnly = "needs the right to list Secrets, which is never asked for; what the kubelet says about them is told"
 )
 
 func words(s string) []string { return strings.Fields(s) }
@@ -52,8 +50,8 @@ var Conditions = []Condition{
 	{"Pods", "Errors in the last hundred log lines", words("log_statements new_error_in_logs log_errors_grow"), nil, fromLogs + " Those that are new or come far oftener; of containers that crash, the last lines are read."},
 	{"Pods", "A log line that came steadily has stopped", words("log_line_missing"), nil, "The services watch it, with a day of Loki; one look cannot."},
 	{"Pods", "Logs unreadable", nil, nil, needsLogs},
-	{"Pods", "CPU or memory near the limit", words("memory_near_limit"), nil, needsMetrics},
-	{"Pods", "CPU throttled", words("cpu_throttled"), nil, needsMetrics},
+	{"Pods", "CPU or memory near the limit", words("memory_limit cpu_limit memory_near_limit"), nil, fromMetrics + " Memory by its trend, with the time left."},
+	{"Pods", "CPU throttled", words("cpu_limit cpu_throttled"), nil, fromMetrics + " The cause of what is slow; hygiene else."},
 	{"Pods", "Nobody would replace the pod", words("pod_hygiene"), nil, ""},
 	{"Pods", "No probes", words("pod_hygiene"), nil, ""},
 	{"Pods", "No requests or limits", words("pod_hygiene"), nil, ""},
@@ -101,7 +99,7 @@ var Conditions = []Condition{
 	{"Autoscaling and budgets", "PodDisruptionBudget selects nothing", words("budget_hygiene"), nil, ""},
 	{"Autoscaling and budgets", "PodDisruptionBudget demands more pods than there are, or all: no drain ends", words("budgets"), words("budget-blocks-drain"), ""},
 	{"Autoscaling and budgets", "PodDisruptionBudget with too few healthy pods", words("budgets"), words("budget-unhealthy"), ""},
-	{"Autoscaling and budgets", "CPU or memory requested far from what is used", nil, nil, needsMetrics},
+	{"Autoscaling and budgets", "CPU or memory requested far from what is used", words("requests_hygiene"), nil, fromMetrics + " `oncall cost` says what to request."},
 	{"Autoscaling and budgets", "Quota exhausted, or over 90 %", words("quotas pod_creation quota_exhausted quota_near"), words("quota-exhausted"), ""},
 	{"Autoscaling and budgets", "Quotas promise more than the cluster has", words("plan_hygiene"), nil, "More than one and a half times as much, as in the kubernetes-mixin."},
 	{"Autoscaling and budgets", "Namespace not active: stuck terminating", words("namespaces"), nil, ""},
@@ -152,10 +150,10 @@ var Conditions = []Condition{
 	{"Nodes", "Cordoned", words("node_hygiene"), nil, ""},
 	{"Nodes", "Taint that nobody tolerates", words("node_hygiene"), nil, ""},
 	{"Nodes", "More than 95 % of the pods it may hold", words("node_capacity"), words("node-full"), ""},
-	{"Nodes", "CPU or memory over 80 %", words("node_saturated"), nil, needsMetrics},
+	{"Nodes", "CPU or memory over 80 %", words("node_saturation node_saturated"), nil, fromMetrics + " Over 90 %, as in the kubernetes-mixin: 80 % is what nodes are for."},
 	{"Nodes", "File system filling", words("nodes volume_space"), words("node-disk-pressure"), "By DiskPressure; before that, with the time to full, where there is a Prometheus."},
 	{"Nodes", "Evictions by the kubelet", words("pods node_events"), words("evicted"), ""},
-	{"Nodes", "PLEG and pod start latency, kubelet down, kubelet certificates", nil, nil, needsMetrics},
+	{"Nodes", "PLEG and pod start latency, kubelet down, kubelet certificates", words("kubelets"), nil, fromMetrics},
 	{"Nodes", "A single control-plane node", words("node_hygiene"), nil, ""},
 	{"Nodes", "SystemOOM, OOMKilling, FreeDiskSpaceFailed, NodeShutdown and such events", words("node_events"), words("node-out-of-memory"), ""},
 	{"Nodes", "Clock ahead of the API server's, or behind", words("node_clocks"), words("node-clock"), "By the leases that kubelets renew."},
@@ -163,11 +161,14 @@ var Conditions = []Condition{
 	{"Nodes", "CPU or memory overcommitted: no node may die", words("node_capacity"), nil, ""},
 	{"Nodes", "No metrics-server", words("hpa_no_metrics"), words("autoscaler-without-metrics"), "Where an autoscaler misses it."},
 
-	{"Control plane", "API error budget burn, server terminates, client errors", words("apiserver_slow"), nil, controlPlane},
+	{"Control plane", "API error budget burn, server terminates, client errors", words("api_requests apiserver_slow"), nil, fromMetrics},
+	{"Control plane", "Client certificate about to end", words("api_requests"), nil, fromMetrics},
+	{"Control plane", "Aggregated API errors, or up for less than 85 % of the time", words("api_requests apiservices"), nil, fromMetrics + " Else that it is not available now."},
 	{"Control plane", "API server not ready, slow to answer, or its certificate about to end", words("api_server"), nil, ""},
-	{"Control plane", "API server down", nil, nil, controlPlane},
-	{"Control plane", "Controller manager, scheduler, proxy down", nil, nil, controlPlane},
-	{"Control plane", "Old Kubernetes, deprecated APIs", nil, nil, "no trouble before an upgrade, which is planned"},
+	{"Control plane", "API server down", words("targets"), nil, fromMetrics + " One of several; where none can be reached the command ends with exit code 3."},
+	{"Control plane", "Controller manager, scheduler, proxy down", words("controllers targets"), nil, "By the leases that they renew; targets where there is a Prometheus."},
+	{"Control plane", "Old Kubernetes, deprecated APIs", words("server_age api_requests"), nil, "Deprecated APIs where there is a Prometheus."},
+	{"Control plane", "Prometheus configuration bad, nothing scraped, rules or notifications fail", words("monitoring targets"), nil, fromMetrics},
 
 	{"Other controllers", "OLM: ClusterServiceVersion, Subscription, InstallPlan, CatalogSource, OperatorGroup, ClusterExtension", words("custom_resources"), nil, ""},
 	{"Other controllers", "Flux, Argo CD, Argo Rollouts, External Secrets", words("custom_resources"), nil, ""},

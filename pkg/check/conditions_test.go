@@ -101,16 +101,18 @@ its cause.
 
 ## What no object shows
 
-Latency and errors that left what is usual, name look-ups that fail, volumes that fill
-up, and statements that logs did not make before are read from Prometheus and Loki:
+Latency and errors that left what is usual, name look-ups that fail, volumes and memory that
+fill up, kubelets, nodes and API servers that are short of something, and statements that
+logs did not make before are read from Prometheus and Loki:
 those of `+"`--prometheus`"+`, `+"`--loki`"+` or `+"`--via-kube`"+`, else those of the configuration file, else
 those that are found in the cluster (`+"`--find=false`"+` does not look). Without one the output
 says what was not checked, and why.
 
 The queries are those of [policies/queries](../policies/queries), and what is odd is said
 by the detectors of the pipeline ([detectors.md](detectors.md)) over the last four hours, a
-value a minute. Of Prometheus there are at most 24 range queries beside one or two that ask
-what there is; of Loki at most 17, the lines of the last ten minutes that look like trouble
+value a minute; what only has to be beyond a bound is asked as such
+([below](#what-is-measured)). Of Prometheus there are at most 24 range queries, five for what
+is beyond a bound and two or three that ask what there is; of Loki at most 17, the lines of the last ten minutes that look like trouble
 and, of the eight most frequent statements among them, how often each was made in the four
 hours before. All of a kind are asked at the same time, and while the objects are read: a
 tenth of a second of distance costs about a second in all. What is not answered within ten
@@ -128,6 +130,10 @@ Loki, with look-alikes that are well.
 			tick = "—"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", tick, c.Name, code(c.By), strings.Join(c.Zoo, ", "), c.Out)
+	}
+	b.WriteString("\n## What is measured\n\nThe bounds are those of the kubernetes-mixin where it has one, and of Popeye else. A\nmeasure is asked where its metric is there.\n\n| measure | of | bound | metric |\n|---|---|---|---|\n")
+	for _, m := range Measures {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` |\n", m.Name, m.Of, m.Holds, m.Guard)
 	}
 	b.WriteString("\n## The checks\n\nEach is a function of one reading of the cluster. A check whose resources may not be\nread is skipped, and the output says so. What is measured needs no resource.\n\n| check | what it tells, and what it lets pass | reads |\n|---|---|---|\n")
 	for _, i := range All {

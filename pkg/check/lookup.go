@@ -108,3 +108,17 @@ func (c *Cluster) shared(pods []*corev1.Pod) *corev1.Node {
 	}
 	return c.node[name]
 }
+
+// NodeAt is the node of a name, or of one of its addresses, by which Prometheus
+// knows it.
+func (c *Cluster) NodeAt(name string) (event.Entity, bool) {
+	if n := c.node[name]; n != nil {
+		return entity("Node", n), true
+	}
+	for _, n := range c.Nodes {
+		if slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Address == name }) {
+			return entity("Node", n), true
+		}
+	}
+	return event.Entity{}, false
+}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -121,6 +122,25 @@ func amount(q resource.Quantity, name string) string {
 
 // skew is how many minor versions a kubelet may be older than the API server.
 const skew = 3
+
+// supported is how long a minor version of Kubernetes gets fixes, counted from
+// its release (kubernetes.io/releases/patch-releases, "support period": twelve
+// months and two of maintenance).
+const supported = 14 * 30 * 24 * time.Hour
+
+// serverAge tells of an API server that was built so long ago that its minor
+// version, which is older, gets no fixes any more.
+func serverAge(c *Cluster, found func(Problem)) {
+	if c.Built.IsZero() || c.Now.Sub(c.Built) < supported {
+		return
+	}
+	e := event.Entity{Kind: "Cluster", Name: "cluster"}
+	found(Problem{
+		Entity: e, Root: e, Urgency: event.Hygiene, Title: fmt.Sprintf("Kubernetes %s gets no fixes any more: it was built %s ago", c.Version, span(c.Now.Sub(c.Built))),
+		Seen: []string{fmt.Sprintf("GET /version: gitVersion %s, buildDate %s", c.Version, c.Built.UTC().Format(time.RFC3339))},
+		Next: []event.Check{{Why: "versions of all nodes, which are upgraded after it", Command: "kubectl get nodes -o wide"}},
+	})
+}
 
 func nodeVersions(c *Cluster, found func(Problem)) {
 	server, err := version.ParseGeneric(c.Version)

@@ -22,7 +22,7 @@ func nodeClocks(c *Cluster, found func(Problem)) {
 	for _, l := range c.Leases {
 		n := c.node[text(l, "metadata", "name")]
 		renewed, err := time.Parse(time.RFC3339, text(l, "spec", "renewTime"))
-		if n == nil || err != nil || c.deadNodes[n.Name] {
+		if n == nil || err != nil || text(l, "metadata", "namespace") == "kube-system" || c.deadNodes[n.Name] {
 			continue
 		}
 		if ready, _ := condition(n.Status.Conditions, corev1.NodeReady); c.age(ready.LastTransitionTime) < clockBehind {

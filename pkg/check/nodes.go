@@ -33,6 +33,11 @@ var nodeChecks = []Info{
 		Run: nodeVersions,
 	},
 	{
+		Name: "server_age",
+		Doc:  "An API server that was built over fourteen months ago, so that its minor version gets no fixes any more. Not: builds that do not say when they were made.",
+		Run:  serverAge,
+	},
+	{
 		Name: "node_clocks", Needs: []string{"nodes", "leases"},
 		Doc: "Nodes whose clock is more than half a minute ahead of the API server's, or more than two minutes behind, by the leases that kubelets renew every ten seconds. Not: nodes that are not ready, of which a lease says nothing.",
 		Run: nodeClocks,

@@ -109,6 +109,8 @@ var listings = []listing{
 	{"/api/v1", "nodes", false, false, nil, typed(func(l *corev1.NodeList) []corev1.Node { return l.Items })},
 	// By these kubelets say every ten seconds what time it is for them.
 	{"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease", "leases", false, true, nil, custom("Lease")},
+	// And by these controllers say every two that they work.
+	{"/apis/coordination.k8s.io/v1/namespaces/kube-system", "leases", false, true, nil, custom("Lease")},
 	{"/api/v1", "namespaces", false, true, nil, typed(func(l *corev1.NamespaceList) []corev1.Namespace { return l.Items })},
 	{"/apis/apps/v1", "deployments", true, false, nil, typed(func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items })},
 	{"/apis/apps/v1", "replicasets", true, false, nil, metadata("ReplicaSet")},
@@ -253,7 +255,7 @@ func readKinds(ctx context.Context, client *kube.Client, listings []listing, nam
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		c.Version = v
+		c.Version, c.Built = v.GitVersion, v.Built()
 	})
 	wg.Wait()
 	if err := ctx.Err(); err != nil {

@@ -20,6 +20,7 @@ type Signals struct {
 	Departures []Departure // what the detectors call odd now
 	Failing    []Failing   // how much fails of what is served
 	Shares     []Share     // how full things are
+	Measured   []Measured  // what is beyond the bounds of [Measures]
 	Statements []Statement // what logs say that speaks of trouble
 }
 

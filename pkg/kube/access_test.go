@@ -160,7 +160,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
 		t.Fatal(err)
 	}
 	for range 2 {
-		if v, err := c.Version(t.Context()); err != nil || v != "v1.37.2" {
+		if v, err := c.Version(t.Context()); err != nil || v.GitVersion != "v1.37.2" {
 			t.Fatalf("with the plugin's token: %q, %v", v, err)
 		}
 	}

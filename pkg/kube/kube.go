@@ -338,15 +338,26 @@ func (c *Client) request(path string, params url.Values) *rest.Request {
 	return r
 }
 
-// Version is the version of the API server: v1.34.2.
-func (c *Client) Version(ctx context.Context) (string, error) {
-	var v struct {
-		GitVersion string `json:"gitVersion"`
+// Version is what an API server says of its build.
+type Version struct {
+	GitVersion string `json:"gitVersion"` // v1.34.2
+	BuildDate  string `json:"buildDate"`  // RFC 3339; of some builds empty, or 1970
+}
+
+// Built is when the program was built; zero when it does not say.
+func (v Version) Built() time.Time {
+	t, err := time.Parse(time.RFC3339, v.BuildDate)
+	if err != nil || t.Unix() <= 0 {
+		return time.Time{}
 	}
-	if err := c.Get(ctx, "/version", nil, &v); err != nil {
-		return "", err
-	}
-	return v.GitVersion, nil
+	return t
+}
+
+// Version asks which version the API server is.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	var v Version
+	err := c.Get(ctx, "/version", nil, &v)
+	return v, err
 }
 
 // ClusterUID is the UID of the kube-system namespace, which identifies a
