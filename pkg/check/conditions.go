@@ -48,7 +48,7 @@ var Conditions = []Condition{
 	{"Pods", "Init container fails, or does not end", words("pods init_container_failing"), words("init-container"), ""},
 	{"Pods", "Kill, PreStop or grace period exceeded events", words("pods pod_endings"), nil, "Where the pod is stuck by it."},
 	{"Pods", "Errors in the last hundred log lines", words("log_statements new_error_in_logs log_errors_grow"), nil, fromLogs + " Those that are new or come far oftener; of containers that crash, the last lines are read."},
-	{"Pods", "A log line that came steadily has stopped", words("log_line_missing"), nil, "The services watch it, with a day of Loki; one look cannot."},
+	{"Pods", "A log line that came steadily has stopped, or a value in lines moved", words("log_line_missing log_value_moved"), nil, "The services watch it, with a day of Loki; one look cannot."},
 	{"Pods", "Logs unreadable", nil, nil, needsLogs},
 	{"Pods", "CPU or memory near the limit", words("memory_limit cpu_limit memory_near_limit"), nil, fromMetrics + " Memory by its trend, with the time left."},
 	{"Pods", "CPU throttled", words("cpu_limit cpu_throttled"), nil, fromMetrics + " The cause of what is slow; hygiene else."},
