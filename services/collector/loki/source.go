@@ -150,6 +150,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 		wg.Go(func() { s.tail(ctx) })
 	}
 	var blind *event.Blindness
+	var next ahead
 	for backoff := time.Second; ; {
 		start := cur.End
 		end := start.Add(s.cfg.Window)
@@ -167,7 +168,8 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			start, end = oldest.UTC(), oldest.Add(s.cfg.Window).UTC()
 			s.env.Log.Warn("windows skipped, older than max_catch_up", "source", s.name, "windows", skipped, "to", start)
 		}
-		streams, err := s.read(ctx, start, end)
+		closed := max(1, int(now.Add(-delay).Sub(start)/s.cfg.Window))
+		streams, err := s.window(ctx, &next, start, closed)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -195,6 +197,7 @@ func (s *Source) Run(ctx context.Context, raw []byte, emit collector.Emit) error
 			if first {
 				cur.End = s.latest()
 			}
+			next = ahead{}
 			continue
 		}
 		first = false

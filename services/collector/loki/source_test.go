@@ -327,8 +327,10 @@ func TestFailuresAndDuplicatesChangeNothing(t *testing.T) {
 	if !slices.Equal(got, want) || len(want) == 0 {
 		t.Errorf("faulted\n%v\nundisturbed\n%v", got, want)
 	}
-	if blind != 2 || strings.Contains(fmt.Sprint(want), "hunter2") {
-		t.Errorf("blind %d times, want 2; published %v", blind, want[:1])
+	// The second fault may hit any of several questions under way: only the one
+	// about the next window makes blind.
+	if blind < 1 || blind > 2 || strings.Contains(fmt.Sprint(want), "hunter2") {
+		t.Errorf("blind %d times, want 1 or 2; published %v", blind, want[:1])
 	}
 }
 
