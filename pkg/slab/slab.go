@@ -129,13 +129,17 @@ func (t *Table[R]) rebuild(size int) {
 // All are the rows by ascending id. The table must not be changed meanwhile.
 func (t *Table[R]) All() iter.Seq2[uint64, *R] {
 	return func(yield func(uint64, *R) bool) {
-		all := make([]*entry[R], t.n)
-		for place := range all {
-			all[place] = t.entry(place)
+		type place struct {
+			id uint64
+			at int
 		}
-		slices.SortFunc(all, func(a, b *entry[R]) int { return cmp.Compare(a.id, b.id) })
-		for _, e := range all {
-			if !yield(e.id, &e.row) {
+		all := make([]place, t.n)
+		for at := range all {
+			all[at] = place{t.entry(at).id, at}
+		}
+		slices.SortFunc(all, func(a, b place) int { return cmp.Compare(a.id, b.id) })
+		for _, p := range all {
+			if !yield(p.id, &t.entry(p.at).row) {
 				return
 			}
 		}

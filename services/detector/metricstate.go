@@ -1,0 +1,110 @@
+package detector
+
+import (
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/slab"
+	"github.com/oncall-copilot/oncall/pkg/snapshot"
+)
+
+// MarshalBinary writes the state.
+func (f *metricFold) MarshalBinary() ([]byte, error) {
+	w := &snapshot.Writer{}
+	if err := f.write(w); err != nil {
+		return nil, err
+	}
+	w.Int(f.swept)
+	w.Uint(uint64(f.series.Len()))
+	// Kinds are numbered as they come, so that equal states are equal bytes whatever
+	// there was before.
+	number := make(map[uint32]int, len(f.kinds.at))
+	for id, st := range f.series.All() {
+		w.Fixed(id)
+		w.Int(f.watermark - st.lastT)
+		n, ok := number[st.kind]
+		if !ok {
+			n = len(number)
+			number[st.kind] = n
+		}
+		if w.Uint(uint64(n)); !ok {
+			k := f.kinds.all[st.kind]
+			w.Uint(k.mask)
+			w.String(k.space)
+		}
+		f.writeWaiting(w, st)
+	}
+	w.Uint(uint64(len(f.overflow)))
+	for _, space := range sortedKeys(f.overflow) {
+		w.String(space)
+		w.Uint(uint64(f.overflow[space]))
+	}
+	return w.Data(), nil
+}
+
+// writeWaiting writes what came of a series in a window that is not closed.
+func (f *metricFold) writeWaiting(w *snapshot.Writer, st *seriesState) {
+	if st.waits == 0 {
+		w.Uint(0)
+		return
+	}
+	a := &f.arrived[st.waits-1]
+	w.Uint(uint64(len(a.Points)))
+	w.Uint(uint64(len(a.Labels)))
+	for _, l := range a.Labels {
+		w.String(l.Name)
+		w.String(l.Value)
+	}
+	for _, p := range a.Points {
+		w.Int(p.T)
+		w.Float(p.V)
+	}
+}
+
+// UnmarshalBinary reads the state into a fold that was just made.
+func (f *metricFold) UnmarshalBinary(data []byte) error {
+	r := snapshot.NewReader(data)
+	if err := f.read(r); err != nil {
+		return err
+	}
+	f.swept = r.Int()
+	f.series, f.kinds, f.arrived = slab.Table[seriesState]{}, kinds{}, nil
+	f.perSpace, f.overflow = map[string]int{}, map[string]int{}
+	var numbered []kind
+	for range r.Len() {
+		id, lastT, n := r.Fixed(), f.watermark-r.Int(), r.Uint()
+		if n == uint64(len(numbered)) {
+			numbered = append(numbered, kind{mask: r.Uint(), space: r.String()})
+		}
+		if n >= uint64(len(numbered)) {
+			r.Fail("kind of a series out of range")
+		}
+		if r.Err() != nil {
+			return r.Err()
+		}
+		if f.series.Find(id) != nil {
+			r.Fail("a series comes twice")
+			return r.Err()
+		}
+		f.readWaiting(r, id, f.known(id, lastT, numbered[n]))
+	}
+	for range r.Len() {
+		space := r.String()
+		f.overflow[space] = int(r.Uint()) //nolint:gosec // a count of samples
+	}
+	return r.Close()
+}
+
+func (f *metricFold) readWaiting(r *snapshot.Reader, id uint64, st *seriesState) {
+	n := r.Len()
+	if n == 0 {
+		return
+	}
+	a := arrival{event.Series{ID: id}, st}
+	for range r.Len() {
+		a.Labels = append(a.Labels, event.Label{Name: r.String(), Value: r.String()})
+	}
+	for range n {
+		a.Points = append(a.Points, event.Point{T: r.Int(), V: r.Float()})
+	}
+	f.arrived = append(f.arrived, a)
+	st.waits = uint32(len(f.arrived)) //nolint:gosec // no more than there are series
+}
