@@ -117,6 +117,9 @@ func (b *bank) observe(m bus.Message, view func(int) event.Batch) (all []observe
 				tested += int64(len(mb.Series))
 			}
 		}
+		if r, ok := s.detector.(Rationer); ok {
+			b.metrics.rationed.WithLabelValues(s.info.Name).Add(float64(r.Rationed()))
+		}
 		all = append(all, observed{info: s.info, hash: s.hash, anomalies: found})
 	}
 	return all, tested, dead

@@ -60,6 +60,13 @@ type Tester interface {
 	Tested() int64
 }
 
+// A Rationer is a detector that looks at some series less closely than at others,
+// because there is room for so many only. Rationed returns how often it did so since
+// it was asked before.
+type Rationer interface {
+	Rationed() int64
+}
+
 // Input is the telemetry stream a detector reads, and the name of its group.
 type Input string
 

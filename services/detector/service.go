@@ -61,8 +61,12 @@ func newService(cfg Config, env service.Env, reg *Registry) (*Service, error) {
 		}
 		m := member{info: i, cfg: own, hash: hash, set: set}
 		// A detector that cannot be made is an error at start, not in a partition.
-		if _, err := i.New(own, set); err != nil {
+		d, err := i.New(own, set)
+		if err != nil {
 			return nil, fmt.Errorf("detector %s: %w", i.Name, err)
+		}
+		if _, ok := d.(Rationer); ok {
+			s.metrics.rationed.WithLabelValues(i.Name)
 		}
 		s.members[i.Input] = append(s.members[i.Input], m)
 	}

@@ -141,7 +141,7 @@ func reportCloudmon(w io.Writer, dir string) error {
 	for _, d := range []struct {
 		name string
 		f    detect
-	}{{"baseline", ours}, {"EWMA", ewma}} {
+	}{{"baseline", ours}, {"light", light}, {"EWMA", ewma}} {
 		groups, total := map[string]*tally{}, tally{}
 		for _, s := range series {
 			c := s.judge(d.f(s.t, s.v))

@@ -43,6 +43,17 @@ func ours(t []int64, v []float64) []row {
 	return out
 }
 
+// light is what series get for which there is no room in full.
+func light(t []int64, v []float64) []row {
+	var l baseline.Light
+	out := make([]row, len(v))
+	for i, x := range v {
+		o := l.Observe(t[i]*1000, x)
+		out[i] = row{prob: o.TailProb, anomaly: o.Anomaly}
+	}
+	return out
+}
+
 // ewma is what everybody has: a mean and a variance that forget with 1/500,
 // and an alarm at four standard deviations.
 func ewma(_ []int64, v []float64) []row {
@@ -93,7 +104,7 @@ func run(w io.Writer, data string, starts bool) error {
 		}
 	}
 	fmt.Fprint(w, "\n## series in which nothing happens\n\n")
-	if err := reportNull(w); err != nil {
+	if err := errors.Join(reportNull(w, "baseline", ours), reportNull(w, "light", light)); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\n## changes of level (level_shift)\n\n")

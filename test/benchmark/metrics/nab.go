@@ -271,15 +271,18 @@ func reportNAB(w io.Writer, dir string, starts bool) error {
 		return err
 	}
 	for _, d := range []struct {
-		name string
-		f    detect
-	}{{"baseline", ours}, {"EWMA", ewma}} {
+		name   string
+		f      detect
+		scored bool
+	}{{"baseline", ours, true}, {"light", light, false}, {"EWMA", ewma, true}} {
 		rows := make([][]row, len(series))
 		each(len(series), func(i int) { rows[i] = d.f(series[i].t, series[i].v) })
-		scores, thresholds := nabScores(series, rows)
 		fmt.Fprintf(w, "%-9s", d.name)
-		for i, p := range profiles {
-			fmt.Fprintf(w, " %s %.1f (score ≥ %.2f) ", p.name, scores[i], thresholds[i])
+		if d.scored {
+			scores, thresholds := nabScores(series, rows)
+			for i, p := range profiles {
+				fmt.Fprintf(w, " %s %.1f (score ≥ %.2f) ", p.name, scores[i], thresholds[i])
+			}
 		}
 		fmt.Fprintln(w)
 		groups, total := map[string]*tally{}, tally{}

@@ -69,8 +69,8 @@ const (
 
 var alphas = []float64{1e-2, 1e-3, 1e-4}
 
-func reportNull(w io.Writer) error {
-	fmt.Fprintf(w, "%-22s share of samples with tail probability ≤ 1e-2, 1e-3, 1e-4     alarms a series-day\n", "")
+func reportNull(w io.Writer, name string, f detect) error {
+	fmt.Fprintf(w, "%-22s share of samples with tail probability ≤ 1e-2, 1e-3, 1e-4     alarms a series-day\n", name)
 	kinds := nulls()
 	lines := make([]string, len(kinds))
 	each(len(kinds), func(k int) {
@@ -83,7 +83,7 @@ func reportNull(w io.Writer) error {
 			for i := range v {
 				t[i], v[i] = 1_600_000_000+int64(i)*60, n.next(r, i)
 			}
-			rows := ours(t, v)
+			rows := f(t, v)
 			for i := learnt; i < len(rows); i++ {
 				for a, alpha := range alphas {
 					if rows[i].prob <= alpha {
