@@ -10,7 +10,9 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/fielddoc"
 	"github.com/oncall-copilot/oncall/internal/pipeline"
+	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/cost"
+	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -67,8 +69,14 @@ func validate(cmd *cobra.Command, o *options) error {
 	if err := makeServices(cmd.Context(), cfg); err != nil {
 		return err
 	}
-	if _, err := cost.LoadPrices(s); err != nil { // no service reads them
-		return &service.UsageError{Err: err}
+	for _, load := range []func(*policy.Store) error{ // no service reads these
+		func(s *policy.Store) error { _, err := cost.LoadPrices(s); return err },
+		func(s *policy.Store) error { _, err := check.LoadExemptions(s); return err },
+		func(s *policy.Store) error { _, err := check.LoadPolicy(s); return err },
+	} {
+		if err := load(s); err != nil {
+			return &service.UsageError{Err: err}
+		}
 	}
 	if o.format() == render.JSON || o.format() == render.YAML {
 		return render.Value(o.out, o.format(), validated{true, s.Hash()})

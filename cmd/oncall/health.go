@@ -80,8 +80,9 @@ It lists every kind of objects once, reads nothing of Secrets and no content of
 ConfigMaps, changes nothing, and needs neither a running oncall nor a bus. There
 is one line for each thing that somebody would have to mend. What is untidy and
 not broken is only counted, unless --hygiene asks for it; declared exemptions are
-in policies/exemptions.yaml. docs/health-checks.md lists what is checked. Roles and
-bindings are listed for --hygiene alone.
+in policies/exemptions.yaml, and policies/health.yaml says which registries,
+load balancers and node ports are allowed. docs/health-checks.md lists what is
+checked. Roles and bindings are listed for --hygiene alone.
 
 What no object shows is read from Prometheus and Loki, with a few queries: latency
 and errors that left what is usual, name look-ups that fail, volumes that fill up,
@@ -148,6 +149,10 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 	if err != nil {
 		return &service.UsageError{Err: err}
 	}
+	agreed, err := check.LoadPolicy(store)
+	if err != nil {
+		return &service.UsageError{Err: err}
+	}
 	var requests atomic.Int64
 	client, name, err := f.client(o, &requests)
 	if err != nil {
@@ -186,6 +191,7 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 			}
 			return nil, "", hint(fmt.Errorf("%s: %s", name, why), service.ExitUnreachable, "%s", try)
 		}
+		cluster.Policy = agreed
 		var unmeasured []check.Unchecked
 		cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
 		x.Result, err = check.Examine(ctx, cluster, check.Options{Rules: rules, Redact: mask, Ask: evidence.NewKubernetes(client, mask), Context: f.context, Exempt: exempt})

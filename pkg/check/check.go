@@ -28,7 +28,13 @@ type Info struct {
 }
 
 // All are the checks, in the order in which they are documented.
-var All = slices.Concat(nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, controllerChecks, admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks, referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, deletionChecks, planChecks, foreignChecks, configMapChecks, signalChecks, measuredChecks, rbacHygiene, configMapHygiene, reportHygiene, hygieneChecks)
+var All = slices.Concat(
+	nodeChecks, podChecks, workloadChecks, serviceChecks, ingressChecks, gatewayChecks, serverChecks, controllerChecks,
+	admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks,
+	referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, deletionChecks, planChecks,
+	foreignChecks, configMapChecks, logChecks, signalChecks, measuredChecks, rbacHygiene, configMapHygiene, reportHygiene,
+	declaredHygiene, hygieneChecks,
+)
 
 // Problem is what a check finds wrong with one thing.
 type Problem struct {

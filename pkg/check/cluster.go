@@ -78,6 +78,7 @@ type Cluster struct {
 	LimitRanges []*corev1.LimitRange
 	VPAs        []Object // VerticalPodAutoscalers of autoscaling.k8s.io
 
+	Policy  Policy        // what a team has agreed upon; zero: nothing
 	Serving *kube.Serving // how the API server itself is; nil when it was not asked
 	Signals *Signals      // what was measured beside the objects; nil when nothing was
 
@@ -85,6 +86,8 @@ type Cluster struct {
 	read     map[string]bool // resources that could be read
 	dataless map[string]bool // ConfigMaps that hold nothing, by namespace/name
 	strings  map[string]bool // what the specs of Foreign say, as far as it may be a name
+
+	unreadLogs []unreadLog // of an examination
 
 	index
 }

@@ -91,7 +91,7 @@ Made from the code by `+"`go test ./pkg/check -run Conditions -update`"+`; a tes
 when it is not what the code says.
 
 The conditions are those that k8sgpt, Popeye, Robusta and the kubernetes-mixin look
-for: %d are found, %d are left out, with why. `+"`pods`"+` and the like are checks
+for: %d are found, %d left out, with why. `+"`pods`"+` and the like are checks
 (below), the others rules of `+"`policies/rules`"+`, which say why. The zoo is
 `+"`test/integration/health/testdata/broken`"+`: an object for each exhibit on a real API
 server with its controllers, where a test wants each found and none of the healthy

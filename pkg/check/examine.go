@@ -95,7 +95,15 @@ func examine(ctx context.Context, c *Cluster, checks []Info, o Options) (*Result
 	}
 	x := examiner{c: c, o: o, out: out, cited: map[string]string{}}
 	roots := group(problems)
-	x.evidence(ctx, roots)
+	if logs := x.evidence(ctx, roots); len(logs) > 0 {
+		after := *c
+		after.unreadLogs = logs
+		more, _ := run(&after, logChecks)
+		more, exempt, _ := o.Exempt.apply(more, c.Now)
+		out.Exempt += exempt
+		out.NotChecked = append(out.NotChecked, after.unread()...)
+		roots = join(roots, more)
+	}
 	for i := range roots {
 		g := &roots[i]
 		for _, p := range g.problems {
@@ -129,9 +137,14 @@ type subject struct {
 }
 
 // group brings together what was found about each root.
-func group(problems []Problem) []subject {
+func group(problems []Problem) []subject { return join(nil, problems) }
+
+// join adds to roots what was found later.
+func join(out []subject, problems []Problem) []subject {
 	at := map[event.Entity]int{}
-	var out []subject
+	for i, g := range out {
+		at[g.entity] = i
+	}
 	for _, p := range problems {
 		i, ok := at[p.Root]
 		if !ok {
@@ -264,8 +277,9 @@ func query(verb string, e event.Entity) string {
 var explained = []string{"Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Rollout", "Node", "PersistentVolumeClaim", "HorizontalPodAutoscaler", "ResourceQuota"}
 
 // evidence gathers what the rules read about the roots in trouble. Only the
-// last lines of crashed containers are asked for; all else was read already.
-func (x *examiner) evidence(ctx context.Context, roots []subject) {
+// last lines of crashed containers are asked for; all else was read already. It
+// gives those that could not be read.
+func (x *examiner) evidence(ctx context.Context, roots []subject) (unread []unreadLog) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	asked, looked := 0, 0
@@ -277,7 +291,7 @@ func (x *examiner) evidence(ctx context.Context, roots []subject) {
 		looked++
 		g.answers = x.answers(g.entity)
 		maps.Copy(g.answers, x.o.Known[g.entity].Answers)
-		pod, container, ok := x.c.crashed(g.entity)
+		pod, container, node, ok := x.c.crashed(g.entity)
 		if _, known := g.answers["crash"]; known {
 			continue
 		}
@@ -294,9 +308,13 @@ func (x *examiner) evidence(ctx context.Context, roots []subject) {
 			mu.Lock()
 			defer mu.Unlock()
 			g.answers["crash"] = e
+			if e.Failed != "" && e.Failed != "not found" { // a pod that is gone by now
+				unread = append(unread, unreadLog{g.entity.Namespace, pod, container, node, e.Failed})
+			}
 		})
 	}
 	wg.Wait()
+	return unread
 }
 
 // answers are the look-ups of the rules, answered from what was read.

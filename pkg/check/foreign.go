@@ -264,7 +264,7 @@ func (c *Cluster) fails(o Object) (failing, bool) {
 			out.seen, out.brief = said(k)
 			out.brief = strings.Trim(out.brief, ": ") // not everybody gives a reason
 		}
-		if out.since.IsZero() || out.since.Before(made) {
+		if out.since.IsZero() {
 			out.since = made
 		}
 		after := s.after

@@ -79,19 +79,20 @@ func (c *Cluster) about(e event.Entity, pods []*corev1.Pod) []event.KubeEvent {
 	return out
 }
 
-// crashed is a container of the root's pods that ended badly not long ago.
-func (c *Cluster) crashed(root event.Entity) (pod, container string, ok bool) {
+// crashed is a container of the root's pods that ended badly not long ago, and
+// the node that it is on.
+func (c *Cluster) crashed(root event.Entity) (pod, container, node string, ok bool) {
 	for _, p := range c.pods[root] {
 		if t, bad := c.troubleOf(p); !bad || t.what == "Terminating" {
 			continue
 		}
 		for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 			if e := s.LastTerminationState.Terminated; e != nil && s.RestartCount > 0 && e.ExitCode != 0 {
-				return p.Name, s.Name, true
+				return p.Name, s.Name, p.Spec.NodeName, true
 			}
 		}
 	}
-	return "", "", false
+	return "", "", "", false
 }
 
 // shared is the one node on which all pods in trouble are, or nil.

@@ -150,14 +150,23 @@ func TestZoo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			declared := len(a.Files) == 3 && a.Files[0].Name == "policy"
+			var agreed Policy
+			if declared {
+				if err := policy.Decode(file, a.Files[0].Data, &agreed); err != nil {
+					t.Fatal(err)
+				}
+				a.Files = a.Files[1:]
+			}
 			if len(a.Files) != 2 || a.Files[0].Name != "objects" || a.Files[1].Name != "found" {
-				t.Fatal("want the parts objects and found")
+				t.Fatal("want the parts objects and found, and perhaps policy before them")
 			}
 			c := read(t, string(a.Files[0].Data))
+			c.Policy = agreed
 			checks := All
 			if !strings.HasPrefix(filepath.Base(file), "hygiene") {
 				checks = slices.DeleteFunc(slices.Clone(All), func(i Info) bool {
-					return slices.ContainsFunc(slices.Concat(hygieneChecks, networkHygiene, admissionHygiene, policyHygiene, configMapHygiene, reportHygiene), func(h Info) bool { return h.Name == i.Name })
+					return slices.ContainsFunc(slices.Concat(hygieneChecks, networkHygiene, admissionHygiene, policyHygiene, configMapHygiene, reportHygiene, declaredHygiene), func(h Info) bool { return h.Name == i.Name })
 				})
 			}
 			r, err := examine(context.Background(), c, checks, Options{Rules: engine, Redact: redact.New(redact.Options{})})

@@ -27,7 +27,7 @@ func TestEveryPolicyIsTakenOverAtOnceOrAtTheStart(t *testing.T) {
 		}
 	}
 	// The correlator and the reasoner take theirs over, commands read theirs each time.
-	live := map[string]bool{"correlation.yaml": true, "ownership.yaml": true, "canary.yaml": true, "prices.yaml": true, "exemptions.yaml": true}
+	live := map[string]bool{"correlation.yaml": true, "ownership.yaml": true, "canary.yaml": true, "prices.yaml": true, "exemptions.yaml": true, "health.yaml": true}
 	for _, name := range names {
 		folder := name[:max(0, slices.Index([]byte(name), '/'))]
 		if at := live[name] || folder == "rules" || folder == "runbooks"; at == slices.Contains(start, name) {

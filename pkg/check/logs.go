@@ -1,0 +1,63 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
+)
+
+// unreadLog is a crashed container of which the last lines were asked for and
+// could not be read.
+type unreadLog struct{ namespace, pod, container, node, why string }
+
+// noKubelet is how a reason begins when it is the kubelet that did not answer.
+const noKubelet = "unreachable: the API server cannot reach the node's kubelet"
+
+// logChecks are run after the last lines of crashed containers were asked for.
+var logChecks = []Info{{
+	Name: "unreadable_logs", Needs: []string{"nodes"},
+	Doc: "Nodes whose kubelet the API server does not reach when the last lines of a crashed container are asked for: neither logs nor exec work there. What else keeps logs from being read is said under not checked. Not: a node that is not ready, which has a line already, or younger than a minute.",
+	Run: unreadableLogs,
+}}
+
+func unreadableLogs(c *Cluster, found func(Problem)) {
+	seen := map[string][]string{}
+	for _, l := range c.unreadLogs {
+		if strings.HasPrefix(l.why, noKubelet) {
+			seen[l.node] = append(seen[l.node], fmt.Sprintf("logs of %s/%s container %s: %s", l.namespace, l.pod, l.container, l.why))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen)) {
+		n := c.node[name]
+		if n == nil || c.deadNodes[name] || c.age(n.CreationTimestamp) < starting {
+			continue
+		}
+		slices.Sort(seen[name])
+		_, why, _ := strings.Cut(seen[name][0], noKubelet+": ")
+		e := entity("Node", n)
+		found(Problem{
+			Entity: e, Urgency: event.Soon, State: true, Title: "the API server does not reach its kubelet: no logs, no exec", Brief: oneLine(why, 100), Seen: seen[name],
+			Next: []event.Check{describe(e, "its addresses and the port of its kubelet"), {Why: "what stands between: a firewall, a tunnel", Command: "kubectl get nodes -o wide"}},
+		})
+	}
+}
+
+// unread says of the logs that were not read for another reason which and why.
+func (c *Cluster) unread() []Unchecked {
+	of := map[string][]string{}
+	for _, l := range c.unreadLogs {
+		if !strings.HasPrefix(l.why, noKubelet) || c.deadNodes[l.node] || c.node[l.node] == nil {
+			of[l.why] = append(of[l.why], l.namespace+"/"+l.pod+" "+l.container)
+		}
+	}
+	var out []Unchecked
+	for _, why := range slices.Sorted(maps.Keys(of)) {
+		slices.Sort(of[why])
+		out = append(out, Unchecked{fmt.Sprintf("last lines of %s (%s)", evidence.Count(len(of[why]), "crashed container"), list(of[why], 3)), why})
+	}
+	return out
+}
