@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -25,7 +26,7 @@ type Redactor struct {
 	key   []byte
 	day   func() string // UTC day of the pseudonyms
 	ips   bool
-	masks atomic.Int64
+	masks *atomic.Int64
 }
 
 // rule masks one group of what its expression matches.
@@ -59,7 +60,7 @@ const (
 // Options say how to mask.
 type Options struct {
 	Key []byte        // of the pseudonyms; nil masks without pseudonyms
-	Day func() string // UTC day that pseudonyms hold for; nil: one for ever
+	Day func() string // UTC day that pseudonyms hold for, of what has no time of its own; nil: one for ever
 	IPs bool          // mask IP addresses too
 	// Extra rules, tried after the built-in ones.
 	Extra []UserRule
@@ -78,7 +79,7 @@ type UserRule struct {
 
 // New makes a Redactor. The patterns of extra rules must compile.
 func New(o Options) *Redactor {
-	r := &Redactor{rules: builtin, key: o.Key, day: o.Day, ips: o.IPs}
+	r := &Redactor{rules: builtin, key: o.Key, day: o.Day, ips: o.IPs, masks: new(atomic.Int64)}
 	if r.day == nil {
 		r.day = func() string { return "" }
 	}
@@ -96,7 +97,25 @@ func New(o Options) *Redactor {
 	return r
 }
 
-// Masked is how many values were masked so far.
+// Masker masks what it is given.
+type Masker interface {
+	Line(string) string
+	Labels(event.Labels) event.Labels
+}
+
+// On masks with the pseudonyms of the day of a time: what is read once more, or
+// long after it was written, has the masks that it had.
+func (r *Redactor) On(t time.Time) Masker {
+	day := t.UTC().Format(time.DateOnly)
+	if r.key == nil || r.day() == "" || r.day() == day {
+		return r
+	}
+	on := *r
+	on.day = func() string { return day }
+	return &on
+}
+
+// Masked is how many values were masked so far, on whatever day.
 func (r *Redactor) Masked() int64 { return r.masks.Load() }
 
 // maxLine bounds what is searched: what lies beyond is cut off, since it could

@@ -3,6 +3,7 @@ package redact
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 )
@@ -73,6 +74,26 @@ func TestThePseudonymIsTheSameForTheSameValueOnOneDay(t *testing.T) {
 	day = "2026-11-25"
 	if c := r.Line("password=hunter2"); c == a {
 		t.Errorf("the pseudonym %q outlives its day", c)
+	}
+}
+
+func TestWhatWasWrittenOnAnotherDayHasThePseudonymOfThatDay(t *testing.T) {
+	day := "2026-11-24"
+	r := New(Options{Key: []byte("0123456789abcdef"), Day: func() string { return day }})
+	written := time.Date(2026, 11, 24, 23, 59, 0, 0, time.UTC)
+	then := r.On(written).Line("password=hunter2")
+	if today := r.Line("password=hunter2"); then != today {
+		t.Errorf("%q on its day, and %q by its time", today, then)
+	}
+	day = "2026-11-25"
+	if later := r.On(written).Line("password=hunter2"); later != then {
+		t.Errorf("read a day later it is %q, was %q", later, then)
+	}
+	if next := r.On(written.Add(time.Minute)).Line("password=hunter2"); next == then {
+		t.Errorf("the pseudonym %q outlives its day", next)
+	}
+	if r.Masked() != 4 {
+		t.Errorf("%d values masked, want 4 of all days", r.Masked())
 	}
 }
 

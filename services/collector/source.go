@@ -12,6 +12,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 )
 
 // Source reads one place that telemetry comes from.
@@ -79,6 +80,7 @@ func (e Env) Time() time.Time {
 // Redactor takes secrets and personal data out of text before it leaves the
 // process.
 type Redactor interface {
-	Line(string) string
-	Labels(event.Labels) event.Labels
+	redact.Masker
+	// On masks what was written on the day of a time.
+	On(time.Time) redact.Masker
 }

@@ -50,15 +50,16 @@ func (r *read) wanted() bool {
 
 // event is the alert as it is published: bounded and redacted.
 func (s *Source) event(r *read) event.Alert {
-	labels := s.env.Redact.Labels(event.LabelsOf(bounded(r.Labels, maxLabels, maxLabel))).Map()
+	mask := s.env.Redact.On(r.StartsAt) // an alert that fires for days is one
+	labels := mask.Labels(event.LabelsOf(bounded(r.Labels, maxLabels, maxLabel))).Map()
 	a := event.Alert{
 		Status: "firing", Labels: labels, StartsAt: r.StartsAt.UTC().Truncate(time.Millisecond), Source: s.cfg.Name,
-		Fingerprint: fingerprint(r), Object: s.names.Object(labels), GeneratorURL: s.env.Redact.Line(clip(r.GeneratorURL, maxAnnotation)),
+		Fingerprint: fingerprint(r), Object: s.names.Object(labels), GeneratorURL: mask.Line(clip(r.GeneratorURL, maxAnnotation)),
 	}
 	if len(r.Annotations) > 0 {
 		a.Annotations = map[string]string{}
 		for k, v := range bounded(r.Annotations, maxAnnotations, maxAnnotation) {
-			a.Annotations[k] = s.env.Redact.Line(v)
+			a.Annotations[k] = mask.Line(v)
 		}
 	}
 	return a

@@ -13,6 +13,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/services/collector"
 )
 
@@ -21,6 +22,7 @@ type mask struct{}
 
 func (mask) Line(s string) string               { return strings.ReplaceAll(s, "hunter2", "***") }
 func (mask) Labels(l event.Labels) event.Labels { return l }
+func (m mask) On(time.Time) redact.Masker       { return m }
 
 // run is one life of the source, with what it has emitted.
 type run struct {

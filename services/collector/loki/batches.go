@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 )
 
 // names are the labels by which agents call what we call by one name.
@@ -42,7 +43,7 @@ func (s *Source) labels(in map[string]string) event.Labels {
 		out[event.LabelKind] = kind
 	}
 	s.introduce(out)
-	return s.env.Redact.Labels(event.LabelsOf(out))
+	return event.LabelsOf(out)
 }
 
 // introduce says which workload lines come from, where Kubernetes knows it, so
@@ -135,13 +136,14 @@ func (s *Source) lines(streams []stream, start, end time.Time, by *traces) (out 
 		n += len(st.entries)
 	}
 	out = make([]line, 0, n)
+	mask := s.env.Redact.On(start)
 	for _, st := range sources {
-		ls := s.labels(st.Labels)
+		ls := mask.Labels(s.labels(st.Labels))
 		id, ns := ls.Hash(), ls.Get(event.LabelNamespace)
 		p := place{event.Partition(ns, ls.Workload()), ns}
 		for _, e := range st.entries {
 			out = append(out, line{
-				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(e.text), LogLine: event.LogLine{Time: e.at, Text: s.masked(e)},
+				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(e.text), LogLine: event.LogLine{Time: e.at, Text: masked(mask, e)},
 			})
 		}
 	}
@@ -152,12 +154,12 @@ func (s *Source) lines(streams []stream, start, end time.Time, by *traces) (out 
 const beginsKey = "-----BEGIN PRIVATE KEY-----\n"
 
 // masked is the text of a record without what is secret in it.
-func (s *Source) masked(e entry) string {
+func masked(r redact.Masker, e entry) string {
 	text := strings.ToValidUTF8(e.text, "\uFFFD")
 	if e.secret {
 		text = beginsKey + text
 	}
-	return s.env.Redact.Line(text)
+	return r.Line(text)
 }
 
 // ratesOf are the rates of the lines that are kept, the lowest first.
