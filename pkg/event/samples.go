@@ -138,77 +138,121 @@ func unmarshalMetrics(payload []byte, a Attributes, prefix string) (MetricBatch,
 // the symbols, which may stand anywhere, and for how much there is of
 // everything, so that the series share three allocations.
 func readSamples(raw []byte) ([]Series, error) {
-	var symbols []string
-	var n sampleCount
-	err := fields(raw, func(num protowire.Number, typ protowire.Type, v []byte) error {
-		n.fields++
-		switch {
-		case num == fieldSymbols && typ == protowire.BytesType:
-			symbols = append(symbols, string(v))
-		case num == fieldTimeseries && typ == protowire.BytesType:
-			n.series++
-			return n.add(v)
-		}
-		return n.check()
-	})
+	symbols, n, err := countSamples(raw)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Series, 0, n.series)
-	labels, points := make(Labels, 0, n.labels), make([]Point, 0, n.points)
-	var key []byte
-	err = fields(raw, func(num protowire.Number, typ protowire.Type, v []byte) error {
-		if num != fieldTimeseries || typ != protowire.BytesType {
-			return nil
+	r := sampleReader{
+		symbols: symbols, series: make([]Series, 0, n.series), labels: make(Labels, 0, n.labels), points: make([]Point, 0, n.points),
+	}
+	for b := raw; len(b) > 0; {
+		num, typ, v, n := field(b)
+		if n < 0 {
+			return nil, errTruncated
 		}
-		l, p := len(labels), len(points)
-		err := fields(v, func(num protowire.Number, typ protowire.Type, v []byte) (err error) {
-			switch {
-			case num == fieldLabelsRefs && typ == protowire.BytesType:
-				labels, err = appendLabels(labels, v, symbols)
-			case num == fieldLabelsRefs:
-				err = errors.New("label references are not packed")
-			case num == fieldSamples && typ == protowire.BytesType:
-				points, err = appendPoint(points, v)
-			}
-			return err
-		})
+		if b = b[n:]; num != fieldTimeseries || typ != protowire.BytesType {
+			continue
+		}
+		if err := r.one(v); err != nil {
+			return nil, fmt.Errorf("series %d: %w", len(r.series), err)
+		}
+	}
+	return r.series, nil
+}
+
+// sampleReader is what reading a request's series needs.
+type sampleReader struct {
+	symbols []string
+	series  []Series
+	labels  Labels
+	points  []Point
+	hash    labelHash
+}
+
+// one reads a series.
+func (r *sampleReader) one(b []byte) error {
+	l, p := len(r.labels), len(r.points)
+	for len(b) > 0 {
+		num, typ, v, n := field(b)
+		if n < 0 {
+			return errTruncated
+		}
+		b = b[n:]
+		var err error
+		switch {
+		case num == fieldLabelsRefs && typ == protowire.BytesType:
+			r.labels, err = appendLabels(r.labels, v, r.symbols)
+		case num == fieldLabelsRefs:
+			err = errors.New("label references are not packed")
+		case num == fieldSamples && typ == protowire.BytesType:
+			r.points, err = appendPoint(r.points, v)
+		}
 		if err != nil {
-			return fmt.Errorf("series %d: %w", len(out), err)
+			return err
 		}
-		s := Series{Labels: slices.Clip(labels[l:]), Points: slices.Clip(points[p:])}
-		s.ID, key = s.Labels.hash(key)
-		out = append(out, s)
-		return nil
-	})
-	return out, err
+	}
+	s := Series{Labels: slices.Clip(r.labels[l:]), Points: slices.Clip(r.points[p:])}
+	s.ID = r.hash.of(s.Labels)
+	r.series = append(r.series, s)
+	return nil
 }
 
 // sampleCount is how much a request holds.
 type sampleCount struct{ fields, series, labels, points int }
 
+// countSamples finds the symbols of a request, and how much there is of the rest.
+func countSamples(b []byte) (symbols []string, c sampleCount, err error) {
+	for len(b) > 0 {
+		num, typ, v, n := field(b)
+		if n < 0 {
+			return nil, c, errTruncated
+		}
+		b = b[n:]
+		c.fields++
+		switch {
+		case num == fieldSymbols && typ == protowire.BytesType:
+			symbols = append(symbols, string(v))
+		case num == fieldTimeseries && typ == protowire.BytesType:
+			c.series++
+			if err := c.add(v); err != nil {
+				return nil, c, err
+			}
+		}
+		if err := c.check(); err != nil {
+			return nil, c, err
+		}
+	}
+	return symbols, c, nil
+}
+
 // add counts what is in one series.
-func (n *sampleCount) add(series []byte) error {
-	return fields(series, func(num protowire.Number, typ protowire.Type, v []byte) error {
-		n.fields++
+func (c *sampleCount) add(b []byte) error {
+	for len(b) > 0 {
+		num, typ, v, n := field(b)
+		if n < 0 {
+			return errTruncated
+		}
+		b = b[n:]
+		c.fields++
 		switch {
 		case num == fieldLabelsRefs && typ == protowire.BytesType:
 			ends := 0
 			for _, b := range v {
-				if b < 0x80 {
-					ends++ // of a varint
-				}
+				ends += int(^b >> 7) // of a varint
 			}
-			n.labels += ends / 2
+			c.labels += ends / 2
 		case num == fieldSamples && typ == protowire.BytesType:
-			n.points++
+			c.points++
 		}
-		return n.check()
-	})
+		if err := c.check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (n *sampleCount) check() error {
-	if n.fields+n.labels > maxFields {
+func (c *sampleCount) check() error {
+	if c.fields+c.labels > maxFields {
 		return fmt.Errorf("payload holds more than %d protobuf fields and labels", maxFields)
 	}
 	return nil
@@ -216,36 +260,47 @@ func (n *sampleCount) check() error {
 
 var errTruncated = errors.New("the message ends in the middle of a field")
 
-// fields calls f for the fields of a message, in order, with the content of a
-// length-delimited one and the encoded value of any other.
-func fields(b []byte, f func(protowire.Number, protowire.Type, []byte) error) error {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errTruncated
+// field is the first field of a message and its length: the content of a
+// length-delimited one and the encoded value of any other. The length is negative
+// where the message ends in the middle of it. Fields of one byte of tag and one of
+// length, which nearly all are, are read here.
+func field(b []byte) (num protowire.Number, typ protowire.Type, v []byte, length int) {
+	if len(b) >= 2 && b[0] < 0x80 && b[0] >= 8 && b[0]&7 == byte(protowire.BytesType) && b[1] < 0x80 {
+		if end := 2 + int(b[1]); end <= len(b) {
+			return protowire.Number(b[0] >> 3), protowire.BytesType, b[2:end], end
 		}
-		b = b[n:]
-		var v []byte
-		if typ == protowire.BytesType {
-			v, n = protowire.ConsumeBytes(b)
-		} else if n = protowire.ConsumeFieldValue(num, typ, b); n >= 0 {
-			v = b[:n]
-		}
-		if n < 0 {
-			return errTruncated
-		}
-		b = b[n:]
-		if err := f(num, typ, v); err != nil {
-			return err
-		}
+		return 0, 0, nil, -1
 	}
-	return nil
+	num, typ, n := protowire.ConsumeTag(b)
+	if n < 0 {
+		return 0, 0, nil, -1
+	}
+	if typ == protowire.BytesType {
+		v, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return 0, 0, nil, -1
+		}
+		return num, typ, v, n + m
+	}
+	m := protowire.ConsumeFieldValue(num, typ, b[n:])
+	if m < 0 {
+		return 0, 0, nil, -1
+	}
+	return num, typ, b[n : n+m], n + m
+}
+
+// uvarint is binary.Uvarint, faster for small numbers.
+func uvarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return binary.Uvarint(b)
 }
 
 // appendLabels reads packed references to names and values in turn.
 func appendLabels(ls Labels, packed []byte, symbols []string) (Labels, error) {
 	for len(packed) > 0 {
-		name, n := binary.Uvarint(packed)
+		name, n := uvarint(packed)
 		if n <= 0 {
 			return ls, errTruncated
 		}
@@ -253,7 +308,7 @@ func appendLabels(ls Labels, packed []byte, symbols []string) (Labels, error) {
 		if len(packed) == 0 {
 			return ls, errors.New("an odd number of label references")
 		}
-		value, n := binary.Uvarint(packed)
+		value, n := uvarint(packed)
 		if n <= 0 {
 			return ls, errTruncated
 		}
@@ -266,9 +321,26 @@ func appendLabels(ls Labels, packed []byte, symbols []string) (Labels, error) {
 	return ls, nil
 }
 
+// Tags of a sample's fields as they are on the wire.
+const (
+	tagValue     = byte(fieldValue)<<3 | byte(protowire.Fixed64Type)
+	tagTimestamp = byte(fieldTimestamp)<<3 | byte(protowire.VarintType)
+)
+
 func appendPoint(ps []Point, sample []byte) ([]Point, error) {
+	// As everybody writes it: a value, then a time.
+	if len(sample) > 10 && sample[0] == tagValue && sample[9] == tagTimestamp {
+		if t, n := binary.Uvarint(sample[10:]); n == len(sample)-10 {
+			return append(ps, Point{T: int64(t), V: math.Float64frombits(binary.LittleEndian.Uint64(sample[1:]))}), nil //nolint:gosec // two's complement, as protobuf has it
+		}
+	}
 	var p Point
-	err := fields(sample, func(num protowire.Number, typ protowire.Type, v []byte) error {
+	for len(sample) > 0 {
+		num, typ, v, n := field(sample)
+		if n < 0 {
+			return ps, errTruncated
+		}
+		sample = sample[n:]
 		switch {
 		case num == fieldValue && typ == protowire.Fixed64Type:
 			p.V = math.Float64frombits(binary.LittleEndian.Uint64(v))
@@ -276,9 +348,48 @@ func appendPoint(ps []Point, sample []byte) ([]Point, error) {
 			t, _ := protowire.ConsumeVarint(v)
 			p.T = int64(t) //nolint:gosec // two's complement, as protobuf has it
 		}
-		return nil
-	})
-	return append(ps, p), err
+	}
+	return append(ps, p), nil
+}
+
+// labelHash hashes the labels of one series after the other. Neighbours in a batch
+// differ in one or two labels, so that what lies between those is taken from the
+// series before in one piece.
+type labelHash struct {
+	last      Labels
+	ends      []int // of last, in key
+	key, made []byte
+	bounds    []int // of made
+}
+
+func (h *labelHash) of(ls Labels) uint64 {
+	h.made, h.bounds = h.made[:0], h.bounds[:0]
+	for i := 0; i < len(ls); {
+		j := i
+		for j < len(ls) && j < len(h.last) && ls[j] == h.last[j] {
+			j++
+		}
+		if j == i {
+			h.made = append(append(h.made, ls[i].Name...), separator)
+			h.made = append(append(h.made, ls[i].Value...), separator)
+			h.bounds = append(h.bounds, len(h.made))
+			i++
+			continue
+		}
+		from := 0
+		if i > 0 {
+			from = h.ends[i-1]
+		}
+		by := len(h.made) - from
+		h.made = append(h.made, h.key[from:h.ends[j-1]]...)
+		for ; i < j; i++ {
+			h.bounds = append(h.bounds, h.ends[i]+by)
+		}
+	}
+	h.key, h.made = h.made, h.key
+	h.ends, h.bounds = h.bounds, h.ends
+	h.last = ls
+	return xxhash.Sum64(h.key)
 }
 
 // hash is XXH64 over names and values, each followed by a byte that no UTF-8

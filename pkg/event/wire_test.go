@@ -2,7 +2,9 @@ package event
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,16 +67,38 @@ func TestAFullBatchIsFarFromTheBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var n sampleCount
-	err = fields(raw, func(num protowire.Number, _ protowire.Type, v []byte) error {
-		n.fields++
-		if num == fieldTimeseries {
-			return n.add(v)
-		}
-		return nil
-	})
+	_, n, err := countSamples(raw)
 	if err != nil || n.fields+n.labels > maxFields/10 || len(raw) > maxUnpacked/10 {
 		t.Errorf("%+v in %d bytes, want at most a tenth of the bounds; %v", n, len(raw), err)
+	}
+}
+
+// Labels that neighbours share are not hashed anew.
+func TestASeriesHasTheIDOfItsLabelsWhateverIsBesideIt(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := MetricBatch{Source: "s", Query: "q", Step: noon}
+	for range 400 {
+		m := map[string]string{}
+		for i := range 8 {
+			if r.IntN(6) > 0 {
+				m[string(rune('a'+i))] = strings.Repeat("v", r.IntN(3)*r.IntN(20)) + string(rune('0'+r.IntN(2)))
+			}
+		}
+		ls := LabelsOf(m)
+		b.Series = append(b.Series, Series{ID: ls.Hash(), Labels: ls, Points: []Point{{T: noon.UnixMilli(), V: 1}}})
+	}
+	payload, err := MetricsRead.Out(b).Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := MetricsRead.Decode(Attributes{ID: "m:s:q:00:1:0"}, payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range e.Data.Series {
+		if want := b.Series[i]; s.ID != want.ID || !slices.Equal(s.Labels, want.Labels) {
+			t.Fatalf("series %d: %x %v, want %x %v", i, s.ID, s.Labels, want.ID, want.Labels)
+		}
 	}
 }
 
@@ -87,6 +111,11 @@ func FuzzMetricsWire(f *testing.F) {
 		e, err := MetricsRead.Decode(Attributes{ID: "m:s:q:00:1:0"}, s2.EncodeSnappy(nil, raw))
 		if err != nil {
 			return
+		}
+		for _, s := range e.Data.Series {
+			if s.ID != s.Labels.Hash() {
+				t.Errorf("%v is series %x, want %x", s.Labels, s.ID, s.Labels.Hash())
+			}
 		}
 		if _, err := MetricsRead.Out(e.Data).Payload(); err != nil && !strings.Contains(err.Error(), "more than") {
 			t.Errorf("decoded, and not encoded again: %v", err)
