@@ -140,6 +140,7 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 	}
 	c := cfg.Section(collector.Spec.Name).(collector.Config)
 	var cluster *kube.Config
+	var measured []*promql.Client
 	c.Each(func(kind string, src any) {
 		if k, ok := src.(kubernetes.Config); ok {
 			cluster = &k.Cluster
@@ -147,7 +148,13 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 		}
 		err := reach(ctx, o, kind, src)
 		add(sourceName(kind, src), err, sourceURL(src)+" answers", advice(err))
+		if s, ok := src.(prometheus.Config); ok && err == nil {
+			if up, err := o.sourceClient(kind, s.Config); err == nil {
+				measured = append(measured, promql.New(up))
+			}
+		}
 	})
+	out = append(out, objectives(ctx, store, measured)...)
 	if cluster != nil {
 		out = append(out, rights(ctx, o, *cluster)...)
 	}

@@ -44,6 +44,17 @@ func (f *sloFlags) report(o *options, all []slo.Status) error {
 	return nil
 }
 
+// absent tells a machine in its format that there is nothing to judge, and why;
+// people read the error.
+func (f *sloFlags) absent(o *options, obj slo.Objective, why error, r *budgetReader) error {
+	if o.format() != render.JSON && o.format() != render.YAML {
+		return nil
+	}
+	s := obj.Status(&slo.Ledger{}, r.policy.Windows, time.Now().UnixMilli())
+	s.Verdict, s.Reasons = slo.NoData, []string{why.Error()}
+	return render.Value(o.out, o.format(), budgets{Status: s})
+}
+
 // manyBudgets is from how many on those that are well have a line each.
 const manyBudgets = 4
 

@@ -168,6 +168,11 @@ func (f *sloFlags) run(cmd *cobra.Command, o *options) error {
 	r := &budgetReader{client: client, store: store, policy: p, objective: obj, window: time.Duration(f.windowMinutes) * time.Minute}
 	all, err := f.read(ctx, r, time.Now())
 	if err != nil {
+		if m, ok := errors.AsType[*promql.Mismatch](err); ok && m.Absent {
+			if err := f.absent(o, obj, err, r); err != nil {
+				return err
+			}
+		}
 		return queryError(err)
 	}
 	for _, s := range r.notes {
@@ -245,7 +250,7 @@ func (r *budgetReader) golden(ctx context.Context, now time.Time) ([]slo.Status,
 	}
 	if out == nil {
 		return nil, fmt.Errorf("objective %s: %w", r.objective.Name, &promql.Mismatch{
-			Problem: fmt.Sprintf("no workload that it matches has served requests in the last %s", slo.Span(r.objective.Period)), Fix: "oncall doctor --coverage says which workloads have traffic, and from which metrics",
+			Absent: true, Problem: fmt.Sprintf("no workload that it matches has served requests in the last %s", slo.Span(r.objective.Period)), Fix: "oncall doctor --coverage says which workloads have traffic, and from which metrics",
 		})
 	}
 	slo.Gravest(out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,9 @@ func newSLOSuggest(o *options) *cobra.Command {
 		Use: "suggest", Short: "Write a policies/slo.yaml from the requests that Prometheus has counted.",
 		Long: `Write a policies/slo.yaml from the requests that Prometheus has counted: for each
 workload that serves any, the strictest usual objective that it has kept, its
-traffic, and what would have burned at that objective.
+traffic, and what would have burned at that objective; and where its requests are
+timed by a histogram, the lowest bound within which 99 % of them stayed, as an
+objective of latency.
 
 The metrics are those of the families in policies/queries. Requests and failures
 are read a day at a time, in steps of --window-minutes; nothing is written but to
@@ -140,8 +143,43 @@ func (f *suggestFlags) found(ctx context.Context, client *promql.Client, store *
 		}
 		out.Suggestions = append(out.Suggestions, keptObjective{free(taken, s), s})
 	}
+	if out.Latency, err = f.latencies(ctx, r, p, out, taken, since, now); err != nil {
+		return nil, err
+	}
 	out.Policy, err = out.policy(p)
 	return out, err
+}
+
+// latencies are suggested for the workloads whose requests are, or would be: those
+// that serve enough, by the family that counts them.
+func (f *suggestFlags) latencies(ctx context.Context, r *trafficReader, p slo.Policy, of *suggested, taken map[string]bool, since time.Duration, now time.Time) ([]keptLatency, error) {
+	list := []keptLatency{}
+	var served []slo.Suggestion
+	for _, s := range of.Suggestions {
+		served = append(served, s.Suggestion)
+	}
+	served = append(served, of.NotKept...)
+	for _, fam := range r.families {
+		if !slices.ContainsFunc(served, func(s slo.Suggestion) bool { return s.Family == fam.Family }) {
+			continue
+		}
+		found, err := r.latencies(ctx, fam, since, now)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range found {
+			counted := slices.ContainsFunc(served, func(s slo.Suggestion) bool {
+				return s.Family == k.Family && s.Namespace == k.Namespace && s.Workload == k.Workload
+			})
+			told := slices.ContainsFunc(p.Objectives, func(o slo.Objective) bool { return o.Latency != nil && o.Latency.Histogram == k.Histogram })
+			if !counted || told {
+				continue
+			}
+			k.Name = free(taken, slo.Suggestion{Namespace: k.Namespace, Workload: k.Workload + "-latency"})
+			list = append(list, k)
+		}
+	}
+	return list, nil
 }
 
 // free is a name for an objective that no other has, which it then has.
@@ -160,6 +198,7 @@ type suggested struct {
 	WindowMinutes int              `json:"window_minutes"` // of the rates, and between two readings
 	Suggestions   []keptObjective  `json:"suggestions"`
 	NotKept       []slo.Suggestion `json:"not_kept"` // workloads that kept less than the mildest usual objective
+	Latency       []keptLatency    `json:"latency"`  // objectives of latency that were kept
 	// Policy is a policies/slo.yaml: what is suggested, and after it what is in force.
 	Policy string `json:"policy"`
 
@@ -197,6 +236,9 @@ func (x *suggested) policy(p slo.Policy) (string, error) {
 			match = fmt.Sprintf("namespaces: [%q], %s", s.Namespace, match)
 		}
 		fmt.Fprintf(&b, "  - name: %s\n    target: %g\n    match: {%s}\n", s.Name, s.Target, match)
+	}
+	for _, k := range x.Latency {
+		b.WriteString(k.lines(x.Since))
 	}
 	kept, err := p.Written()
 	if err != nil {

@@ -44,7 +44,7 @@ func Read(ctx context.Context, c *promql.Client, q Queries, o slo.Objective, win
 		return nil, fmt.Errorf("%s: %w", q.TotalName, err)
 	}
 	if len(total) == 0 {
-		return nil, fmt.Errorf("%s: %w", q.TotalName, &promql.Mismatch{Problem: fmt.Sprintf("no series in the last %s", slo.Span(o.Period)), Fix: "is the name of the metric right, and its labels? oncall doctor --coverage says what is there"})
+		return nil, fmt.Errorf("%s: %w", q.TotalName, &promql.Mismatch{Absent: true, Problem: fmt.Sprintf("no series in the last %s", slo.Span(o.Period)), Fix: "is the name of the metric right, and its labels? oncall doctor --coverage says what is there"})
 	}
 	failed, err := series(ctx, c, q.Errors, at, o.Period, q.Window)
 	if err != nil {
@@ -161,7 +161,7 @@ func series(ctx context.Context, c *promql.Client, expr string, at time.Time, pe
 // match is an error when errors and requests do not speak of the same.
 func (q Queries) match(failed, total map[string]labelled) error {
 	if len(failed) == 0 {
-		return &promql.Mismatch{Problem: "no series: that nothing failed cannot be told from a wrong name", Fix: fmt.Sprintf("write (%s) or 0 * (%s) if no series means no errors", q.Errors, q.Total)}
+		return &promql.Mismatch{Absent: true, Problem: "no series: that nothing failed cannot be told from a wrong name", Fix: fmt.Sprintf("write (%s) or 0 * (%s) if no series means no errors", q.Errors, q.Total)}
 	}
 	a, b := slices.Sorted(maps.Keys(failed)), slices.Sorted(maps.Keys(total))
 	for _, k := range a {

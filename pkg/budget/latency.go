@@ -52,7 +52,7 @@ func CheckLatency(ctx context.Context, c Asker, l slo.Latency, field func(string
 	case known != nil:
 		return fmt.Errorf("%s: %s %w", field("threshold"), l.Threshold, &promql.Mismatch{Problem: fmt.Sprintf("is no bound of %s's buckets", name), Fix: "write " + nearest(known, l) + ", the nearest"})
 	}
-	return fmt.Errorf("%s: %w", field("histogram"), &promql.Mismatch{Problem: fmt.Sprintf("%s%s has neither buckets nor a native histogram", name, labels), Fix: "is the name right, without _bucket, and are its labels?"})
+	return fmt.Errorf("%s: %w", field("histogram"), &promql.Mismatch{Absent: true, Problem: fmt.Sprintf("%s%s has neither buckets nor a native histogram", name, labels), Fix: "is the name right, without _bucket, and are its labels?"})
 }
 
 // nearest are the bounds on both sides of the threshold.

@@ -11,6 +11,9 @@ import (
 type Mismatch struct {
 	Problem string // "gives 3 series, {pod="a"}, …; one is needed"
 	Fix     string // "write sum(…)"
+	// Absent says that there is no such series, or nothing in it: the query may be
+	// right, and there is nothing to judge.
+	Absent bool
 }
 
 func (m *Mismatch) Error() string { return m.Problem + "; " + m.Fix }
@@ -37,7 +40,7 @@ func Number(expr string, v model.Vector) (value float64, labels model.Metric, ok
 		return 0, nil, false, err
 	}
 	if s.Histogram != nil {
-		return 0, nil, false, &Mismatch{"gives a histogram, where a number is needed", "write histogram_count(" + expr + ")"}
+		return 0, nil, false, &Mismatch{Problem: "gives a histogram, where a number is needed", Fix: "write histogram_count(" + expr + ")"}
 	}
 	return float64(s.Value), unnamed(s.Metric), true, nil
 }
@@ -50,7 +53,7 @@ func several(expr string, v model.Vector) error {
 	if len(v) > shownSeries {
 		names = append(names, "…")
 	}
-	return &Mismatch{fmt.Sprintf("gives %d series, %s, where one is needed", len(v), strings.Join(names, ", ")), "write sum(" + expr + "), or a selector for one of them"}
+	return &Mismatch{Problem: fmt.Sprintf("gives %d series, %s, where one is needed", len(v), strings.Join(names, ", ")), Fix: "write sum(" + expr + "), or a selector for one of them"}
 }
 
 // unnamed is a metric without its name, which rate and sum take away anyway.
@@ -67,5 +70,5 @@ func Alike(what string, a model.Metric, other string, b model.Metric) error {
 	if a.Equal(b) {
 		return nil
 	}
-	return &Mismatch{fmt.Sprintf("labels differ: %s has %s, %s has %s", what, a, other, b), "write sum(…) around both, or sum by the same labels"}
+	return &Mismatch{Problem: fmt.Sprintf("labels differ: %s has %s, %s has %s", what, a, other, b), Fix: "write sum(…) around both, or sum by the same labels"}
 }
