@@ -50,8 +50,7 @@ type Level struct {
 	season           bool   // the season is worth knowing
 	told             bool   // of what was in doubt
 
-	hour [24]float32
-	week [7]float32
+	adds factors     // the season, from slow
 	past stat.Sketch // of drift
 }
 
@@ -259,7 +258,9 @@ func (l *Level) summed(t int64) {
 		l.sum, l.n = 0, 0
 		if at/24 != l.at/24 {
 			if weeks := float32(l.days() / 7); weeks >= 1 {
-				l.week[weekday(l.at/24)] += (l.daySum/l.dayN - l.week[weekday(l.at/24)]) / min(weeks, 6)
+				day := weekday(l.at / 24)
+				known := l.adds.day(day)
+				l.adds.setDay(day, known+(l.daySum/l.dayN-known)/min(weeks, 6))
 			}
 			l.daySum, l.dayN = 0, 0
 		}
@@ -271,23 +272,23 @@ func (l *Level) summed(t int64) {
 // first day are kept as they are, and are distances from their own mean when it
 // is over.
 func (l *Level) foldHour(mean float32) {
-	slot := l.at % 24
+	slot := int64(l.at % hours)
 	seen := l.known>>slot&1 == 1
 	if !l.seasoned() {
 		if !seen {
-			l.hour[slot] = mean
+			l.adds.setHour(slot, mean)
 		}
 		l.known |= 1 << slot
 		if int64(l.at)*3600 < int64(l.first)+23*3600 {
 			return
 		}
 		total, n := float32(0), float32(bits.OnesCount32(l.known))
-		for _, v := range l.hour {
-			total += v
+		for i := range int64(hours) {
+			total += l.adds.hour(i)
 		}
-		for i := range l.hour {
+		for i := range int64(hours) {
 			if l.known>>i&1 == 1 {
-				l.hour[i] -= total / n
+				l.adds.setHour(i, l.adds.hour(i)-total/n)
 			}
 		}
 		l.slow += float64(total / n)
@@ -296,7 +297,8 @@ func (l *Level) foldHour(mean float32) {
 		return
 	}
 	x := l.slow + float64(mean)
-	f := float64(l.hour[slot] + l.ofDay(l.at/24))
+	known := l.adds.hour(slot)
+	f := float64(known + l.ofDay(l.at/24))
 	n := min(float32(l.days()), errorLife) * 24
 	l.flatErr += (float32(math.Abs(x-l.flat)) - l.flatErr) / n
 	l.evenErr += (float32(math.Abs(x-f-l.even)) - l.evenErr) / n
@@ -310,7 +312,7 @@ func (l *Level) foldHour(mean float32) {
 	if !seen {
 		visits = 1
 	}
-	l.hour[slot] += (mean - l.ofDay(l.at/24) - l.hour[slot]) / visits
+	l.adds.setHour(slot, known+(mean-l.ofDay(l.at/24)-known)/visits)
 	l.known |= 1 << slot
 }
 
@@ -357,7 +359,7 @@ func (l *Level) ofHour(t int64) float64 {
 	from := t - 1_800_000
 	hour := floor(from, 3_600_000)
 	share := float64(mod(from, 3_600_000)) / 3_600_000
-	a, b := l.hour[mod(hour, 24)], l.hour[mod(hour+1, 24)]
+	a, b := l.adds.hour(mod(hour, hours)), l.adds.hour(mod(hour+1, hours))
 	return float64(a) + float64(share*float64(b-a))
 }
 
@@ -369,7 +371,7 @@ func (l *Level) ofDay(day uint32) float32 {
 	if weeks < 3 {
 		return 0
 	}
-	return l.week[weekday(day)] * (weeks - 1) / (weeks + 1)
+	return l.adds.day(weekday(day)) * (weeks - 1) / (weeks + 1)
 }
 
 // sigma is the robust standard deviation of a sample around the usual, as
@@ -423,12 +425,7 @@ func (l *Level) Write(w *snapshot.Writer) {
 	}
 	w.Bool(l.season)
 	w.Bool(l.told)
-	for _, v := range l.hour {
-		w.Float32(v)
-	}
-	for _, v := range l.week {
-		w.Float32(v)
-	}
+	l.adds.write(w)
 	l.past.Write(w)
 }
 
@@ -442,12 +439,7 @@ func (l *Level) Read(r *snapshot.Reader) {
 		*v = uint32(r.Uint())
 	}
 	l.season, l.told = r.Bool(), r.Bool()
-	for i := range l.hour {
-		l.hour[i] = r.Float32()
-	}
-	for i := range l.week {
-		l.week[i] = r.Float32()
-	}
+	l.adds.read(r)
 	l.past.Read(r)
 }
 

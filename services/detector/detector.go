@@ -206,7 +206,7 @@ func (r *Registry) Names() string {
 
 // stateVersions are part of the config hashes of an input: a change of what state
 // means starts afresh instead of misreading the old.
-var stateVersions = map[Input]string{Metrics: "5", Logs: "6." + logpattern.Version, Events: "3"}
+var stateVersions = map[Input]string{Metrics: "6", Logs: "6." + logpattern.Version, Events: "3"}
 
 // hash names a detector's version, configuration and policies: 8 hex digits.
 func (i Info) hash(cfg any, policies *policy.Store) (string, error) {

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -32,17 +34,24 @@ import (
 func main() {
 	sizes := flag.String("series", "1000,10000,100000", "`numbers` of series")
 	steps := flag.Int("steps", 40, "steps of 15s that are measured, after as many that are not")
+	deep := flag.Int("deep", -1, "series that are known in full; -1: as by default")
 	flag.Parse()
-	if err := run(os.Stdout, *sizes, *steps); err != nil {
+	if err := run(os.Stdout, *sizes, *steps, *deep); err != nil {
 		fmt.Fprintln(os.Stderr, "series:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, sizes string, steps int) error {
+func run(w io.Writer, sizes string, steps, deep int) error {
 	store, err := policy.NewStore(policies.FS)
 	if err != nil {
 		return err
+	}
+	cfg := detector.DefaultConfig()
+	if deep >= 0 {
+		if err := yaml.Unmarshal(fmt.Appendf(nil, "spike: {deep: %d}", deep), &cfg); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(w, "%9s  %12s  %12s  %10s  %10s  %10s  %10s  %12s\n",
 		"series", "samples/s", "15s on a core", "heap B/ser", "RSS B/ser", "write", "read", "B/ser written")
@@ -51,7 +60,7 @@ func run(w io.Writer, sizes string, steps int) error {
 		if err != nil {
 			return fmt.Errorf("-series: %w", err)
 		}
-		if err := measure(w, store, n, steps); err != nil {
+		if err := measure(w, cfg, store, n, steps); err != nil {
 			return err
 		}
 	}
@@ -82,8 +91,7 @@ type part struct {
 
 const begin = 1_780_000_000_000 // milliseconds
 
-func parts(store *policy.Store, n int) ([]*part, error) {
-	cfg := detector.DefaultConfig()
+func parts(cfg detector.Config, store *policy.Store, n int) ([]*part, error) {
 	cfg.MaxSeries = n
 	fold, err := detector.NewFolds(cfg, store, nil)
 	if err != nil {
@@ -116,10 +124,8 @@ func parts(store *policy.Store, n int) ([]*part, error) {
 	return all, nil
 }
 
-func measure(w io.Writer, store *policy.Store, n, steps int) error {
-	before := settled()
-	rss := resident()
-	all, err := parts(store, n)
+func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int) error {
+	all, err := parts(cfg, store, n)
 	if err != nil {
 		return err
 	}
@@ -158,12 +164,10 @@ func measure(w io.Writer, store *policy.Store, n, steps int) error {
 	}
 	heap := settled() - idle
 	grown := resident() - idleRSS
-	write, read, size, err := checkpoint(all, store, n)
+	write, read, size, err := checkpoint(all, cfg, store, n)
 	if err != nil {
 		return err
 	}
-	_ = before
-	_ = rss
 	rate := float64(samples) / used.Seconds()
 	fmt.Fprintf(w, "%9d  %12.0f  %11.1f %%  %10.0f  %10.0f  %10s  %10s  %12.0f\n",
 		n, rate, 100*float64(n)/15/rate, float64(heap)/float64(n), float64(grown)/float64(n),
@@ -206,7 +210,7 @@ func (p *part) apply(data any, at time.Time) error {
 }
 
 // checkpoint writes the state of all partitions and reads it back.
-func checkpoint(all []*part, store *policy.Store, n int) (write, read time.Duration, size int, err error) {
+func checkpoint(all []*part, cfg detector.Config, store *policy.Store, n int) (write, read time.Duration, size int, err error) {
 	states := make([][]byte, len(all))
 	from := cpu()
 	for i, p := range all {
@@ -216,7 +220,7 @@ func checkpoint(all []*part, store *policy.Store, n int) (write, read time.Durat
 		size += len(states[i])
 	}
 	write = cpu() - from
-	fresh, err := parts(store, n)
+	fresh, err := parts(cfg, store, n)
 	if err != nil {
 		return 0, 0, 0, err
 	}
