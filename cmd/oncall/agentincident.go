@@ -62,7 +62,7 @@ func againIncident(ctx context.Context, o *options, f *agentFlags, notes io.Writ
 	if err != nil {
 		return err
 	}
-	l, err := o.lookups(cfg)
+	l, err := p.lookupsOf(cfg)
 	if err != nil {
 		return err
 	}

@@ -134,6 +134,9 @@ func agentRun(ctx context.Context, o *options, f *agentFlags, notes io.Writer) e
 		return errors.Join(err, late)
 	}
 	x.Seconds = time.Since(began).Seconds()
+	if failed != nil && x.Read == (survey.Read{}) && len(x.Things) == 0 {
+		return hint(fmt.Errorf("%s: %s", x.Cluster, kube.Reason(failed)), service.ExitUnreachable, "oncall doctor says which rights are missing; -n NAMESPACE reads what is in one, where you may")
+	}
 	if late == nil && x.Read == (survey.Read{}) && len(x.Things) == 0 {
 		// Having seen nothing is not the same as nothing being wrong.
 		return hint(fmt.Errorf("nothing was read in the last %s: the sources answer, and hold no signal that is known here", span(f.since)), service.ExitUnreachable, "oncall doctor --coverage shows who is seen by what; policies/queries says which metrics are looked for")

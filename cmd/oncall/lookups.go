@@ -39,7 +39,32 @@ type lookups struct {
 }
 
 // lookups opens those of the sources of the pass.
-func (p *pass) lookups() (*lookups, error) { return p.o.lookups(p.host.Config) }
+func (p *pass) lookups() (*lookups, error) { return p.lookupsOf(p.host.Config) }
+
+// lookupsOf opens those of a configuration, and a cluster of which only the objects
+// may be read.
+func (p *pass) lookupsOf(cfg *service.Config) (*lookups, error) {
+	l, err := p.o.lookups(cfg)
+	if err == nil && p.objects != nil && l.kube == nil {
+		err = l.add(*p.objects)
+	}
+	return l, err
+}
+
+// add opens a cluster.
+func (l *lookups) add(s kubernetes.Config) error {
+	k := s.Cluster
+	k.QPS, k.Burst = max(k.QPS, 50), max(k.Burst, 100) // a person waits
+	client, err := l.o.clusterClient(k)
+	if err != nil {
+		return err
+	}
+	l.mux.Add(evidence.Kubernetes, s.Name, evidence.NewKubernetes(client, l.mask))
+	if l.kube == nil {
+		l.kube = client
+	}
+	return nil
+}
 
 // lookups opens the sources of a configuration. None is asked anything yet.
 func (o *options) lookups(cfg *service.Config) (*lookups, error) {
@@ -56,16 +81,7 @@ func (o *options) lookups(cfg *service.Config) (*lookups, error) {
 		var up *upstream.Client
 		switch s := src.(type) {
 		case kubernetes.Config:
-			k := s.Cluster
-			k.QPS, k.Burst = max(k.QPS, 50), max(k.Burst, 100) // a person waits
-			var client *kube.Client
-			if client, err = o.clusterClient(k); err != nil {
-				return
-			}
-			l.mux.Add(evidence.Kubernetes, s.Name, evidence.NewKubernetes(client, l.mask))
-			if l.kube == nil {
-				l.kube = client
-			}
+			err = l.add(s)
 		case prometheus.Config:
 			if up, err = o.sourceClient(kind, s.Config); err != nil {
 				return

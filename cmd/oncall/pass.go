@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -52,7 +54,10 @@ type pass struct {
 	until  time.Time
 	dead   []check.Unchecked // sources that do not answer
 	absent []check.Unchecked // sources that there are none of
-	close  func()
+	// objects is a cluster whose objects may be read and whose events may not, so
+	// that the past of it cannot be.
+	objects *kubernetes.Config
+	close   func()
 }
 
 // newPass finds the sources, asks each whether it answers, and opens the bus.
@@ -102,6 +107,13 @@ func (p *pass) sources(ctx context.Context, f *upFlags, cfg *service.Config, not
 			p.dead = append(p.dead, check.Unchecked{What: name, Why: firstLine(err)})
 		}
 		have[kind] = true
+		if k, ok := src.(kubernetes.Config); ok && err == nil {
+			if denied := p.eventsDenied(ctx, k); denied != nil {
+				p.objects = &k
+				p.absent = append(p.absent, check.Unchecked{What: "events and rollouts of the cluster", Why: kube.Reason(denied)})
+				return false
+			}
+		}
 		return err == nil
 	})
 	if c.Sources() == 0 && len(errs) > 0 {
@@ -115,6 +127,26 @@ func (p *pass) sources(ctx context.Context, f *upFlags, cfg *service.Config, not
 	c.Edit(func(_ string, cfg any) any { return p.window.narrow(cfg, f.step > 0) })
 	cfg.SetSection(collector.Spec.Name, c)
 	return stop, nil
+}
+
+// eventsDenied is why the events of a cluster may not be read; nil when they may.
+// Without that right the past of the cluster is never told, and its objects are.
+func (p *pass) eventsDenied(ctx context.Context, k kubernetes.Config) error {
+	client, err := p.o.clusterClient(k.Cluster)
+	if err != nil {
+		return nil //nolint:nilerr // it was made a moment ago
+	}
+	path := "/api/v1/events"
+	if p.window.namespace != "" {
+		path = "/api/v1/namespaces/" + p.window.namespace + "/events"
+	} else if len(k.Namespaces) > 0 {
+		path = "/api/v1/namespaces/" + k.Namespaces[0] + "/events"
+	}
+	var page struct{}
+	if err := client.Get(ctx, path, url.Values{"limit": {"1"}}, &page); kube.Forbidden(err) {
+		return err
+	}
+	return nil
 }
 
 // narrow is the configuration of a source for the window alone.
@@ -156,6 +188,10 @@ func (w window) narrow(cfg any, stepped bool) any {
 
 // run reads everything, and shows on a terminal how far it is.
 func (p *pass) run(ctx context.Context, timeout time.Duration, notes io.Writer) error {
+	c := p.host.Config.Section(collector.Spec.Name).(collector.Config)
+	if c.Sources() == 0 {
+		return nil // there are only objects, which have no past
+	}
 	done := p.progress(ctx, notes)
 	since := time.Since(p.since)
 	l := pipeline.Live{Host: p.host, Since: since, History: p.window.history, Logs: since + min(p.window.history, learntLogs), For: -settled, Late: timeout}

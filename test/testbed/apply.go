@@ -141,6 +141,15 @@ func (c *Cluster) Create(ctx context.Context, path string, body any) error {
 	return c.do(ctx, http.MethodPost, path, "application/json", b, nil)
 }
 
+// Ask posts a review, of which the API server keeps nothing, and reads the answer.
+func (c *Cluster) Ask(ctx context.Context, path string, review, answer any) error {
+	b, err := json.Marshal(review)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, path, "application/json", b, answer)
+}
+
 // Delete deletes an object; one that is not there is no error.
 func (c *Cluster) Delete(ctx context.Context, path string) error {
 	err := c.do(ctx, http.MethodDelete, path, "", nil, nil)
