@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -281,9 +282,16 @@ func (f *costFlags) askOpenCost(ctx context.Context, o *options, currency string
 	if err != nil {
 		return cost.Prices{}, err
 	}
-	body, err := up.Get(ctx, cost.OpenCostPath, url.Values{"window": {cost.OpenCostWindow}}, upstream.Query{Operation: "get", Text: cost.OpenCostPath})
-	if err != nil {
-		return cost.Prices{}, err
+	var first error // the assets' own, when nothing is there
+	for _, call := range cost.OpenCostCalls() {
+		body, err := up.Get(ctx, call.Path, call.Params, upstream.Query{Operation: "get", Text: call.Path})
+		if err == nil {
+			return call.Read(body, currency)
+		}
+		first = cmp.Or(first, err)
+		if e, ok := errors.AsType[*upstream.Error](err); !ok || e.Status != http.StatusNotFound {
+			return cost.Prices{}, err
+		}
 	}
-	return cost.OpenCostPrices(body, currency)
+	return cost.Prices{}, first
 }

@@ -119,7 +119,7 @@ func TestOpenCostKnowsThePriceOfEachNode(t *testing.T) {
 		})
 	}
 	for name, bad := range map[string]string{
-		"no JSON": "<html>", "an error": `{"code":500,"message":"no such window"}`, "no nodes": `{"code":200,"data":{}}`, "something else": `{"code":200,"data":"x"}`,
+		"no JSON": "{", "an error": `{"code":500,"message":"no such window"}`, "no nodes": `{"code":200,"data":{}}`, "something else": `{"code":200,"data":"x"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := cost.OpenCostPrices([]byte(bad), ""); err == nil || !strings.HasPrefix(err.Error(), "opencost: ") {
@@ -127,6 +127,74 @@ func TestOpenCostKnowsThePriceOfEachNode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHostileAnswersOfOpenCostMakeNoPrices reads answers of its documented shapes
+// with what no price is.
+func TestHostileAnswersOfOpenCostMakeNoPrices(t *testing.T) {
+	node := func(name, cpu string) string {
+		return `"` + name + `": {"type": "Node", "properties": {"name": "` + name + `", "node": "` + name + `"}, "cpuCoreHours": 96, "ramByteHours": 412316860416, "cpuCost": ` + cpu + `, "ramCost": 1.152, "discount": null}`
+	}
+	set := func(nodes ...string) string { return `{"code":200,"data":[{` + strings.Join(nodes, ",") + `}]}` }
+	for name, tc := range map[string]struct {
+		body string
+		want float64 // of a core on n1, an hour
+		err  string
+	}{
+		"a price of each":               {body: set(node("n1", "2.88"), node("n2", "2.88")), want: 0.03},
+		"null is no cost":               {body: set(node("n1", "null"), node("n2", "2.88")), want: 0},
+		"a huge one is no price":        {body: set(node("n1", "1e300"), node("n2", "2.88")), want: 0.03},
+		"less than nothing is none":     {body: set(node("n1", "-5"), node("n2", "2.88")), want: 0.03},
+		"what is idle is no node":       {body: set(node("__idle__", "900"), node("n2", "2.88")), want: 0.03},
+		"no node has a price":           {body: set(node("n1", "1e300")), err: "knows no nodes with a price"},
+		"NaN is no JSON":                {body: set(node("n1", "NaN")), err: "answer: invalid character 'N'"},
+		"a number beyond all":           {body: set(node("n1", "1e999")), err: "answer: data is neither"},
+		"a page of a proxy":             {body: "\n<!DOCTYPE html><html>login</html>", err: "answered with a page, and not with JSON; is it the address of its API"},
+		"nothing":                       {body: "", err: "answer: unexpected end of JSON input"},
+		"no data":                       {body: `{"code":200,"data":null}`, err: "knows no nodes"},
+		"a list of nothing":             {body: `{"code":200,"data":[null]}`, err: "knows no nodes"},
+		"a failure with status 200":     {body: `{"code":400,"message":"window is missing"}`, err: "answered 400: window is missing"},
+		"text where a number should be": {body: set(node("n1", `"free"`)), err: "answer: data is neither"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for what, read := range map[string]func([]byte, string) (cost.Prices, error){"assets": cost.OpenCostPrices, "allocations": cost.OpenCostAllocations} {
+				if what == "assets" && strings.Contains(name, "idle") {
+					continue // assets know no such thing
+				}
+				p, err := read([]byte(tc.body), "USD")
+				if tc.err != "" {
+					if err == nil || !strings.HasPrefix(err.Error(), "opencost: "+tc.err) {
+						t.Errorf("%s: got %v, want %s", what, err, tc.err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				if got := p.Of(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}).CPUCoreHour; math.Abs(got-tc.want) > 1e-9 {
+					t.Errorf("%s: a core of n1 costs %v, want %v", what, got, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func FuzzOpenCost(f *testing.F) {
+	f.Add([]byte(`{"code":200,"data":[{"n1":{"type":"Node","properties":{"name":"n1"},"cpuCoreHours":1,"ramByteHours":1073741824,"cpuCost":1,"ramCost":1}}]}`))
+	f.Add([]byte(`{"data":{"d":{"type":"Disk","byteHours":1e-320,"totalCost":1e308}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, read := range []func([]byte, string) (cost.Prices, error){cost.OpenCostPrices, cost.OpenCostAllocations} {
+			p, err := read(b, "USD")
+			if err != nil {
+				continue
+			}
+			for _, v := range []float64{p.CPUCoreHour, p.MemoryGiBHour, p.StorageGiBMonth, p.LoadBalancerHour} {
+				if !(v >= 0 && v <= 1e6) {
+					t.Errorf("a price is %v", v)
+				}
+			}
+		}
+	})
 }
 
 func FuzzParsePrices(f *testing.F) {
