@@ -131,7 +131,10 @@ func (a *assembly) assemble(ctx context.Context) error {
 	r.Similar = append(r.Similar, similar(g.incidents, g.root, g.c.Now, a.cite, a.line)...)
 	a.owner(object)
 	for _, u := range x.NotChecked {
-		a.notRead(u.What, u.Why)
+		// Of the logs of each container it was said already.
+		if !strings.HasPrefix(u.What, "last lines of ") {
+			a.notRead(u.What, u.Why)
+		}
 	}
 	for _, u := range slices.Concat(g.notRead, a.s.NotAsked) {
 		a.notRead(u.What, u.Why)
