@@ -42,8 +42,10 @@ type OpenCostCall struct {
 func OpenCostCalls() []OpenCostCall {
 	assets, nodes := url.Values{"window": {OpenCostWindow}}, url.Values{"window": {OpenCostWindow}, "aggregate": {"node"}}
 	return []OpenCostCall{
-		{"/assets", assets, OpenCostPrices}, {"/model/assets", assets, OpenCostPrices},
-		{"/allocation/compute", nodes, OpenCostAllocations}, {"/model/allocation", nodes, OpenCostAllocations},
+		{"/assets", assets, OpenCostPrices},
+		{"/model/assets", assets, OpenCostPrices},
+		{"/allocation/compute", nodes, OpenCostAllocations},
+		{"/model/allocation", nodes, OpenCostAllocations},
 	}
 }
 
