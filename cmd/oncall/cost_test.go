@@ -157,3 +157,18 @@ func answerUsage(w http.ResponseWriter, r *http.Request, days float64, what stri
 	}
 	answer(w, map[string]any{"resultType": "matrix", "result": result})
 }
+
+// serveOpenCost is the script command `opencost PATH [page]`: an OpenCost that has
+// one of the paths of its API alone, or a page in its place. Its address is in $OPENCOST.
+func serveOpenCost(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("OPENCOST", serve(ts, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != args[0]:
+			http.NotFound(w, r)
+		case len(args) > 1:
+			_, _ = io.WriteString(w, "<html>sign in</html>")
+		default:
+			_, _ = io.WriteString(w, `{"code":200,"data":[{"n1":{"type":"Node","properties":{"name":"n1","node":"n1"},"cpuCoreHours":96,"ramByteHours":412316860416,"cpuCost":2.88,"ramCost":1.152}}]}`)
+		}
+	}))
+}

@@ -124,6 +124,7 @@ func TestScripts(t *testing.T) {
 		"budgets":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeBudgets)) },
 		"requests": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("PROM", serve(ts, fakeRequests)) },
 		"usage":    usagePrometheus,
+		"opencost": serveOpenCost,
 		"answers":  scriptAnswers,
 		"loki": func(ts *testscript.TestScript, _ bool, args []string) {
 			of := fakeLoki
