@@ -33,7 +33,7 @@ var All = slices.Concat(
 	admissionChecks, certificateChecks, policyChecks, networkHygiene, admissionHygiene, policyHygiene, jobChecks,
 	referenceChecks, autoscalingChecks, budgetChecks, storageChecks, quotaChecks, deletionChecks, planChecks,
 	foreignChecks, configMapChecks, logChecks, signalChecks, measuredChecks, rbacHygiene, configMapHygiene, reportHygiene,
-	declaredHygiene, hygieneChecks,
+	declaredHygiene, ciliumHygiene, hygieneChecks,
 )
 
 // Problem is what a check finds wrong with one thing.

@@ -180,12 +180,12 @@ func pruned(o Object) Object {
 	}
 	return Object{
 		"kind": o["kind"], "metadata": pick(part("metadata"), "namespace", "name", "generation", "creationTimestamp", "deletionTimestamp", "finalizers"),
-		"spec": pick(part("spec"), "suspend", "paused", "sourceRef", "chart", "chartRef", "secretStoreRef", "destination"), "status": status,
+		"spec": pick(part("spec"), "suspend", "paused", "sourceRef", "chart", "chartRef", "secretStoreRef", "destination", "endpointSelector", "nodeSelector"), "status": status,
 	}
 }
 
 var foreignChecks = []Info{{
-	Name: "custom_resources",
+	Name: "custom_resources", Partly: []string{"apis"},
 	Doc: "Objects of other controllers that say of themselves that they failed: of Flux (HelmRelease, Kustomization, sources), Argo CD (Application), Argo Rollouts, OLM (ClusterServiceVersion, Subscription, InstallPlan, CatalogSource, OperatorGroup, ClusterExtension, ClusterCatalog), the Prometheus Operator (Prometheus, Alertmanager), Cilium and Kyverno (policies that are not in force) and External Secrets. " +
 		"Each kind is listed only where the cluster serves its group. What fails because its source does stands on the line of the source. " +
 		"Not: what is suspended, paused or being deleted; conditions of an older generation; what failed less than five minutes ago, or goes on for less than half an hour; what waits for another, or for an approval; a failed sync of an Application that is in sync by now; an install plan that a newer one followed; what pods in trouble tell.",

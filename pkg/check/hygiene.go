@@ -29,7 +29,7 @@ var hygieneChecks = []Info{
 	},
 	{
 		Name: "isolation_hygiene", Needs: []string{"pods", "networkpolicies"},
-		Doc: "Namespaces with pods that no NetworkPolicy selects; one line a namespace. Not: system namespaces.",
+		Doc: "Namespaces with pods that no NetworkPolicy selects; one line a namespace. Not: system namespaces, and pods that a policy of Cilium may select.",
 		Run: isolationHygiene,
 	},
 	{
@@ -193,13 +193,15 @@ func isolationHygiene(c *Cluster, found func(Problem)) {
 			covering[n.Namespace] = append(covering[n.Namespace], s)
 		}
 	}
+	cilium := c.ciliumChoices()
 	for _, ns := range slices.Sorted(maps.Keys(c.byNamespace)) {
 		if slices.Contains(systemNamespaces, ns) {
 			continue
 		}
 		open := 0
 		for _, p := range c.byNamespace[ns] {
-			if !slices.ContainsFunc(covering[ns], func(s labels.Selector) bool { return s.Matches(labels.Set(p.Labels)) }) {
+			if !slices.ContainsFunc(covering[ns], func(s labels.Selector) bool { return s.Matches(labels.Set(p.Labels)) }) &&
+				!slices.ContainsFunc(cilium, func(k choosing) bool { return k.may(p) }) {
 				open++
 			}
 		}

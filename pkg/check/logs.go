@@ -46,18 +46,24 @@ func unreadableLogs(c *Cluster, found func(Problem)) {
 	}
 }
 
-// unread says of the logs that were not read for another reason which and why.
+// unread says of the logs that were not read for another reason which and why: a
+// line for each kind of reason, with the first of them.
 func (c *Cluster) unread() []Unchecked {
-	of := map[string][]string{}
+	of, first := map[string][]string{}, map[string]unreadLog{}
 	for _, l := range c.unreadLogs {
-		if !strings.HasPrefix(l.why, noKubelet) || c.deadNodes[l.node] || c.node[l.node] == nil {
-			of[l.why] = append(of[l.why], l.namespace+"/"+l.pod+" "+l.container)
+		if strings.HasPrefix(l.why, noKubelet) && !c.deadNodes[l.node] && c.node[l.node] != nil {
+			continue
+		}
+		kind, _, _ := strings.Cut(l.why, ":")
+		of[kind] = append(of[kind], l.namespace+"/"+l.pod+" "+l.container)
+		if was, ok := first[kind]; !ok || l.namespace+"/"+l.pod < was.namespace+"/"+was.pod {
+			first[kind] = l // they come in the order of their answers
 		}
 	}
 	var out []Unchecked
-	for _, why := range slices.Sorted(maps.Keys(of)) {
-		slices.Sort(of[why])
-		out = append(out, Unchecked{fmt.Sprintf("last lines of %s (%s)", evidence.Count(len(of[why]), "crashed container"), list(of[why], 3)), why})
+	for _, kind := range slices.Sorted(maps.Keys(of)) {
+		slices.Sort(of[kind])
+		out = append(out, Unchecked{fmt.Sprintf("last lines of %s (%s)", evidence.Count(len(of[kind]), "crashed container"), list(of[kind], 3)), first[kind].why})
 	}
 	return out
 }

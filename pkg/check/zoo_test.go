@@ -166,7 +166,7 @@ func TestZoo(t *testing.T) {
 			checks := All
 			if !strings.HasPrefix(filepath.Base(file), "hygiene") {
 				checks = slices.DeleteFunc(slices.Clone(All), func(i Info) bool {
-					return slices.ContainsFunc(slices.Concat(hygieneChecks, networkHygiene, admissionHygiene, policyHygiene, configMapHygiene, reportHygiene, declaredHygiene), func(h Info) bool { return h.Name == i.Name })
+					return slices.ContainsFunc(slices.Concat(hygieneChecks, networkHygiene, admissionHygiene, policyHygiene, configMapHygiene, reportHygiene, declaredHygiene, ciliumHygiene), func(h Info) bool { return h.Name == i.Name })
 				})
 			}
 			r, err := examine(context.Background(), c, checks, Options{Rules: engine, Redact: redact.New(redact.Options{})})

@@ -24,7 +24,7 @@ import (
 
 // zooWithin is what the slowest conditions take: controllers and the
 // guards of the checks wait for two minutes before they call a thing stuck.
-const zooWithin = 5 * time.Minute
+const zooWithin = 4*time.Minute + 30*time.Second
 
 // exhibit is one file of testdata/broken or testdata/healthy.
 type exhibit struct {
