@@ -145,7 +145,11 @@ func (p *triagePage) pods() {
 	if len(x.Pods) == 0 {
 		return
 	}
-	p.head("Pods", fmt.Sprintf("%d/%d ready, %s%s", x.Ready, x.Wanted, counted(x.Restarts, "restart"), refs(x.Pods[0].Evidence)))
+	ready := fmt.Sprintf("%d/%d ready, ", x.Ready, x.Wanted)
+	if x.Wanted == 0 && x.Ready == 0 {
+		ready = "" // what has ended is not waited for
+	}
+	p.head("Pods", ready+counted(x.Restarts, "restart")+refs(x.Pods[0].Evidence))
 	rest := map[string]int{}
 	var order []string
 	for i, pod := range x.Pods {
