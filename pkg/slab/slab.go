@@ -17,7 +17,7 @@ import (
 const Most = 1<<placeBits - 2
 
 const (
-	chunkBytes = 8192
+	chunkBytes = 10240 // one that the allocator has; multiples of a level, a trend and a light series nearly fill it
 	placeBits  = 24
 	placeMask  = 1<<placeBits - 1
 	leastIndex = 8

@@ -66,15 +66,15 @@ func TestATableIsAMap(t *testing.T) {
 }
 
 func TestARowCostsLittleBesideItself(t *testing.T) {
-	type row [376]byte
+	type row [312]byte
 	var table Table[row]
 	const n = 20_000
 	r := rand.New(rand.NewPCG(3, 4))
 	for range n {
 		table.At(r.Uint64())
 	}
-	bytes := 4*len(table.index) + 8192*len(table.chunks)
-	if per := float64(bytes)/n - 376; per > 8+11+7 {
-		t.Errorf("a row of 376 bytes costs %.1f more", per)
+	bytes := 4*len(table.index) + chunkBytes*len(table.chunks)
+	if per := float64(bytes)/n - 312; per > 8+11+7 {
+		t.Errorf("a row of 312 bytes costs %.1f more", per)
 	}
 }
