@@ -54,6 +54,8 @@ type Anomaly struct {
 	Explanation string            `json:"explanation,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"` // redacted labels of the series
 	Evidence    []EvidenceRef     `json:"evidence,omitempty"`
+	// Check is what to look at first, where the detector knows; it only reads.
+	Check *Check `json:"check,omitempty"`
 	// Foreign marks an anomaly of a third party's detector: context, unless a
 	// policy lists the detector.
 	Foreign bool `json:"foreign,omitempty"`

@@ -49,6 +49,11 @@ func (d *draft) commands() {
 	}
 	at := d.inc.Updated.UTC()
 	for _, a := range d.inc.Anomalies {
+		if a.Check != nil {
+			check(event.Check{Why: a.Check.Why, Command: d.inContext(a.Check.Command)}, maxChecks-2)
+		}
+	}
+	for _, a := range d.inc.Anomalies {
 		for _, e := range a.Evidence {
 			switch e.Source {
 			case evidence.Prometheus:
@@ -64,14 +69,18 @@ func (d *draft) commands() {
 		}
 	}
 	if len(r.Checks) < 2 && d.inc.Entity.Namespace != "" {
-		kubectl := "kubectl "
-		if c := d.r.cfg.KubeContext; c != "" {
-			kubectl += "--context " + rule.Quote(c) + " "
-		}
-		ns := "-n " + rule.Quote(d.inc.Entity.Namespace)
-		check(event.Check{Why: "the pods", Command: kubectl + ns + " get pods -o wide"}, maxChecks)
-		check(event.Check{Why: "the latest events", Command: kubectl + ns + " get events --sort-by=.lastTimestamp"}, maxChecks)
+		ns := "kubectl -n " + rule.Quote(d.inc.Entity.Namespace)
+		check(event.Check{Why: "the pods", Command: d.inContext(ns + " get pods -o wide")}, maxChecks)
+		check(event.Check{Why: "the latest events", Command: d.inContext(ns + " get events --sort-by=.lastTimestamp")}, maxChecks)
 	}
+}
+
+// inContext is a command of kubectl for the cluster that is watched.
+func (d *draft) inContext(command string) string {
+	if c := d.r.cfg.KubeContext; c != "" {
+		return strings.Replace(command, "kubectl ", "kubectl --context "+rule.Quote(c)+" ", 1)
+	}
+	return command
 }
 
 // silenceLabels are the labels by which kube-state-metrics, and so people's

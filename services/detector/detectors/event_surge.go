@@ -234,7 +234,7 @@ func (d *eventSurge) judge(key uint64, s *surge, n int, at time.Time) (event.Ano
 		if n < r.least || s.rate.N > 100 && p > 0.05 {
 			return a, false
 		}
-		a.Class, a.Severity, a.TailProb = r.class, r.severity, min(p, 1e-4)
+		a.Class, a.Severity, a.TailProb, a.Check = r.class, r.severity, min(p, 1e-4), r.first.check(s.object)
 		a.Summary = fmt.Sprintf("%s x%d: %s", s.reason, n, r.meaning)
 		a.Explanation = fmt.Sprintf("a reason of the catalogue, at least %d within %s; last on %s", r.least, short(d.cfg.Window), s.object)
 	case s.typ == "Warning":
@@ -242,7 +242,7 @@ func (d *eventSurge) judge(key uint64, s *surge, n int, at time.Time) (event.Ano
 		if at.UnixMilli()-d.first < 2*time.Hour.Milliseconds() || n < 3 || p > d.cfg.P {
 			return a, false
 		}
-		a.Class, a.Severity, a.TailProb = event.ClassAmbient, severityOf(p), p
+		a.Class, a.Severity, a.TailProb, a.Check = event.ClassAmbient, severityOf(p), p, seeObject.check(s.object)
 		a.Summary = fmt.Sprintf("%s x%d in %s, usually at most %g", s.reason, n, short(d.cfg.Window), a.Expected.High)
 		a.Explanation = fmt.Sprintf("gamma-Poisson over %.0f windows; tail probability %.1e, alarm below %.1e", s.rate.N, p, d.cfg.P)
 	default:
