@@ -59,9 +59,9 @@ func history(root event.Entity, revisions []revision, returned time.Time, redact
 		if c.Summary == "" {
 			c.Summary = "labels or annotations of the template"
 		}
-		if r.created.Before(before.created) {
+		if r.again || r.created.Before(before.created) {
 			c.Summary = "back to an earlier template: " + c.Summary
-			if c.Current && returned.After(before.created) {
+			if c.Current && returned.After(before.created) && returned.After(r.created) {
 				c.Time = returned.UTC()
 			}
 		}

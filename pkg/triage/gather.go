@@ -353,6 +353,7 @@ type revision struct {
 	created  time.Time
 	template corev1.PodTemplateSpec
 	replicas int32
+	again    bool // it was the template of an earlier revision, too
 }
 
 // readRevisions reads the templates that a controller keeps.
@@ -373,7 +374,7 @@ func (g *gathered) readRevisions(ctx context.Context, c *kube.Client) error {
 			for i := range page.Items {
 				rs := &page.Items[i]
 				if ours(rs) {
-					g.revisions = append(g.revisions, revision{number: revisionOf(rs.Annotations), name: rs.Name, created: rs.CreationTimestamp.Time, template: rs.Spec.Template, replicas: rs.Status.Replicas})
+					g.revisions = append(g.revisions, revision{number: revisionOf(rs.Annotations), name: rs.Name, created: rs.CreationTimestamp.Time, template: rs.Spec.Template, replicas: rs.Status.Replicas, again: rs.Annotations["deployment.kubernetes.io/revision-history"] != ""})
 				}
 			}
 		})

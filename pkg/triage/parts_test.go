@@ -39,6 +39,11 @@ func TestHistorySaysWhatEachRevisionChanged(t *testing.T) {
 			returned:  ago(10 * time.Minute),
 			want:      []string{"3 11:50 back to an earlier template: image v2 -> v1"},
 		},
+		"a template that is rolled out again after its return is not as old as it was": {
+			revisions: []revision{{number: 3, created: ago(9 * time.Hour), template: template("v1", "1Gi")}, {number: 4, created: ago(time.Hour), template: template("v2", "1Gi"), again: true}},
+			returned:  ago(5 * time.Minute),
+			want:      []string{"4 11:55 back to an earlier template: image v1 -> v2"},
+		},
 		"the only revision that is kept need not be the first": {
 			revisions: []revision{{number: 7, created: ago(time.Hour), template: template("v2", "1Gi")}},
 			want:      []string{"7 11:00 the first that is kept"},

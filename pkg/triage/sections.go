@@ -62,7 +62,8 @@ func (a *assembly) logs(found []Pattern, trouble []line, lines int) {
 				continue // the kubelet has thrown it away, or it was another pod's
 			}
 			// What differs is only whose log it is.
-			why = strings.NewReplacer(`"`+k.pod+`"`, "it", a.g.root.Namespace+"/"+k.pod, "it", k.pod, "it").Replace(strings.TrimPrefix(why, string(upstream.BadQuery)+": "))
+			pod := a.g.root.Namespace + "/" + k.pod
+			why = strings.NewReplacer(`"`+pod+`"`, "it", `"`+k.pod+`"`, "it", pod, "it", k.pod, "it").Replace(strings.TrimPrefix(why, string(upstream.BadQuery)+": "))
 			if failed[why] == nil {
 				reasons = append(reasons, why)
 			}
