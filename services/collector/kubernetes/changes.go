@@ -33,6 +33,9 @@ func (w *world) change(c event.Change) {
 const (
 	revisionDeployment = "deployment.kubernetes.io/revision"
 	revisionRollout    = "rollout.argoproj.io/revision"
+	// revisionsBefore are the numbers that a ReplicaSet had before its template
+	// was rolled out again.
+	revisionsBefore = "deployment.kubernetes.io/revision-history"
 )
 
 func (w *world) takeReplicaSet(o *appsv1.ReplicaSet, tell bool) {
@@ -44,7 +47,7 @@ func (w *world) takeReplicaSet(o *appsv1.ReplicaSet, tell bool) {
 	if err != nil {
 		return
 	}
-	w.takeRevision(owner, &revision{name: o.Name, number: n, created: o.CreationTimestamp.UTC(), edit: w.editOf(o)}, func() *kube.Template {
+	w.takeRevision(owner, &revision{name: o.Name, number: n, created: o.CreationTimestamp.UTC(), edit: w.editOf(o), again: o.Annotations[revisionsBefore] != ""}, func() *kube.Template {
 		return kube.TemplateOf(&o.Spec.Template)
 	}, tell)
 }
@@ -76,7 +79,8 @@ func (w *world) takeRevision(owner kube.Ref, r *revision, template func() *kube.
 		if all[i].number == r.number {
 			return // only its replicas changed
 		}
-		all = slices.Delete(all, i, i+1) // rolled back to: it has a new number
+		all = slices.Delete(all, i, i+1) // it has a new number
+		r.again = true
 	}
 	at, _ := slices.BinarySearchFunc(all, r.number, func(o *revision, n int64) int { return cmp.Compare(o.number, n) })
 	all = slices.Insert(all, at, r)
@@ -120,9 +124,9 @@ func (w *world) tellRollouts(owner kube.Ref) {
 		at := r.created
 		if i > 0 {
 			before = all[i-1].template
-			if !at.After(all[i-1].created) {
-				at = w.now() // an old one again: rolled back, now
-			}
+		}
+		if r.again || i > 0 && !at.After(all[i-1].created) {
+			at = w.when(r.edit) // an old one, rolled out again when it got its number
 		}
 		w.rollout(owner, r, before, at)
 	}

@@ -87,6 +87,7 @@ type revision struct {
 	created  time.Time
 	template *kube.Template
 	edit     edit
+	again    bool // it was rolled out before, under another number
 }
 
 type config struct {
