@@ -44,7 +44,7 @@ type sources struct {
 	*httptest.Server
 	// fault may take over an answer: it returns true when it has.
 	fault atomic.Pointer[func(w http.ResponseWriter, r *http.Request, at time.Time) bool]
-	// pace is how long an answer takes.
+	// pace is how long an answer takes, for each step that is read in it.
 	pace atomic.Int64
 	// live makes the sources answer for any time, as those of a running cluster.
 	live atomic.Bool
@@ -53,7 +53,8 @@ type sources struct {
 	// counts who asked.
 	now   atomic.Pointer[func() time.Time]
 	early atomic.Int64
-	// read is the latest time that was asked for and answered, in milliseconds.
+	// read is the latest time of metrics that was asked for and answered, in
+	// milliseconds. They are read step by step, and logs many steps at once.
 	read atomic.Int64
 }
 
@@ -75,8 +76,8 @@ func newSources(t testing.TB) *sources {
 
 // admit paces an answer, lets a fault take it over, and refuses what is not
 // history yet.
-func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time) bool {
-	passes(r.Context(), time.Duration(s.pace.Load()))
+func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time, steps int) bool {
+	passes(r.Context(), time.Duration(s.pace.Load()*int64(steps)))
 	if f := s.fault.Load(); f != nil && (*f)(w, r, at) {
 		return false
 	}
@@ -84,12 +85,7 @@ func (s *sources) admit(w http.ResponseWriter, r *http.Request, at time.Time) bo
 		http.Error(w, "not yet", http.StatusServiceUnavailable)
 		return false
 	}
-	for {
-		old := s.read.Load()
-		if old >= at.UnixMilli() || s.read.CompareAndSwap(old, at.UnixMilli()) {
-			return true
-		}
-	}
+	return true
 }
 
 // happened says whether a time has come where the sources run.
@@ -106,8 +102,10 @@ func (s *sources) instant(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	sec, _ := strconv.ParseFloat(r.Form.Get("time"), 64)
 	at := time.UnixMilli(int64(sec * 1000)).UTC()
-	if !s.admit(w, r, at) {
+	if !s.admit(w, r, at, 1) {
 		return
+	}
+	for old := s.read.Load(); old < at.UnixMilli() && !s.read.CompareAndSwap(old, at.UnixMilli()); old = s.read.Load() {
 	}
 	query := r.Form.Get("query")
 	type sample struct {
@@ -149,11 +147,15 @@ func (s *sources) lines(w http.ResponseWriter, r *http.Request) {
 		return time.Unix(0, n).UTC()
 	}
 	start, end := ns("start"), ns("end")
-	if !s.admit(w, r, end) {
-		return
-	}
 	query := r.Form.Get("query")
 	onlyErrors := strings.Contains(query, "|~")
+	steps := max(1, int(end.Sub(start)/step))
+	if onlyErrors {
+		steps = 1 // for a report, of the whole incident at once
+	}
+	if !s.admit(w, r, end, steps) {
+		return
+	}
 	type stream struct {
 		Labels map[string]string `json:"stream"`
 		Values [][2]string       `json:"values"`
