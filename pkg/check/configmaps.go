@@ -55,17 +55,17 @@ func dataless(o *metav1.PartialObjectMetadata) bool {
 	return whole
 }
 
-// configMapsOf are the ConfigMaps that a pod names, needed or not.
-func configMapsOf(s *corev1.PodSpec, use func(name string)) {
+// configMapsOf are the ConfigMaps that a pod names, and whether it can do without.
+func configMapsOf(s *corev1.PodSpec, use func(name string, optional *bool)) {
 	for i := range s.Volumes {
 		v := &s.Volumes[i]
 		if v.ConfigMap != nil {
-			use(v.ConfigMap.Name)
+			use(v.ConfigMap.Name, v.ConfigMap.Optional)
 		}
 		if v.Projected != nil {
 			for _, p := range v.Projected.Sources {
 				if p.ConfigMap != nil {
-					use(p.ConfigMap.Name)
+					use(p.ConfigMap.Name, p.ConfigMap.Optional)
 				}
 			}
 		}
@@ -73,12 +73,12 @@ func configMapsOf(s *corev1.PodSpec, use func(name string)) {
 	containers(s, func(k *corev1.Container) {
 		for _, f := range k.EnvFrom {
 			if f.ConfigMapRef != nil {
-				use(f.ConfigMapRef.Name)
+				use(f.ConfigMapRef.Name, f.ConfigMapRef.Optional)
 			}
 		}
 		for _, v := range k.Env {
 			if v.ValueFrom != nil && v.ValueFrom.ConfigMapKeyRef != nil {
-				use(v.ValueFrom.ConfigMapKeyRef.Name)
+				use(v.ValueFrom.ConfigMapKeyRef.Name, v.ValueFrom.ConfigMapKeyRef.Optional)
 			}
 		}
 	})
@@ -126,7 +126,7 @@ func (c *Cluster) used() (names, words map[string]bool) {
 		words = map[string]bool{}
 	}
 	template := func(namespace string, annotations map[string]string, s *corev1.PodSpec) {
-		configMapsOf(s, func(name string) { names[namespace+"/"+name] = true })
+		configMapsOf(s, func(name string, _ *bool) { names[namespace+"/"+name] = true })
 		mentions(annotations, s, func(w string) { words[w] = true })
 	}
 	of := func(namespace string, t *corev1.PodTemplateSpec) { template(namespace, t.Annotations, &t.Spec) }
@@ -150,7 +150,7 @@ func (c *Cluster) used() (names, words map[string]bool) {
 			template(root.Namespace, pods[0].Annotations, &pods[0].Spec)
 		}
 		for _, p := range pods { // an older revision, or what a webhook put in
-			configMapsOf(&p.Spec, func(name string) { names[p.Namespace+"/"+name] = true })
+			configMapsOf(&p.Spec, func(name string, _ *bool) { names[p.Namespace+"/"+name] = true })
 		}
 	}
 	return names, words

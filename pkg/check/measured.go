@@ -54,7 +54,7 @@ var measuredChecks = []Info{
 	},
 }
 
-// measured gives the worst of what a measure says of each thing.
+// measured gives what a measure says of each thing: of several values the greatest.
 func (c *Cluster) measured(name string) []Measured {
 	if c.Signals == nil {
 		return nil
@@ -173,7 +173,7 @@ func requestsHygiene(c *Cluster, found func(Problem)) {
 func nodeSaturation(c *Cluster, found func(Problem)) {
 	next := func(m Measured) []event.Check {
 		return []event.Check{
-			{Why: "what its pods use now", Command: "kubectl get --raw /apis/metrics.k8s.io/v1beta1/pods"},
+			{Why: "which pods use most now", Command: "kubectl top pods -A --sort-by=memory"},
 			describe(m.Entity, "what its pods request, and its conditions"),
 		}
 	}
@@ -222,9 +222,6 @@ func kubelets(c *Cluster, found func(Problem)) {
 		}
 	}
 	for _, m := range c.measured("kubelet_down") {
-		if n := c.node[m.Entity.Name]; n == nil {
-			continue // the target of a node that is gone
-		}
 		tell(m, event.Soon, "its kubelet does not answer Prometheus", "The node is ready, so that it reaches the API server; what asks the kubelet does not reach it: kubectl logs and exec neither, it may be.")
 	}
 }

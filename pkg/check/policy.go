@@ -99,7 +99,7 @@ func (p *Policy) allowed(image string) bool {
 	})
 }
 
-// declared are the checks of what policies/health.yaml says.
+// declaredHygiene are the checks of what policies/health.yaml says.
 var declaredHygiene = []Info{
 	{
 		Name: "registry_hygiene", Needs: []string{"pods"},

@@ -94,38 +94,14 @@ func (t *podTemplate) references() []reference {
 			out = append(out, r)
 		}
 	}
-	config := func(name string, optional *bool) {
+	configMapsOf(t.spec, func(name string, optional *bool) {
 		if optional == nil || !*optional {
 			need("ConfigMap", "configmaps", name, false)
 		}
-	}
+	})
 	for i := range t.spec.Volumes {
-		v := &t.spec.Volumes[i]
-		switch {
-		case v.ConfigMap != nil:
-			config(v.ConfigMap.Name, v.ConfigMap.Optional)
-		case v.Projected != nil:
-			for _, s := range v.Projected.Sources {
-				if s.ConfigMap != nil {
-					config(s.ConfigMap.Name, s.ConfigMap.Optional)
-				}
-			}
-		case v.PersistentVolumeClaim != nil:
-			need("PersistentVolumeClaim", "persistentvolumeclaims", v.PersistentVolumeClaim.ClaimName, false)
-		}
-	}
-	for _, list := range [][]corev1.Container{t.spec.InitContainers, t.spec.Containers} {
-		for i := range list {
-			for _, f := range list[i].EnvFrom {
-				if f.ConfigMapRef != nil {
-					config(f.ConfigMapRef.Name, f.ConfigMapRef.Optional)
-				}
-			}
-			for _, v := range list[i].Env {
-				if v.ValueFrom != nil && v.ValueFrom.ConfigMapKeyRef != nil {
-					config(v.ValueFrom.ConfigMapKeyRef.Name, v.ValueFrom.ConfigMapKeyRef.Optional)
-				}
-			}
+		if v := t.spec.Volumes[i].PersistentVolumeClaim; v != nil {
+			need("PersistentVolumeClaim", "persistentvolumeclaims", v.ClaimName, false)
 		}
 	}
 	need("ServiceAccount", "serviceaccounts", t.spec.ServiceAccountName, false)
