@@ -30,9 +30,9 @@ func newDetect(o *options) *cobra.Command {
 		Long: `Say of every sample of a file how odd it is: one line of JSON each, from what
 came before it alone.
 
-FILE is CSV (a column time or timestamp, and one or more series) or OpenMetrics
-with timestamps, either of them also compressed with gzip; - is standard input.
-Counters of OpenMetrics are read as their rate per second, over their resets.
+FILE is CSV (a column time or timestamp, and a column value or several series) or
+OpenMetrics with timestamps, either of them also compressed with gzip; - is standard
+input. Counters of OpenMetrics are read as their rate per second, over their resets.
 
   timestamp         as RFC 3339, in UTC
   series            which one, where there is more than one
@@ -77,6 +77,9 @@ docs/detectors.md explains the detectors and what they were measured on.`,
 			if err := d.out.Flush(); err != nil {
 				return err
 			}
+			for _, note := range d.notes {
+				fmt.Fprintf(cmd.ErrOrStderr(), "oncall: %s: %s\n", args[0], note)
+			}
 			if d.drawn != nil {
 				return d.drawn.save(plot)
 			}
@@ -112,6 +115,7 @@ type detection struct {
 	live    bool     // somebody waits at the other end of each line
 	drawn   *drawing // nil: no plot
 	with    *chosen  // nil: the baseline
+	notes   []string // what whoever reads the lines should know of the file
 }
 
 // file reads the file in the form that it has.
@@ -129,9 +133,9 @@ func (d *detection) file(name string, stdin io.Reader) error {
 	if err != nil {
 		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
-	// A table's first line has a comma, and no brace or comment before it.
+	// A table's first line has a separator, and no brace or comment before it.
 	first, _ := text.Peek(4096)
-	if line, _, _ := bytes.Cut(first, []byte("\n")); len(line) > 0 && line[0] == '#' || bytes.IndexByte(line, '{') >= 0 || len(line) > 0 && bytes.IndexByte(line, ',') < 0 && bytes.IndexByte(line, ' ') > 0 {
+	if line, _, _ := bytes.Cut(first, []byte("\n")); len(line) > 0 && line[0] == '#' || bytes.IndexByte(line, '{') >= 0 || !bytes.ContainsAny(line, ",;\t") && bytes.IndexByte(line, ' ') > 0 {
 		return d.openMetrics(name, text)
 	}
 	err = d.csv(text)
@@ -162,7 +166,12 @@ func (d *detection) csv(r io.Reader) error {
 	if err := d.one(len(t.Columns)); err != nil {
 		return err
 	}
+	if len(t.Ignored) > 0 {
+		d.notes = append(d.notes, fmt.Sprintf("the series is the column value; not read: %q", t.Ignored))
+	}
 	series := make([]baseline.Series, len(t.Columns))
+	var last time.Time
+	var rows, late int
 	var w *onlooker
 	if d.with != nil {
 		labels := make([]event.Labels, len(t.Columns))
@@ -176,10 +185,18 @@ func (d *detection) csv(r io.Reader) error {
 	for {
 		row, err := t.Next()
 		if errors.Is(err, io.EOF) {
+			if late > 0 {
+				d.notes = append(d.notes, fmt.Sprintf("%d of %d rows are not later than one before them, and were passed over; sort the file by time", late, rows))
+			}
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if rows++; row.Time.After(last) {
+			last = row.Time
+		} else {
+			late++
 		}
 		var verdicts []baseline.Verdict
 		var why []string

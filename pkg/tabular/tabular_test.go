@@ -33,6 +33,13 @@ func TestTablesAsPeopleHaveThem(t *testing.T) {
 		{"a mark at the beginning, spaces, fractions", "\ufeffTime, cpu , mem\n2026-03-01T10:00:00.25Z, 1,\n", "cpu mem; 2 10:00:00.250 [1 NaN]"},
 		{"the time in the second column, in seconds", "a,time\n7,1772359200\n", "a; 2 10:00:00.000 [7]"},
 		{"in milliseconds", "time,a\n1772359200500,7\n", "a; 2 10:00:00.500 [7]"},
+		{"apart by semicolons", "a;time\n7;1772359200\n", "a; 2 10:00:00.000 [7]"},
+		{"apart by tabs, a cell empty", "time\ta\tb\n1772359200\t\t7\n", "a b; 2 10:00:00.000 [NaN 7]"},
+		{"a time of another name comes first", "ds,y\n2026-03-01,7\n", "y; 2 00:00:00.000 [7]"},
+		{"no line of names", "1772359200,7\n1772359260,8\n", "value; 1 10:00:00.000 [7]; 2 10:01:00.000 [8]"},
+		{"no line of names, and two series", "2026-03-01 10:00,7,\n2026-03-01 10:01,8,9\n", "column 2 column 3; 1 10:00:00.000 [7 NaN]; 2 10:01:00.000 [8 9]"},
+		{"a value and what others said of it", "host,timestamp,value,label\nweb-1,1772359200,7,odd\n", "value; 2 10:00:00.000 [7]"},
+		{"numbers of rows for times", "timestamp,value\n0,7\n1,8\n", "value; 2 00:00:00.000 [7]; 3 00:00:01.000 [8]"},
 		{"what is no number but a float", "time,a\n1772359200,NaN\n1772359260,+Inf\n", "a; 2 10:00:00.000 [NaN]; 3 10:01:00.000 [+Inf]"},
 	} {
 		got, err := all(c.in)
@@ -61,6 +68,8 @@ func TestABadTableSaysWhereAndWhatToWrite(t *testing.T) {
 func FuzzATableIsReadOrRefused(f *testing.F) {
 	f.Add("timestamp,value\n2026-03-01 10:00:00,1.5\n")
 	f.Add("time,a,b\n1772359200,1,\n1772359260,NaN,1e999\n")
+	f.Add("a;timestamp;value\n1;2;3\n")
+	f.Add("1772359200\t1\t2\n")
 	f.Add("\"time\n,a")
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := NewReader(strings.NewReader(s))
@@ -72,7 +81,7 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if len(row.Values) != len(r.Columns) || row.Time.IsZero() {
+			if len(row.Values) != len(r.Columns) || row.Time.Location() != time.UTC {
 				t.Fatalf("%+v of columns %q", row, r.Columns)
 			}
 		}
@@ -81,7 +90,11 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 
 func TestATimeIsReadInTheWaysTablesHaveIt(t *testing.T) {
 	want := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
-	for _, s := range []string{"2026-03-01T10:00:00Z", "2026-03-01 10:00:00", "2026-03-01T11:00:00+01:00", "1772359200", "1772359200000", " 1772359200.0 "} {
+	for _, s := range []string{
+		"2026-03-01T10:00:00Z", "2026-03-01 10:00:00", "2026-03-01T11:00:00+01:00", "2026-03-01 10:00:00+00:00",
+		"2026-03-01 10:00", "2026-03-01T10:00", "2026/03/01 10:00:00", "2026-03-01 10:00:00.000", "2026-03-01 12:00:00.0+02:00",
+		"1772359200", "1772359200000", "1772359200000000", "1772359200000000000", " 1772359200.0 ",
+	} {
 		if got, err := Time(s); err != nil || !got.Equal(want) {
 			t.Errorf("Time(%q) = %v, %v, want %v", s, got, err, want)
 		}
