@@ -34,6 +34,7 @@ type Reader struct {
 	first  []string // a row that stands where names would; nil: none, or read
 	names  []string
 	at     int   // the column of the time
+	guess  bool  // no name says that it is
 	series []int // the columns of Columns
 }
 
@@ -111,7 +112,9 @@ func (t *Reader) choose() {
 	is := func(names ...string) int {
 		return slices.IndexFunc(t.names, func(n string) bool { return slices.Contains(names, strings.ToLower(n)) })
 	}
-	t.at = max(0, is("time", "timestamp"))
+	t.at = is("time", "timestamp")
+	t.guess = t.at < 0
+	t.at = max(0, t.at)
 	value := is("value")
 	for i, name := range t.names {
 		switch {
@@ -123,6 +126,10 @@ func (t *Reader) choose() {
 		}
 	}
 }
+
+// computers is when series begin at the earliest. Smaller numbers in a column that
+// nobody calls a time are none.
+var computers = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Next reads a row; io.EOF after the last.
 func (t *Reader) Next() (Row, error) {
@@ -140,6 +147,9 @@ func (t *Reader) Next() (Row, error) {
 	var err error
 	if row.Time, err = Time(cells[t.at]); err != nil {
 		return Row{}, fmt.Errorf("%w: line %d: %w", ErrFormat, line, err)
+	}
+	if t.guess && row.Time.Before(computers) {
+		return Row{}, fmt.Errorf("%w: line 1: columns %q: none is called time or timestamp, and the first holds no times; write time,requests", ErrFormat, strings.Join(t.names, ","))
 	}
 	for _, i := range t.series {
 		v := math.NaN()
