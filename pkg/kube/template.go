@@ -6,7 +6,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -29,6 +31,18 @@ type field struct {
 }
 
 var hiddenSeed = maphash.MakeSeed()
+
+// Moved is when a Deployment's rollout last made progress, or ended: of a template
+// that is rolled out again, at the latest when that was; zero where nothing says
+// so. Scaling does not move it, as it does the time at which a ReplicaSet was edited.
+func Moved(d *appsv1.Deployment) time.Time {
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentProgressing {
+			return c.LastUpdateTime.UTC()
+		}
+	}
+	return time.Time{}
+}
 
 // TemplateOf summarises a pod template.
 func TemplateOf(t *corev1.PodTemplateSpec) *Template {

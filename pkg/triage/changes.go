@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 )
@@ -69,18 +67,6 @@ func history(root event.Entity, revisions []revision, returned time.Time, redact
 	}
 	slices.Reverse(out)
 	return out
-}
-
-// moved is when a Deployment's rollout last made progress.
-func moved(o any) time.Time {
-	if d, ok := o.(*appsv1.Deployment); ok {
-		for _, c := range d.Status.Conditions {
-			if c.Type == appsv1.DeploymentProgressing {
-				return c.LastUpdateTime.Time
-			}
-		}
-	}
-	return time.Time{}
 }
 
 // before are the changes that may explain what began at a time: those of the

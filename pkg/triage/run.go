@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
 )
 
@@ -74,7 +77,11 @@ func (a *assembly) notRead(what, why string) {
 func (a *assembly) assemble(ctx context.Context) error {
 	g, r := a.g, a.r
 	object, _ := g.c.Workload(g.root)
-	r.Changes = append(r.Changes, history(g.root, g.revisions, moved(object), a.line)...)
+	var moved time.Time
+	if d, ok := object.(*appsv1.Deployment); ok {
+		moved = kube.Moved(d)
+	}
+	r.Changes = append(r.Changes, history(g.root, g.revisions, moved, a.line)...)
 	lines := g.lines()
 	logged, trouble := patterns(lines)
 

@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,4 +47,74 @@ func TestATemplateRolledOutAgainIsNotAsOldAsItsReplicaSet(t *testing.T) {
 			t.Errorf("revision %s is of %v ago, want 4 of 5 minutes ago", c.Revision, now.Sub(c.Time))
 		}
 	})
+}
+
+// What a first start makes of templates that were rolled out again. A ReplicaSet is
+// edited when it is scaled, too, and the rollout is as old as its last move.
+func TestAFirstStartDatesAndComparesTemplatesRolledOutAgain(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) string { return now.Add(-d).UTC().Format(time.RFC3339) }
+	rs := func(name string, number int, former string, created, edited time.Duration, image string) object {
+		o := replicaSet("carts-"+name, "carts", number, now.Add(-created), image, "512Mi")
+		m := o["metadata"].(object)
+		if former != "" {
+			m["annotations"].(object)["deployment.kubernetes.io/revision-history"] = former
+		}
+		m["managedFields"] = []any{object{"manager": "kube-controller-manager", "operation": "Update", "time": ago(edited)}}
+		return o
+	}
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		name        string
+		replicaSets []object
+		moved       time.Duration
+		want        []string // revision, age in minutes, summary
+	}{
+		{
+			"an old template that came back just now is told",
+			[]object{
+				rs("a", 3, "1", 40*day, 5*time.Minute, "reg/carts:v1"),
+				rs("b", 2, "", 2*day, 5*time.Minute, "reg/carts:v2"),
+			},
+			4 * time.Minute,
+			[]string{"3 5m image v2 -> v1, env DB_PASSWORD changed"},
+		},
+		{
+			"one that came back days ago and was scaled just now is not",
+			[]object{
+				rs("a", 3, "1", 40*day, 5*time.Minute, "reg/carts:v1"),
+				rs("b", 2, "", 20*day, 10*day, "reg/carts:v2"),
+			},
+			10 * day,
+			nil,
+		},
+		{
+			"what was rolled back is held against what it took the place of",
+			[]object{
+				rs("a", 3, "1", 40*day, 5*time.Minute, "reg/carts:v1"),
+				rs("b", 2, "", 20*time.Minute, 5*time.Minute, "reg/carts:v2"),
+			},
+			5 * time.Minute,
+			[]string{"2 20m image v1 -> v2, env DB_PASSWORD changed", "3 5m image v2 -> v1, env DB_PASSWORD changed"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newAPIServer(t)
+			d := deployment("carts", 1, 1, 3, now.Add(-40*day))
+			d["status"].(object)["conditions"] = []any{object{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "lastUpdateTime": ago(c.moved)}}
+			s.put("deployments", d)
+			for _, o := range c.replicaSets {
+				s.put("replicasets", o)
+			}
+			r := start(t, s, nil)
+			r.until("the first closing", closed)
+			var got []string
+			for _, x := range data[event.Change](r.emissions()) {
+				got = append(got, fmt.Sprintf("%s %.0fm %s", x.Revision, now.Sub(x.Time).Minutes(), x.Summary))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("told %q, want %q", got, c.want)
+			}
+		})
+	}
 }

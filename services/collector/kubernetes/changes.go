@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -47,7 +48,13 @@ func (w *world) takeReplicaSet(o *appsv1.ReplicaSet, tell bool) {
 	if err != nil {
 		return
 	}
-	w.takeRevision(owner, &revision{name: o.Name, number: n, created: o.CreationTimestamp.UTC(), edit: w.editOf(o), again: o.Annotations[revisionsBefore] != ""}, func() *kube.Template {
+	r := &revision{name: o.Name, number: n, created: o.CreationTimestamp.UTC(), edit: w.editOf(o)}
+	for s := range strings.SplitSeq(o.Annotations[revisionsBefore], ",") {
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			r.former = append(r.former, n)
+		}
+	}
+	w.takeRevision(owner, r, func() *kube.Template {
 		return kube.TemplateOf(&o.Spec.Template)
 	}, tell)
 }
@@ -79,8 +86,8 @@ func (w *world) takeRevision(owner kube.Ref, r *revision, template func() *kube.
 		if all[i].number == r.number {
 			return // only its replicas changed
 		}
-		all = slices.Delete(all, i, i+1) // it has a new number
-		r.again = true
+		r.former = append(r.former, all[i].number) // it has a new one
+		all = slices.Delete(all, i, i+1)
 	}
 	at, _ := slices.BinarySearchFunc(all, r.number, func(o *revision, n int64) int { return cmp.Compare(o.number, n) })
 	all = slices.Insert(all, at, r)
@@ -120,15 +127,52 @@ func (w *world) tellRollouts(owner kube.Ref) {
 			continue
 		}
 		w.told[owner] = r.number
-		var before *kube.Template
-		at := r.created
-		if i > 0 {
-			before = all[i-1].template
+		w.rollout(owner, r, before(all, r), w.rolledOut(all, i))
+	}
+}
+
+// rolledOut is when a revision was rolled out. A ReplicaSet is as old as it is when
+// its template is rolled out again: that was when it got its number.
+func (w *world) rolledOut(all []*revision, i int) time.Time {
+	r := all[i]
+	if len(r.former) == 0 && (i == 0 || r.created.After(all[i-1].created)) {
+		return r.created
+	}
+	if now := w.now().UTC(); r.edit.at.IsZero() || r.edit.at.After(now) {
+		return now.Truncate(time.Millisecond)
+	}
+	return r.edit.at
+}
+
+// before is the template that a revision took the place of: of the revision that
+// has, or had until it was rolled out again, the next lower number; nil: not known.
+func before(all []*revision, r *revision) *kube.Template {
+	var at int64
+	var found *kube.Template
+	for _, o := range all {
+		for _, n := range append([]int64{o.number}, o.former...) {
+			if o != r && n < r.number && n > at {
+				at, found = n, o.template
+			}
 		}
-		if r.again || i > 0 && !at.After(all[i-1].created) {
-			at = w.when(r.edit) // an old one, rolled out again when it got its number
-		}
-		w.rollout(owner, r, before, at)
+	}
+	return found
+}
+
+// dateRollout says of a workload's newest revision, if that was rolled out before,
+// when it was rolled out again: at the latest when the rollout last moved, since
+// its ReplicaSet is edited whenever it is scaled, too. For a start only, at which the
+// two are of one moment.
+func (w *world) dateRollout(owner kube.Ref, r *revision) {
+	if len(r.former) == 0 {
+		return
+	}
+	wl := w.workloads[owner]
+	switch {
+	case wl != nil && !wl.moved.IsZero() && (r.edit.at.IsZero() || wl.moved.Before(r.edit.at)):
+		r.edit.at = wl.moved
+	case r.edit.at.IsZero():
+		r.edit.at = r.created
 	}
 }
 
@@ -170,7 +214,7 @@ func (w *world) dropRevision(owner kube.Ref, name string) {
 	w.revisions[owner] = left
 }
 
-func (w *world) takeWorkload(o metav1.Object, kind string, desired, ready int, scalable, tell bool) {
+func (w *world) takeWorkload(o metav1.Object, kind string, desired, ready int, scalable, tell bool) *workload {
 	ref := kube.Ref{Namespace: o.GetNamespace(), Kind: kind, Name: o.GetName()}
 	old := w.workloads[ref]
 	next := &workload{ref: ref, labels: w.ownership(o), desired: desired, ready: ready, scalable: scalable, generation: o.GetGeneration()}
@@ -181,6 +225,7 @@ func (w *world) takeWorkload(o metav1.Object, kind string, desired, ready int, s
 	if tell && scalable && old != nil && old.desired != desired {
 		w.scaled(ref, old.desired, desired, next.generation, w.editOf(o))
 	}
+	return next
 }
 
 func (w *world) scaled(ref kube.Ref, from, to int, generation int64, e edit) {

@@ -133,8 +133,9 @@ func (w *world) start() {
 			w.told[owner] = last
 		} else {
 			// Never seen, or created anew: only what is recent.
-			for _, r := range all {
-				if r.created.Before(w.horizon()) {
+			w.dateRollout(owner, all[len(all)-1])
+			for i, r := range all {
+				if w.rolledOut(all, i).Before(w.horizon()) {
 					w.told[owner] = r.number
 				}
 			}

@@ -78,6 +78,7 @@ type workload struct {
 	desired, ready int
 	scalable       bool
 	generation     int64
+	moved          time.Time // when a Deployment's rollout last made progress; zero: unknown
 }
 
 // revision is one pod template of a workload.
@@ -87,7 +88,7 @@ type revision struct {
 	created  time.Time
 	template *kube.Template
 	edit     edit
-	again    bool // it was rolled out before, under another number
+	former   []int64 // numbers that it had before it was rolled out again
 }
 
 type config struct {
@@ -165,7 +166,7 @@ func (w *world) take(obj runtime.Object, listed bool) {
 			w.takeConfig(o, tell)
 		}
 	case *appsv1.Deployment:
-		w.takeWorkload(o, "Deployment", int(deref(o.Spec.Replicas, 1)), int(o.Status.ReadyReplicas), true, tell)
+		w.takeWorkload(o, "Deployment", int(deref(o.Spec.Replicas, 1)), int(o.Status.ReadyReplicas), true, tell).moved = kube.Moved(o)
 	case *appsv1.StatefulSet:
 		w.takeWorkload(o, "StatefulSet", int(deref(o.Spec.Replicas, 1)), int(o.Status.ReadyReplicas), true, tell)
 	case *appsv1.DaemonSet:
