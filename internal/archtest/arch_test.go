@@ -23,6 +23,7 @@ var rules = []struct {
 	{"pkg/stat", []string{"pkg/stat", "pkg/snapshot"}},
 	{"pkg/logpattern", []string{"pkg/logpattern", "pkg/snapshot"}},
 	{"pkg/bus", []string{"pkg/event", "pkg/bus", "pkg/policy"}},
+	{"pkg/baseline", []string{"pkg/", "internal/tuning"}},
 	{"pkg/", []string{"pkg/", "policies"}},
 	{"schemas", []string{"pkg/event"}},
 	{"policies", nil},

@@ -3,6 +3,7 @@ package baseline
 import (
 	"math"
 
+	"github.com/oncall-copilot/oncall/internal/tuning"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 )
 
@@ -16,7 +17,7 @@ import (
 //     enough of them, and is one of many. A series that alarms more than once a
 //     day is not given this one: for it, far is usual.
 //   - odd for the level or the hour, and so improbable that it would come
-//     rarely times a day.
+//     Rarely times a day.
 //
 // It goes on while samples are farther than near from either, and ends with
 // the first that is not.
@@ -28,22 +29,12 @@ type alarm struct {
 }
 
 const (
-	// In robust standard deviations. What is usual at an hour is known from few
-	// days, so far from it is farther.
-	far     = 4.7 // one in a million of a Gaussian
-	hourFar = 8.0
-	odd     = 4.0
-	near    = 2.5
-	rarely  = 0.01 // samples a day
-	// Far samples may come trust/n times a day, n being the samples of a day:
-	// eight times in a series of hours, once a week in one of minutes.
-	trust  = 192.0
 	memory = 5 * day
 	settle = day
 	day    = 86_400_000.0 // milliseconds
 )
 
-// Bounds of the probability that rarely means: one sample in a series of
+// Bounds of the probability that Rarely means: one sample in a series of
 // seconds or of days is neither taken for impossible nor for nothing.
 const (
 	leastRare = 1e-6
@@ -52,12 +43,12 @@ const (
 
 // fold takes a verdict on the sample at t and says whether the series is in an
 // anomaly, and since when.
-func (a *alarm) fold(t int64, gap float64, v Verdict) (bool, int64) {
+func (a *alarm) fold(p *tuning.Alarm, t int64, gap float64, v Verdict) (bool, int64) {
 	a.recent *= math.Exp(-gap / memory)
 	if a.on {
 		a.lasted = float64(t - a.onset)
-		a.on = max(v.Distance, v.HourDistance) >= near
-	} else if v.Ready && a.begins(gap, v) {
+		a.on = max(v.Distance, v.HourDistance) >= p.End
+	} else if v.Ready && a.begins(p, gap, v) {
 		a.on, a.onset, a.lasted = true, t, 0
 		a.recent++
 	}
@@ -67,12 +58,12 @@ func (a *alarm) fold(t int64, gap float64, v Verdict) (bool, int64) {
 	return a.on, a.onset
 }
 
-func (a *alarm) begins(gap float64, v Verdict) bool {
+func (a *alarm) begins(p *tuning.Alarm, gap float64, v Verdict) bool {
 	samples := day / max(gap, 1) // a day
-	if (v.Distance >= far || v.HourDistance >= hourFar) && v.TailProb <= trust/(samples*samples) && a.recent*day/memory <= 1 {
+	if (v.Distance >= p.Far || v.HourDistance >= p.HourFar) && v.TailProb <= p.Trust/(samples*samples) && a.recent*day/memory <= 1 {
 		return true
 	}
-	return max(v.Distance, v.HourDistance) >= odd && v.TailProb <= max(leastRare, min(mostRare, rarely/samples))
+	return max(v.Distance, v.HourDistance) >= p.Odd && v.TailProb <= max(leastRare, min(mostRare, p.Rarely/samples))
 }
 
 func (a *alarm) write(w *snapshot.Writer) {

@@ -14,33 +14,16 @@ package baseline
 import (
 	"math"
 
+	"github.com/oncall-copilot/oncall/internal/tuning"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 	"github.com/oncall-copilot/oncall/pkg/stat"
-)
-
-// Horizons in samples: how many the last few, a scale and the usual level
-// look back. The season looks back seven days instead.
-const (
-	nearHorizon  = 6
-	scaleHorizon = 2000
-	habitHorizon = 4000
-	longRun      = 30 // of being surprised
 )
 
 // WarmUp is how many samples of a series are only learnt from.
 const WarmUp = 60
 
-// prior is the weight of a calibration's first opinion, in samples.
-const prior = 100
-
-// Offsets are what a way of looking must be better by to be believed before
-// the others, in orders of magnitude of the probability: how seldom each was
-// the right one.
-const (
-	seasonOffset  = 0.15
-	habitOffset   = 0.5
-	persistOffset = 0.25
-)
+// shipped is what everything that runs judges by.
+var shipped = tuning.Shipped()
 
 // Series is what is known of one series. The zero value is one that has not
 // been seen.
@@ -114,7 +97,11 @@ type Verdict struct {
 // Observe folds a sample at t (milliseconds, later than the one before; others
 // are ignored) and returns what it looks like. A value that is not finite is
 // not learnt from and looks like nothing.
-func (s *Series) Observe(t int64, x float64) Verdict {
+func (s *Series) Observe(t int64, x float64) Verdict { return s.ObserveBy(&shipped, t, x) }
+
+// ObserveBy is Observe with other parameters, which are to be the same for all
+// samples of a series: for measuring what the choice of them is worth.
+func (s *Series) ObserveBy(p *tuning.Parameters, t int64, x float64) Verdict {
 	if math.IsNaN(x) || math.Abs(x) > 1e100 || s.seen > 0 && t <= s.last {
 		return Verdict{TailProb: 1, Low: math.NaN(), High: math.NaN(), Anomaly: s.alarm.on, Onset: s.alarm.onset, Ready: s.seen >= WarmUp}
 	}
@@ -138,33 +125,33 @@ func (s *Series) Observe(t int64, x float64) Verdict {
 	if s.level.M-3*s.level.Sigma() < 0 && s.habit.M >= 0 && v.Low < 0 && x >= 0 {
 		v.Low = 0
 	}
-	surprise := s.surprise(e, r, q, &v)
-	v.Score = s.score(surprise, v)
+	surprise := s.surprise(p, e, r, q, &v)
+	v.Score = s.score(p, surprise, v)
 	going := s.alarm.on
-	if v.Anomaly, v.Onset = s.alarm.fold(t, s.gap, v); v.Anomaly && !going {
+	if v.Anomaly, v.Onset = s.alarm.fold(&p.Alarm, t, s.gap, v); v.Anomaly && !going {
 		v.Score = max(v.Score, began)
 	}
-	s.learn(at, x)
+	s.learn(p, at, x)
 	return v
 }
 
 // surprise looks in all ways, learns from each, and keeps the strongest: as
 // -log10 of the probability, which goes into the verdict.
-func (s *Series) surprise(e, r, q float64, v *Verdict) float64 {
+func (s *Series) surprise(p *tuning.Parameters, e, r, q float64, v *Verdict) float64 {
 	most, strongest := 0.0, 0.0
 	for _, w := range []struct {
 		way    int
 		x      float64
 		offset float64
 		view   View
-	}{{innovation, e, 0, Recent}, {seasonal, r, seasonOffset, Hourly}, {habitual, q, habitOffset, Usual}} {
-		one := s.ways[w.way].look(w.x)
+	}{{innovation, e, 0, Recent}, {seasonal, r, p.SeasonOffset, Hourly}, {habitual, q, p.HabitOffset, Usual}} {
+		one := s.ways[w.way].look(p, w.x)
 		strongest = max(strongest, one)
 		if one -= w.offset; one > most {
 			most, v.View = one, w.view
 		}
 	}
-	if one := s.lasting(strongest) - persistOffset; one > most {
+	if one := s.lasting(p, strongest) - p.PersistOffset; one > most {
 		most, v.View = one, Lasting
 	}
 	// Of several looks the best is taken; they depend on each other so much that
@@ -174,10 +161,10 @@ func (s *Series) surprise(e, r, q float64, v *Verdict) float64 {
 }
 
 // look is the surprise of a residual, which is then learnt from.
-func (w *way) look(e float64) float64 {
+func (w *way) look(p *tuning.Parameters, e float64) float64 {
 	z := w.scale.Z(e)
 	if w.scale.N == 0 {
-		w.cal.Seed(prior)
+		w.cal.Seed(p.Prior)
 	}
 	surprise := 0.0
 	// A distance is no distance before there is a scale to measure it by.
@@ -185,28 +172,25 @@ func (w *way) look(e float64) float64 {
 		surprise = stat.Surprise(w.cal.Prob(z))
 		w.cal.Add(z)
 	}
-	w.scale.Add(e, scaleHorizon)
+	w.scale.Add(e, p.Scale)
 	return surprise
 }
 
 // lasting is the surprise of having been surprised for so long: the tail of a
 // gamma distribution with the long-run mean and variance of the running mean
 // of surprise (Wilson and Hilferty 1931).
-func (s *Series) lasting(surprise float64) (one float64) {
-	s.run.Add(min(2, surprise), longRun)
+func (s *Series) lasting(p *tuning.Parameters, surprise float64) (one float64) {
+	s.run.Add(min(2, surprise), p.LongRun)
 	if s.seen > WarmUp && s.run.M > s.runs.M+0.05 {
 		shape := s.runs.M * s.runs.M / max(s.spread.M, 4e-4)
 		z := (math.Cbrt(s.run.M/s.runs.M) - 1 + 1/(9*shape)) * math.Sqrt(9*shape)
 		one = stat.Surprise(stat.NormalTail(z))
 	}
 	d := s.run.M - s.runs.M
-	s.runs.Add(s.run.M, habitHorizon)
-	s.spread.Add(d*d, habitHorizon)
+	s.runs.Add(s.run.M, p.Habit)
+	s.spread.Add(d*d, p.Habit)
 	return one
 }
-
-// After the score has spoken it is silent for so many samples.
-const silence = 120
 
 // spoken is the probability at which the score has said something, and the
 // usual level is learnt afresh: what has come may stay.
@@ -216,7 +200,7 @@ const spoken = 2e-3
 // its probability: a series of hours cannot state small ones.
 const began = 0.45
 
-func (s *Series) score(surprise float64, v Verdict) float64 {
+func (s *Series) score(p *tuning.Parameters, surprise float64, v Verdict) float64 {
 	if s.quiet > 0 {
 		s.quiet--
 		return 0
@@ -225,15 +209,15 @@ func (s *Series) score(surprise float64, v Verdict) float64 {
 		return 0
 	}
 	if v.TailProb <= spoken {
-		s.quiet = silence - 1
+		s.quiet = int(p.Silence) - 1
 		s.habit.N = min(s.habit.N, 50)
 	}
 	return max(0, surprise/(surprise+3)) // without the sign of -0
 }
 
 // learn folds a sample after it was judged.
-func (s *Series) learn(at *slot, x float64) {
-	s.near.Add(x, nearHorizon)
+func (s *Series) learn(p *tuning.Parameters, at *slot, x float64) {
+	s.near.Add(x, p.Near)
 	d := x - s.level.M
 	if sigma := s.level.Sigma(); sigma > 0 {
 		d = max(-6*sigma, min(6*sigma, d))
@@ -241,8 +225,8 @@ func (s *Series) learn(at *slot, x float64) {
 	week := 7 * 3_600_000 / max(s.gap, 1)
 	at.n = float32(min(float64(at.n)+1, max(3, week)))
 	at.m += (float32(d) - at.m) / at.n
-	s.level.Add(x, scaleHorizon)
-	s.habit.Add(x, habitHorizon)
+	s.level.Add(x, p.Scale)
+	s.habit.Add(x, p.Habit)
 	if s.alarm.lasted >= settle {
 		// What has stayed for so long is the new usual.
 		s.level.N = min(s.level.N, 50)
@@ -340,6 +324,6 @@ func (s *Series) Read(r *snapshot.Reader) {
 	s.run.Read(r)
 	s.runs.Read(r)
 	s.spread.Read(r)
-	s.quiet = int(min(r.Uint(), silence))
+	s.quiet = int(min(r.Uint(), uint64(shipped.Silence)))
 	s.alarm.read(r)
 }

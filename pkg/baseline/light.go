@@ -67,15 +67,15 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 		v.TailProb = l.past.Prob(z)
 		l.past.Add(z, lightMemory)
 	}
-	v.Anomaly, v.Onset = l.alarm.fold(t, l.gap, v)
-	l.apart.Add(q, scaleHorizon)
-	l.level.Add(x, scaleHorizon)
+	v.Anomaly, v.Onset = l.alarm.fold(&shipped.Alarm, t, l.gap, v)
+	l.apart.Add(q, shipped.Scale)
+	l.level.Add(x, shipped.Scale)
 	if l.alarm.lasted >= settle {
 		// What has stayed for so long is the new usual.
 		l.level.N = min(l.level.N, 50)
 	}
 	l.seen = min(l.seen, math.MaxUint32-1) + 1
-	l.near += (x - l.near) / min(float64(l.seen), nearHorizon)
+	l.near += (x - l.near) / min(float64(l.seen), shipped.Near)
 	return v
 }
 
