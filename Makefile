@@ -35,6 +35,7 @@ bench: ## the benchmarks
 
 bench-metrics: ## the detector of one series on labelled data, where that is there
 	$(GO) run ./test/benchmark/metrics -starts
+	$(GO) run ./test/benchmark/metrics -leave-one-out
 
 bench-logs: ## the log miner on invented logs, on labelled ones where those are there, and the detectors of logs on healthy ones
 	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented' -benchtime 1x ./pkg/logpattern

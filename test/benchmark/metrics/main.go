@@ -4,6 +4,7 @@
 // exponentially weighted mean in the same run.
 //
 //	go run ./test/benchmark/metrics [-data ../shared/data] [-starts]
+//	go run ./test/benchmark/metrics [-data ../shared/data] -leave-one-out
 //
 // Where a data set is absent one line says so and no figure is given.
 package main
@@ -77,7 +78,15 @@ func ewma(_ []int64, v []float64) []row {
 func main() {
 	data := flag.String("data", filepath.Join("..", "shared", "data"), "`directory` of the labelled data")
 	starts := flag.Bool("starts", false, "also start each NAB series 25, 50 and 75 rows later")
+	out := flag.Bool("leave-one-out", false, "say instead what other parameters do, chosen on all groups of the labelled data but one, on that one")
 	flag.Parse()
+	if *out {
+		if err := reportLeaveOneOut(os.Stdout, *data); err != nil {
+			fmt.Fprintln(os.Stderr, "metrics:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(os.Stdout, *data, *starts); err != nil {
 		fmt.Fprintln(os.Stderr, "metrics:", err)
 		os.Exit(1)

@@ -142,6 +142,22 @@ func nabScores(series []labelled, rows [][]row) (scores, thresholds []float64) {
 		all = append(all, weigh(s, rows[k], windows)...)
 		windows += len(s.windows)
 	}
+	scores, thresholds = optima(all, windows)
+	for p, prof := range profiles {
+		scores[p] = normal(scores[p], prof, windows)
+	}
+	return scores, thresholds
+}
+
+// normal is a sum as a score: 0 for saying nothing, 100 for the best that can be.
+func normal(sum float64, prof profile, windows int) float64 {
+	nothing := -prof.miss * float64(windows)
+	return 100 * (sum - nothing) / (float64(windows) - nothing)
+}
+
+// optima are the largest sums of the profiles over all thresholds, and these.
+// It sorts the rows.
+func optima(all []nabRow, windows int) (sums, thresholds []float64) {
 	slices.SortStableFunc(all, func(a, b nabRow) int {
 		switch {
 		case a.score > b.score:
@@ -151,39 +167,33 @@ func nabScores(series []labelled, rows [][]row) (scores, thresholds []float64) {
 		}
 		return 0
 	})
-	best := make([]float64, windows)
-	hit := make([]bool, windows)
+	best := map[int]float64{}
 	earned, cost, missed := 0.0, 0.0, windows
-	scores, thresholds = make([]float64, len(profiles)), make([]float64, len(profiles))
+	sums, thresholds = make([]float64, len(profiles)), make([]float64, len(profiles))
 	for p, prof := range profiles {
-		scores[p], thresholds[p] = -prof.miss*float64(windows), math.Inf(1)
+		sums[p], thresholds[p] = -prof.miss*float64(windows), math.Inf(1)
 	}
 	for i, r := range all {
-		switch {
-		case r.window < 0:
+		if b, hit := best[r.window]; r.window < 0 {
 			cost += r.worth
-		case !hit[r.window]:
-			hit[r.window], best[r.window] = true, r.worth
+		} else if !hit {
+			best[r.window] = r.worth
 			earned += r.worth
 			missed--
-		case r.worth > best[r.window]:
-			earned += r.worth - best[r.window]
+		} else if r.worth > b {
+			earned += r.worth - b
 			best[r.window] = r.worth
 		}
 		if i+1 < len(all) && all[i+1].score == r.score {
 			continue
 		}
 		for p, prof := range profiles {
-			if sum := earned + prof.falseRow*cost - prof.miss*float64(missed); sum > scores[p] {
-				scores[p], thresholds[p] = sum, r.score
+			if sum := earned + prof.falseRow*cost - prof.miss*float64(missed); sum > sums[p] {
+				sums[p], thresholds[p] = sum, r.score
 			}
 		}
 	}
-	for p, prof := range profiles {
-		nothing := -prof.miss * float64(windows)
-		scores[p] = 100 * (scores[p] - nothing) / (float64(windows) - nothing)
-	}
-	return scores, thresholds
+	return sums, thresholds
 }
 
 // weigh is what each scored row of a series would earn or cost, were it above
