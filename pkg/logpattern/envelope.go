@@ -88,8 +88,8 @@ var unescape = strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\n`, " ", `\t`, " ", `
 // logfmtMessage takes message and level out of a line that begins with a key
 // and an equals sign and has a msg key.
 func logfmtMessage(s string) (msg string, level Level, ok bool) {
-	i := strings.IndexByte(s, '=')
-	if i <= 0 || i > 40 || strings.ContainsAny(s[:i], " \t\"'{[(") {
+	i := strings.IndexByte(s[:min(len(s), 41)], '=')
+	if i <= 0 || hasAny(s[:i], " \t\"'{[(") {
 		return "", Unknown, false
 	}
 	var b [maxKey + 1]byte

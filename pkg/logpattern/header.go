@@ -95,7 +95,10 @@ func uncoloured(s string) string {
 // runtimeMessage cuts what a container runtime writes after its timestamp:
 // stdout or stderr, and whether the line is whole.
 func runtimeMessage(s string) (string, bool) {
-	s = strings.TrimLeft(s, " ")
+	s = trimBlanks(s)
+	if s == "" || s[0] != 's' {
+		return "", false
+	}
 	for _, stream := range [2]string{"stdout ", "stderr "} {
 		if rest, ok := strings.CutPrefix(s, stream); ok && len(rest) >= 2 && (rest[0] == 'F' || rest[0] == 'P') && rest[1] == ' ' {
 			return rest[2:], true
@@ -123,15 +126,33 @@ func startsWith(s, word string) bool {
 }
 
 func firstWord(s string) (word, rest string, ok bool) {
-	s = strings.TrimLeft(s, " \t")
+	s = trimBlanks(s)
 	if s == "" {
 		return "", "", false
 	}
-	i := strings.IndexAny(s, " \t")
-	if i < 0 {
+	i := blank(s)
+	if i == len(s) {
 		return s, "", true
 	}
 	return s[:i], s[i+1:], true
+}
+
+// blank is where the first space of a text is; its length where there is none.
+func blank(s string) int {
+	for i := range len(s) {
+		if s[i] == ' ' || s[i] == '\t' {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// trimBlanks cuts the spaces off that a text begins with.
+func trimBlanks(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
 }
 
 // afterTime eats what follows a timestamp: numbers, levels, brackets, one
@@ -141,8 +162,12 @@ func afterTime(s string, stamp stamp) (string, Level) {
 	if stamp.open != 0 {
 		// The bracket around the time holds more: a level, where it comes from.
 		if i := strings.IndexByte(s, stamp.open); i >= 0 && i <= 80 {
-			for _, w := range strings.FieldsFunc(s[:i], func(r rune) bool { return r == ' ' || r == '/' || r == ':' }) {
-				level = max(level, levelOf(w))
+			from := 0
+			for k := range i + 1 {
+				if c := s[k]; k == i || c == ' ' || c == '/' || c == ':' {
+					level = max(level, levelOf(s[from:k]))
+					from = k + 1
+				}
 			}
 			s = s[i+1:]
 		}
@@ -156,7 +181,9 @@ func afterTime(s string, stamp stamp) (string, Level) {
 	component, ended := false, false
 	tag := stamp.short // a program or a tag follows, whatever its name
 	for n := range 10 {
-		s = strings.TrimLeft(s, " \t|,;")
+		for s != "" && (s[0] == ' ' || s[0] == '\t' || s[0] == '|' || s[0] == ',' || s[0] == ';') {
+			s = s[1:]
+		}
 		if s == "" {
 			return s, level
 		}
@@ -176,10 +203,13 @@ func afterTime(s string, stamp stamp) (string, Level) {
 			return s, level
 		}
 		word, rest := s, ""
-		if i := strings.IndexAny(s, " \t|"); i >= 0 {
-			word, rest = s[:i], s[i:]
+		for i := range len(s) {
+			if endsWord[s[i]] {
+				word, rest = s[:i], s[i:]
+				break
+			}
 		}
-		bare := strings.Trim(word, ":<>()|,")
+		bare := bareWord(word)
 		switch l := levelOf(bare); {
 		case l != Unknown && level == Unknown && (n == 0 || isUpper(bare) || component):
 			level = l
@@ -205,6 +235,20 @@ func afterTime(s string, stamp stamp) (string, Level) {
 	}
 	return s, level
 }
+
+// bareWord is a word without the signs around it.
+func bareWord(w string) string {
+	for w != "" && around[w[0]] {
+		w = w[1:]
+	}
+	for w != "" && around[w[len(w)-1]] {
+		w = w[:len(w)-1]
+	}
+	return w
+}
+
+// around are the signs around what a header names.
+var around = bytesOf(":<>()|,")
 
 // afterSyslog5424 eats host, program, process, message id and structured data.
 func afterSyslog5424(s string) (string, Level) {
@@ -235,11 +279,11 @@ func levelAhead(s string) (string, Level, bool) {
 		if !ok || word[0] == '[' || word[0] == '"' || strings.HasSuffix(word, ":") && !strings.HasPrefix(rest, "-") {
 			return "", Unknown, false
 		}
-		if l := levelOf(word); l != Unknown && isUpper(word) {
-			return rest, l, true
-		}
 		if !isUpper(word) {
 			return "", Unknown, false
+		}
+		if l := levelOf(word); l != Unknown {
+			return rest, l, true
 		}
 		pos = len(s) - len(rest)
 	}
@@ -291,9 +335,9 @@ func isComponent(w, rest string, tag bool) bool {
 	switch {
 	case strings.HasSuffix(bare, "]") && w != bare:
 		return true
-	case strings.Count(bare, ".") >= 2 && !strings.ContainsAny(bare, "/=,") && letters(bare):
+	case strings.Count(bare, ".") >= 2 && !hasAny(bare, "/=,") && letters(bare):
 		return true
-	case w != bare && (tag || !plainWord(bare)) && !strings.ContainsAny(bare, "=/\"'(") && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
+	case w != bare && (tag || !plainWord(bare)) && !hasAny(bare, "=/\"'(") && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
 		return true
 	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "):
 		return !strings.ContainsAny(w, "=\"")
@@ -305,11 +349,21 @@ func isComponent(w, rest string, tag bool) bool {
 
 // host recognises syslog's host before its tag.
 func host(w, rest string) bool {
-	if strings.ContainsAny(w, "=:\"'(") {
+	if hasAny(w, "=:\"'(") {
 		return false
 	}
 	word, _, ok := firstWord(rest)
 	return ok && strings.HasSuffix(word, ":") && len(word) > 1 || ok && strings.HasSuffix(word, "]:")
+}
+
+// hasAny is strings.ContainsAny for few signs and a short text.
+func hasAny(s, signs string) bool {
+	for i := range len(signs) {
+		if strings.IndexByte(s, signs[i]) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func letters(s string) bool {

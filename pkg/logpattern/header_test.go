@@ -80,6 +80,8 @@ func TestAKnownLineAllocatesNothing(t *testing.T) {
 		"2026-03-01 10:00:00,123 WARN [main] org.shop.Store: User anna Logged In From 10.0.0.1, flags=[a, b] took 5 ms",
 		`{"level":"info","ts":"2026-03-01T10:00:00Z","msg":"session opened for Anna"}`,
 		`ts=2026-03-01T10:00:00Z level=info caller=a.go:1 msg="session opened for Anna" id=7`,
+		"[2026-03-01 10:00:00,123: ERROR/MainProcess] session opened",
+		"[2026-03-01T10:00:00+02:00 WARN shop::store] session closed",
 	}
 	for _, l := range lines {
 		m.Add(l)

@@ -20,12 +20,14 @@ func findTime(s string) (stamp, bool) {
 		if pos >= len(s) {
 			return stamp{}, false
 		}
-		if t, ok := timeAt(s, pos); ok {
-			t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
-			return t, true
+		if s[pos] == '[' || s[pos] == '(' || beginsTime(s, pos) {
+			if t, ok := timeAt(s, pos); ok {
+				t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
+				return t, true
+			}
 		}
 		end := pos
-		for end < len(s) && s[end] != ' ' && s[end] != '\t' && s[end] != '|' {
+		for end < len(s) && !endsWord[s[end]] {
 			end++
 		}
 		if epoch(s[pos:end], s[end:]) {
@@ -33,13 +35,16 @@ func findTime(s string) (stamp, bool) {
 		}
 		// A plain word before a date means that the date is part of a sentence,
 		// unless a record of columns began with a number.
-		if w := s[pos:end]; plainWord(w) && !anyDigit(s[:min(len(s), 1)]) || strings.IndexByte(":,;=", w[len(w)-1]) >= 0 || w[0] == '"' {
+		if w := s[pos:end]; endsClause[w[len(w)-1]] || w[0] == '"' || (s[0] < '0' || s[0] > '9') && plainWord(w) {
 			return stamp{}, false
 		}
 		pos = end
 	}
 	return stamp{}, false
 }
+
+// endsClause are the signs after which a date is part of what is said.
+var endsClause = bytesOf(":,;=")
 
 // epoch recognises seconds since 1970 as a column: numbers follow.
 func epoch(w, rest string) bool {
@@ -72,10 +77,13 @@ func timeAt(s string, pos int) (stamp, bool) {
 		}
 		i++
 	}
+	if !beginsTime(s, i) {
+		return stamp{}, false
+	}
 	clocks, dated, year := false, false, false
-	for words := 0; words < 6 && i < len(s); words++ {
+	for words := 0; words < 6 && i < len(s) && (timeByte[s[i]] || words > 0 && zoneByte(s[i])); words++ {
 		j := i
-		for j < len(s) && s[j] != ' ' && s[j] != '\t' && s[j] != ']' && s[j] != ')' && s[j] != '|' {
+		for j < len(s) && !endsTime[s[j]] {
 			j++
 		}
 		w := s[i:j]
@@ -96,7 +104,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			dated = true
 		case digits(w) && len(w) <= 4 && (!clocks || len(w) == 4):
 			year = year || len(w) == 4
-		case clocks && (w == "Z" || len(w) >= 3 && (w[0] == '+' || w[0] == '-') && digits(strings.ReplaceAll(w[1:], ":", ""))):
+		case clocks && (w == "Z" || isZone(w)):
 			year = true
 		default:
 			words = 6
@@ -117,6 +125,59 @@ func timeAt(s string, pos int) (stamp, bool) {
 	}
 	t.end, t.short = i, !year
 	return t, clocks || dated && year
+}
+
+// beginsTime says whether a timestamp may begin at s[i]: by how many digits there
+// are in a row, or by the name of a month, a day of the week or a zone.
+func beginsTime(s string, i int) bool {
+	if i >= len(s) || !timeByte[s[i]] {
+		return false
+	}
+	if s[i] > '9' {
+		return i+3 <= len(s) && (isDateWord(s[i:i+3]) || s[i:i+3] == "May")
+	}
+	n := i + 1
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	switch n - i {
+	case 2, 4, 6, 8:
+		return true
+	case 1, 3:
+		return n < len(s) && (s[n] == ' ' || s[n] == ',') // the day of a month
+	}
+	return false
+}
+
+// isZone recognises +02, +0200 and +02:00.
+func isZone(w string) bool {
+	switch {
+	case len(w) < 3 || w[0] != '+' && w[0] != '-':
+		return false
+	case len(w) == 6 && w[3] == ':':
+		return digits(w[1:3]) && digits(w[4:])
+	}
+	return digits(w[1:])
+}
+
+// timeByte are the bytes that a word of a timestamp may begin with, but for a zone.
+var timeByte = bytesOf("0123456789JFMASONDTWUG")
+
+// zoneByte says whether a zone may begin with a byte.
+func zoneByte(c byte) bool { return c == 'Z' || c == '+' || c == '-' }
+
+// endsTime are the bytes that a word of a timestamp ends at, endsWord those that
+// any word of a header ends at.
+var (
+	endsTime = bytesOf(" \t])|")
+	endsWord = bytesOf(" \t|")
+)
+
+func bytesOf(set string) (t [256]bool) {
+	for i := range len(set) {
+		t[set[i]] = true
+	}
+	return t
 }
 
 // clock recognises 10:11:12 with anything after the seconds.

@@ -13,21 +13,56 @@ type token struct {
 	cue   bool // the word before it announces a name: user, from, host
 }
 
-// wordByte are the bytes that words are made of.
-var wordByte = func() (t [256]bool) {
+// kinds are the kinds of bytes that a word has.
+type kinds uint8
+
+const (
+	digitByte kinds = 1 << iota
+	hexByte         // a to f
+	letterByte
+	colonByte
+	slashByte // and its like
+	signByte
+)
+
+// kindOf is the kind of each byte that words are made of; 0 for any other.
+var kindOf = func() (t [256]kinds) {
 	for c := range 256 {
-		b := byte(c)
-		t[c] = b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b >= 0x80 ||
-			strings.IndexByte("_-./$@#%+~*\\&?!^:", b) >= 0
+		switch b := byte(c); {
+		case b >= '0' && b <= '9':
+			t[c] = digitByte
+		case b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F':
+			t[c] = hexByte
+		case b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80:
+			t[c] = letterByte
+		case b == ':':
+			t[c] = colonByte
+		case b == '/' || b == '\\':
+			t[c] = slashByte
+		case strings.IndexByte("_-.$@#%+~*&?!^", b) >= 0:
+			t[c] = signByte
+		}
 	}
 	return t
 }()
+
+func kindsOf(w string) (k kinds) {
+	for i := range len(w) {
+		if kindOf[w[i]] == 0 {
+			k |= signByte
+		}
+		k |= kindOf[w[i]]
+	}
+	return k
+}
+
+func wordByte(c byte) bool { return kindOf[c] != 0 }
 
 // quoted is what stands before a token that is several words in quotes.
 const quoted = 'q'
 
 // ending are the signs that end a sentence, not a word.
-var ending = [256]bool{'.': true, '!': true, '?': true, '-': true, ':': true}
+var ending = bytesOf(".!?-:")
 
 const (
 	// maxTokens bounds what is looked at of one line.
@@ -43,7 +78,10 @@ const (
 
 // isCue says whether a word announces a name that may be anything.
 func isCue(w string) bool {
-	var b [10]byte
+	if len(w) > 9 {
+		return false
+	}
+	var b [9]byte
 	switch string(lower(b[:], w)) {
 	case "user", "for", "from", "by", "to", "host", "node", "pod", "service", "namespace", "container", "on", "name", "called", "named", "id", "key":
 		return true
@@ -61,7 +99,12 @@ func tokenize(buf []token, s string) []token {
 	after := byte(' ')
 	for i := 0; i < len(s) && len(buf) < maxTokens; {
 		c := s[i]
-		if !wordByte[c] {
+		kinds := kindOf[c]
+		if kinds == 0 {
+			if c == ' ' {
+				i++
+				continue
+			}
 			if end, ok := groupValue(s, i, after); ok && (len(buf) > 0 || c != '"') {
 				if (c == '"' || c == '\'') && said(s[i+1:end-1], after) {
 					buf = append(buf, token{text: s[i+1 : end-1], after: quoted})
@@ -84,18 +127,18 @@ func tokenize(buf []token, s string) []token {
 				i, after = end, ' '
 				continue
 			}
-			if c != ' ' && c != '\t' {
+			if c != '\t' {
 				after = c
 			}
 			i++
 			continue
 		}
 		j := i + 1
-		for j < len(s) && wordByte[s[j]] {
-			j++
+		for ; j < len(s) && kindOf[s[j]] != 0; j++ {
+			kinds |= kindOf[s[j]]
 		}
 		word := s[i:j]
-		if located(word) {
+		if kinds&slashByte != 0 && located(word) {
 			// What is addressed goes on to the next space, with its parameters.
 			i = until(s, j)
 			buf = push(buf, token{text: wildcard, value: true, after: after})
@@ -106,10 +149,15 @@ func tokenize(buf []token, s string) []token {
 			continue
 		}
 		i = j
+		if kinds&colonByte == 0 {
+			buf = pushWord(buf, word, after, kinds)
+			after = ' '
+			continue
+		}
 		// A colon inside splits key:value, but not addresses and times.
 		if k := strings.IndexByte(word, ':'); k > 0 && k < len(word)-1 && !looksLikeValue(word) && !looksLikeValue(word[:k]) {
-			buf = pushWord(buf, word[:k], after)
-			buf = pushWord(buf, word[k+1:], ':')
+			buf = pushWord(buf, word[:k], after, kindsOf(word[:k]))
+			buf = pushWord(buf, word[k+1:], ':', kindsOf(word[k+1:]))
 			after = ' '
 			continue
 		}
@@ -117,7 +165,7 @@ func tokenize(buf []token, s string) []token {
 		if strings.HasSuffix(word, ":") {
 			tail = ':'
 		}
-		buf = pushWord(buf, word, after)
+		buf = pushWord(buf, word, after, kinds)
 		after = tail
 	}
 	return buf
@@ -149,7 +197,7 @@ func until(s string, i int) int {
 
 // assigns says whether the = at s[i] follows a key: a word that is no value.
 func assigns(s string, i int) bool {
-	return i > 0 && (wordByte[s[i-1]] || s[i-1] == ')' || s[i-1] == ']' || s[i-1] == ' ' && i > 1 && wordByte[s[i-2]]) && (i+1 >= len(s) || s[i+1] != '=')
+	return i > 0 && (wordByte(s[i-1]) || s[i-1] == ')' || s[i-1] == ']' || s[i-1] == ' ' && i > 1 && wordByte(s[i-2])) && (i+1 >= len(s) || s[i+1] != '=')
 }
 
 // assigned is where the value ends that begins at s[i]: quoted, in brackets, or
@@ -214,11 +262,11 @@ func closing(s string, i int) (end int, ok bool) {
 func groupValue(s string, i int, after byte) (end int, ok bool) {
 	switch s[i] {
 	case '"', '\'':
-		if i > 0 && wordByte[s[i-1]] {
+		if i > 0 && wordByte(s[i-1]) {
 			return 0, false // it's
 		}
 		end, ok = closing(s, i)
-		if !ok || end < len(s) && wordByte[s[end]] && s[end] != '.' && s[end] != ':' {
+		if !ok || end < len(s) && wordByte(s[end]) && s[end] != '.' && s[end] != ':' {
 			return 0, false
 		}
 		// A name in quotes is a value, and so is what is said after a key. Of what is
@@ -272,7 +320,8 @@ func listed(in string) bool {
 	return commas > 0 && gaps <= commas
 }
 
-func pushWord(buf []token, word string, after byte) []token {
+// pushWord appends a word that has these kinds of bytes.
+func pushWord(buf []token, word string, after byte, kinds kinds) []token {
 	for word != "" && ending[word[len(word)-1]] {
 		word = word[:len(word)-1]
 	}
@@ -283,7 +332,7 @@ func pushWord(buf []token, word string, after byte) []token {
 		return buf
 	}
 	t := token{text: word, after: after}
-	if looksLikeValue(word) || isLiteral(word) && (after == ':' || after == '[' || len(buf) > 0 && !strings.EqualFold(word, "none")) {
+	if kinds&digitByte != 0 || kinds&^(hexByte|letterByte) != 0 && looksLikeValue(word) || lettersAreValue(word, kinds) || isLiteral(word) && (after == ':' || after == '[' || len(buf) > 0 && !strings.EqualFold(word, "none")) {
 		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
@@ -305,6 +354,12 @@ func push(buf []token, t token) []token {
 // looksLikeValue says whether a word cannot be part of a statement's constant
 // text: it holds a digit, is a path, long hexadecimal, an address, a date word.
 func looksLikeValue(w string) bool {
+	switch kinds := kindsOf(w); {
+	case kinds&digitByte != 0:
+		return true
+	case kinds&^(hexByte|letterByte) == 0 && w != "":
+		return lettersAreValue(w, kinds)
+	}
 	slashes, dots, hex, letters := 0, 0, true, false
 	for i := range len(w) {
 		switch c := w[i]; {
@@ -337,6 +392,11 @@ func looksLikeValue(w string) bool {
 		return true
 	}
 	return isDateWord(w)
+}
+
+// lettersAreValue says so of a word that has no other bytes.
+func lettersAreValue(w string, kinds kinds) bool {
+	return kinds == hexByte && len(w) >= 8 || len(w) > longestWord || isDateWord(w)
 }
 
 // identifier says whether a word looks like a name of something rather than a
@@ -375,7 +435,10 @@ func isDateWord(w string) bool {
 // isLiteral says whether a word is a value of every language. None is a word of
 // sentences too.
 func isLiteral(w string) bool {
-	var b [6]byte
+	if len(w) < 3 || len(w) > 5 {
+		return false
+	}
+	var b [5]byte
 	switch string(lower(b[:], w)) {
 	case "true", "false", "null", "nil", "none":
 		return true
