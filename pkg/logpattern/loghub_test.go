@@ -1,128 +1,65 @@
 package logpattern
 
 import (
-	"encoding/csv"
+	"errors"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
+
+	"github.com/oncall-copilot/oncall/test/benchmark/logs"
 )
-
-// data is where the labelled logs lie beside the repository.
-const data = "../../../shared/data/loghub"
-
-type labelled struct{ raw, content, event string }
-
-func load(b testing.TB, system string) []labelled {
-	b.Helper()
-	raw, err := os.ReadFile(filepath.Join(data, system, system+"_2k.log"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimRight(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n"), "\n")
-	f, err := os.Open(filepath.Join(data, system, system+"_2k.log_structured.csv"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		b.Fatal(err)
-	}
-	content, id := -1, -1
-	for i, h := range rows[0] {
-		switch h {
-		case "Content":
-			content = i
-		case "EventId":
-			id = i
-		}
-	}
-	var out []labelled
-	for i, row := range rows[1:] {
-		if i < len(lines) {
-			out = append(out, labelled{lines[i], row[content], row[id]})
-		}
-	}
-	return out
-}
-
-// groupingAccuracy is the share of lines whose group holds exactly the lines
-// of its true group.
-func groupingAccuracy(got []uint64, want []string) float64 {
-	groups, truth := map[uint64]map[string]int{}, map[string]int{}
-	sizes := map[uint64]int{}
-	for i := range got {
-		if groups[got[i]] == nil {
-			groups[got[i]] = map[string]int{}
-		}
-		groups[got[i]][want[i]]++
-		sizes[got[i]]++
-		truth[want[i]]++
-	}
-	right := 0
-	for i := range got {
-		if len(groups[got[i]]) == 1 && sizes[got[i]] == truth[want[i]] {
-			right++
-		}
-	}
-	return float64(right) / float64(len(got))
-}
 
 // grouping is the grouping accuracy of a miner that reads a log once, raw or
 // its messages, with the ids after the last line; and of the ids given at once.
-func grouping(lines []labelled, raw bool) (final, online float64) {
+func grouping(lines []logs.Line, raw bool) (final, online float64) {
 	return groupingBy(usual, lines, raw)
 }
 
-func groupingBy(l limits, lines []labelled, raw bool) (final, online float64) {
+func groupingBy(l limits, lines []logs.Line, raw bool) (final, online float64) {
 	m := New(Config{})
 	m.limits = l
 	ids, likely, want := make([]uint64, len(lines)), make([]uint64, len(lines)), make([]string, len(lines))
 	for i, l := range lines {
-		text := l.content
+		text := l.Content
 		if raw {
-			text = l.raw
+			text = l.Raw
 		}
 		match := m.Add(text)
-		ids[i], likely[i], want[i] = match.ID, match.Likely, l.event
+		ids[i], likely[i], want[i] = match.ID, match.Likely, l.Event
 	}
-	online = groupingAccuracy(likely, want)
+	online = logs.GroupingAccuracy(likely, want)
 	for i, id := range ids {
 		ids[i] = m.Resolve(id)
 	}
-	return groupingAccuracy(ids, want), online
+	return logs.GroupingAccuracy(ids, want), online
 }
 
 // sharedLogs are the labelled logs beside the repository, by system.
-func sharedLogs(t testing.TB) map[string][]labelled {
+func sharedLogs(t testing.TB) map[string][]logs.Line {
 	t.Helper()
-	systems, err := os.ReadDir(data)
-	if err != nil {
+	all, err := logs.Shared("../../../shared/data/loghub")
+	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("no labelled logs beside the repository: no figure")
+	} else if err != nil {
+		t.Fatal(err)
 	}
-	logs := map[string][]labelled{}
-	for _, s := range systems {
-		logs[s.Name()] = load(t, s.Name())
-	}
-	return logs
+	return all
 }
 
 // The shared logs are known to whoever works on the miner: what it makes of
 // them says nothing of others, and must not get worse unnoticed.
 func TestSharedLogsAreStillGrouped(t *testing.T) {
-	logs := sharedLogs(t)
+	known := sharedLogs(t)
 	for _, raw := range []bool{false, true} {
 		mean := 0.0
-		for name, lines := range logs {
+		for name, lines := range known {
 			ga, _ := grouping(lines, raw)
 			if ga < 0.93 {
 				t.Errorf("%s (raw %v): got %.3f, want at least 0.93", name, raw, ga)
 			}
-			mean += ga / float64(len(logs))
+			mean += ga / float64(len(known))
 		}
 		if mean < 0.97 {
 			t.Errorf("raw %v: got %.3f, want at least 0.97", raw, mean)
@@ -133,13 +70,13 @@ func TestSharedLogsAreStillGrouped(t *testing.T) {
 // BenchmarkGroupingAccuracy prints the grouping accuracy on LogHub's samples,
 // on the message column and on raw lines, after one pass.
 func BenchmarkGroupingAccuracy(b *testing.B) {
-	logs := sharedLogs(b)
+	known := sharedLogs(b)
 	var content, raw, online float64
-	for _, name := range slices.Sorted(maps.Keys(logs)) {
-		c, _ := grouping(logs[name], false)
-		r, o := grouping(logs[name], true)
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		c, _ := grouping(known[name], false)
+		r, o := grouping(known[name], true)
 		b.Logf("%-10s content %.3f raw %.3f raw, ids at once %.3f", name, c, r, o)
-		n := float64(len(logs))
+		n := float64(len(known))
 		content, raw, online = content+c/n, raw+r/n, online+o/n
 	}
 	b.ReportMetric(content, "GA/content")
@@ -152,8 +89,8 @@ func BenchmarkGroupingAccuracy(b *testing.B) {
 // at random, that are best on the other seven: how much is due to choosing. It
 // says nothing of the grammar, which was written by people who saw all eight.
 func BenchmarkLeaveOneOut(b *testing.B) {
-	logs := sharedLogs(b)
-	names := slices.Sorted(maps.Keys(logs))
+	known := sharedLogs(b)
+	names := slices.Sorted(maps.Keys(known))
 	r := rand.New(rand.NewPCG(1, 2))
 	between := func(low, high int) int { return low + r.IntN(high-low+1) }
 	var scores [][]float64
@@ -164,7 +101,7 @@ func BenchmarkLeaveOneOut(b *testing.B) {
 		}
 		var row []float64
 		for _, name := range names {
-			ga, _ := groupingBy(l, logs[name], true)
+			ga, _ := groupingBy(l, known[name], true)
 			row = append(row, ga)
 		}
 		scores = append(scores, row)
@@ -201,11 +138,11 @@ func BenchmarkLeaveOneOut(b *testing.B) {
 }
 
 func BenchmarkAdd(b *testing.B) {
-	logs := sharedLogs(b)
+	known := sharedLogs(b)
 	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(logs)) {
-		for _, l := range logs[name] {
-			lines = append(lines, l.raw)
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		for _, l := range known[name] {
+			lines = append(lines, l.Raw)
 		}
 	}
 	m := New(Config{})

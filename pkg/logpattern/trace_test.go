@@ -175,11 +175,11 @@ func TestNoLineOfTheSharedLogsIsPartOfATrace(t *testing.T) {
 	for name, lines := range sharedLogs(t) {
 		var raw, content Joiner
 		for i, l := range lines {
-			if i > 0 && raw.Next(l.raw) != Begins {
-				t.Errorf("%s, line %d: %q", name, i+1, l.raw)
+			if i > 0 && raw.Next(l.Raw) != Begins {
+				t.Errorf("%s, line %d: %q", name, i+1, l.Raw)
 			}
-			if i > 0 && content.Next(l.content) != Begins {
-				t.Errorf("%s, content of line %d: %q", name, i+1, l.content)
+			if i > 0 && content.Next(l.Content) != Begins {
+				t.Errorf("%s, content of line %d: %q", name, i+1, l.Content)
 			}
 		}
 	}

@@ -1,0 +1,88 @@
+// Package logs has logs whose statements are known, and the score of who finds
+// them: invented ones in as many formats as we know, and LogHub's samples where
+// they lie beside the repository.
+package logs
+
+import (
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Line is a line of a log: all of it, its message without what stands before it,
+// and the statement that wrote it.
+type Line struct{ Raw, Content, Event string }
+
+// Shared reads LogHub's samples in a folder, by system. Where there is no such
+// folder the error is [os.ErrNotExist].
+func Shared(dir string) (map[string][]Line, error) {
+	systems, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]Line{}
+	for _, s := range systems {
+		if all[s.Name()], err = loadLogHub(dir, s.Name()); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func loadLogHub(dir, system string) ([]Line, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, system, system+"_2k.log"))
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimRight(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n"), "\n")
+	f, err := os.Open(filepath.Join(dir, system, system+"_2k.log_structured.csv"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	content, id := -1, -1
+	for i, h := range rows[0] {
+		switch h {
+		case "Content":
+			content = i
+		case "EventId":
+			id = i
+		}
+	}
+	if content < 0 || id < 0 || len(rows) != len(lines)+1 {
+		return nil, fmt.Errorf("%s: %d rows of Content and EventId for %d lines", f.Name(), len(rows)-1, len(lines))
+	}
+	out := make([]Line, 0, len(lines))
+	for i, row := range rows[1:] {
+		out = append(out, Line{lines[i], row[content], row[id]})
+	}
+	return out, nil
+}
+
+// GroupingAccuracy is the share of lines, 0 to 1, whose group holds exactly the
+// lines of their statement.
+func GroupingAccuracy(got []uint64, want []string) float64 {
+	groups, truth := map[uint64]map[string]int{}, map[string]int{}
+	sizes := map[uint64]int{}
+	for i := range got {
+		if groups[got[i]] == nil {
+			groups[got[i]] = map[string]int{}
+		}
+		groups[got[i]][want[i]]++
+		sizes[got[i]]++
+		truth[want[i]]++
+	}
+	right := 0
+	for i := range got {
+		if len(groups[got[i]]) == 1 && sizes[got[i]] == truth[want[i]] {
+			right++
+		}
+	}
+	return float64(right) / float64(len(got))
+}
