@@ -1,7 +1,7 @@
 # Thin names over go commands; `make help` lists them.
 GO ?= go
 
-.PHONY: help demo up e2e test race compat bench bench-metrics bench-logs bench-redaction lint fmt generate dist image fuzz
+.PHONY: help demo up e2e test race compat bench bench-metrics bench-logs bench-drain bench-redaction lint fmt generate dist image fuzz
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,10 @@ bench-logs: ## the log miner on invented logs, on labelled ones where those are 
 	$(GO) test -run '^$$' -bench 'Add' -benchtime 2s ./pkg/logpattern
 	$(GO) test -v -run '^$$' -bench HealthyLogs -benchtime 1x ./services/detector/detectors
 	$(GO) test -run '^$$' -bench LogFold -benchtime 3x -cpu 1 ./services/detector
+
+bench-drain: ## the log miner against Loki's, in speed and in what is found; minutes to build, so not part of compat
+	cd test/benchmark/drain && GOWORK=off $(GO) test -v -run '^$$' -bench Speed -benchtime 5x -cpu 1 .
+	cd test/benchmark/drain && GOWORK=off $(GO) test -v -run '^$$' -bench Accuracy -benchtime 1x .
 
 bench-redaction: ## what redaction finds, what it leaves alone, and how fast it is
 	cd test/compat/redaction && GOWORK=off $(GO) test -count=1 -v .

@@ -125,6 +125,16 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// Loki is AGPL-3.0: what the log miner is compared with, in a module of its own,
+// is no part of anything here.
+func TestNothingLinksLoki(t *testing.T) {
+	for _, p := range list(t, module+"...") {
+		if i := slices.IndexFunc(p.Deps, func(d string) bool { return strings.HasPrefix(d, "github.com/grafana/loki/v3") }); i >= 0 {
+			t.Errorf("%s links %s", p.ImportPath, p.Deps[i])
+		}
+	}
+}
+
 func hasAnyPrefix(s string, ps []string) bool {
 	return slices.ContainsFunc(ps, func(p string) bool { return strings.HasPrefix(s, p) })
 }
