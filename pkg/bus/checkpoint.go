@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -73,6 +74,35 @@ func (c *checkpoints) load(ctx context.Context, partition int) (checkpoint, uint
 		return checkpoint{}, rev, fmt.Errorf("%w: digest differs", errCorrupt)
 	}
 	return ck, rev, nil
+}
+
+// newest returns the checkpoint of a partition that went furthest, of all
+// configurations of a group, whose keys begin with the prefix; a zero one where there
+// is none.
+func (c *checkpoints) newest(ctx context.Context, group string, partition int) (checkpoint, error) {
+	keys, err := c.kv.Keys(ctx, group)
+	if err != nil {
+		return checkpoint{}, err
+	}
+	var best checkpoints
+	var furthest uint64
+	for _, key := range keys {
+		prefix, ok := strings.CutSuffix(key, fmt.Sprintf(".%02d", partition))
+		if !ok {
+			continue
+		}
+		raw, _, err := c.kv.Get(ctx, key)
+		var ck checkpoint
+		if err != nil || json.Unmarshal(raw, &ck) != nil || ck.Seq <= furthest {
+			continue // gone meanwhile, no checkpoint, or an older one
+		}
+		best, furthest = checkpoints{kv: c.kv, js: c.js, prefix: prefix}, ck.Seq
+	}
+	if furthest == 0 {
+		return checkpoint{}, nil
+	}
+	ck, _, err := best.load(ctx, partition)
+	return ck, err
 }
 
 // save writes a checkpoint if revision is still the current one; ErrConflict

@@ -33,6 +33,15 @@ type Fold interface {
 	encoding.BinaryUnmarshaler // and back
 }
 
+// Adopter is a fold that can go on from a state that was written under another
+// [Group.ConfigHash]: after a change of configuration it need not learn again what
+// the change has nothing to do with.
+type Adopter interface {
+	// Adopt takes over what it can of such a state, into a fold that was just made.
+	// An error says that it is nothing that this version can read.
+	Adopt(state []byte) error
+}
+
 // Group is a set of folds over one stream. Every member of the group that
 // runs somewhere takes its share of the partitions; a partition is folded by
 // one member at a time, which the checkpoint's compare-and-set guarantees.
@@ -45,7 +54,8 @@ type Group struct {
 	// goes to each of them.
 	Filters func(partition int) []string
 	// ConfigHash names version and configuration of the fold. Another hash
-	// starts from a fresh state; the old checkpoint is kept for a rollback.
+	// starts from what an [Adopter] takes over of the newest checkpoint of another,
+	// else from a fresh state; the old checkpoint is kept for a rollback.
 	ConfigHash string
 	// New makes the fold of a partition, empty.
 	New func(partition int) (Fold, error)

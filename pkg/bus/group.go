@@ -224,7 +224,11 @@ func (r *groupRunner) load(ctx context.Context, n int) (*partition, error) {
 		return nil, err
 	}
 	p.rev = rev
-	if p.fold, err = r.fresh(n, ck, err); err != nil {
+	if err == nil && ck.State == nil {
+		if p.fold, ck, err = r.adopt(ctx, n); err != nil {
+			return nil, err
+		}
+	} else if p.fold, err = r.fresh(n, ck, err); err != nil {
 		return nil, err
 	}
 	if p.fold == nil {
@@ -257,6 +261,34 @@ func (r *groupRunner) fresh(n int, ck checkpoint, bad error) (Fold, error) {
 		return nil, nil
 	}
 	return f, nil
+}
+
+// adopt makes a partition's fold from the newest checkpoint that another
+// configuration left; nil when there is none that it can use.
+func (r *groupRunner) adopt(ctx context.Context, n int) (Fold, checkpoint, error) {
+	f, err := r.g.New(n)
+	if err != nil {
+		return nil, checkpoint{}, err
+	}
+	heir, ok := f.(Adopter)
+	if !ok {
+		return f, checkpoint{}, nil
+	}
+	ck, err := r.checkpoints.newest(ctx, event.Token(r.g.Name)+".", n)
+	if err == nil && ck.State != nil {
+		err = protect(func() error { return heir.Adopt(ck.State) })
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, checkpoint{}, err
+	case err != nil:
+		// What another version wrote is no fault of this one.
+		r.bus.set.Log.Info("no checkpoint of another configuration can be gone on from", "group", r.g.Name, "partition", n, "err", err)
+		return nil, checkpoint{}, nil
+	case ck.State != nil:
+		r.bus.metrics.checkpoints.WithLabelValues(r.g.Name, "adopted").Inc()
+	}
+	return f, ck, nil
 }
 
 // pump reads messages and hands each to its partitions.

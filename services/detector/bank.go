@@ -2,6 +2,7 @@ package detector
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -19,6 +20,7 @@ type bank struct {
 	slots     []*slot
 	tracker   *tracker
 	watermark int64 // milliseconds; 0 before the first tick
+	heir      bool  // the state that is read is of another configuration
 	metrics   *metrics
 
 	vocabulary *Vocabulary // of logs; nil for other inputs
@@ -146,6 +148,7 @@ func guarded(d Detector, b event.Batch) (found []event.Anomaly, why string) {
 }
 
 func (b *bank) write(w *snapshot.Writer) error {
+	w.String(stateVersions[b.group])
 	w.Int(b.watermark)
 	if err := b.tracker.write(w); err != nil {
 		return err
@@ -153,6 +156,8 @@ func (b *bank) write(w *snapshot.Writer) error {
 	w.Uint(uint64(len(b.slots)))
 	for _, s := range b.slots {
 		w.String(s.info.Name)
+		w.Uint(s.info.Version)
+		w.String(s.hash)
 		w.Uint(uint64(s.panics))
 		state, err := s.detector.MarshalBinary()
 		if err != nil {
@@ -164,24 +169,47 @@ func (b *bank) write(w *snapshot.Writer) error {
 }
 
 func (b *bank) read(r *snapshot.Reader) error {
+	if v := r.String(); r.Err() == nil && v != stateVersions[b.group] {
+		r.Fail(fmt.Sprintf("state of version %q, not %q", v, stateVersions[b.group]))
+	}
 	b.watermark = r.Int()
 	b.tracker.read(r)
-	if n := r.Len(); r.Err() == nil && n != len(b.slots) {
+	n := r.Len()
+	if r.Err() == nil && n != len(b.slots) && !b.heir {
 		r.Fail(fmt.Sprintf("state of %d detectors, not %d", n, len(b.slots)))
 	}
-	for _, s := range b.slots {
-		name := r.String()
-		s.panics = int(r.Uint())
-		state := r.Bytes()
+	for i := range n {
+		name, version, hash, panics, state := r.String(), r.Uint(), r.String(), r.Uint(), r.Bytes()
 		if err := r.Err(); err != nil {
 			return err
 		}
-		if name != s.info.Name {
-			return fmt.Errorf("%w: state of detector %q, not %s", snapshot.ErrCorrupt, name, s.info.Name)
+		s := b.heirOf(i, name, version, hash)
+		switch {
+		case s == nil && b.heir:
+			continue // it is no more, or has to learn afresh
+		case s == nil:
+			return fmt.Errorf("%w: state of detector %q, not %s", snapshot.ErrCorrupt, name, b.slots[i].info.Name)
 		}
+		s.panics = int(panics) //nolint:gosec // a small count
 		if err := s.detector.UnmarshalBinary(state); err != nil {
-			return fmt.Errorf("detector %s: read state: %w", s.info.Name, err)
+			return fmt.Errorf("detector %s: read state: %w", name, err)
 		}
 	}
 	return r.Err()
+}
+
+// heirOf is the detector that the i-th state belongs to; nil: none. Of another
+// configuration it is the one of the same name whose own configuration is the same,
+// or whose state says nothing of it.
+func (b *bank) heirOf(i int, name string, version uint64, hash string) *slot {
+	same := func(s *slot) bool { return s.info.Name == name && s.info.Version == version }
+	if b.heir {
+		i = slices.IndexFunc(b.slots, func(s *slot) bool { return same(s) && (s.hash == hash || s.info.Portable) })
+	} else if !same(b.slots[i]) {
+		i = -1
+	}
+	if i < 0 {
+		return nil
+	}
+	return b.slots[i]
 }

@@ -104,6 +104,14 @@ type Info struct {
 	// Policies are the prefixes of the policy files that it reads; their content
 	// is part of its config hash.
 	Policies []string
+	// Version is of the state: raise it when what was written before can be read no
+	// more, or means something else. It is part of the config hash.
+	Version uint64
+	// Portable marks a detector whose state is of the telemetry alone, so that it
+	// goes on from it under another configuration: what was counted, and nothing that
+	// was judged. The state of any other is forgotten when its configuration or
+	// policies change.
+	Portable bool
 	// Default is the configuration of a user who writes nothing.
 	Default func() any
 	// Check decodes and validates its section of the configuration; nil gives
@@ -122,6 +130,8 @@ type Meta struct {
 	Hold     time.Duration // zero: 3 minutes
 	Always   bool
 	Policies []string
+	Version  uint64
+	Portable bool
 }
 
 // Define builds an Info. def is the configuration of a user who writes
@@ -131,7 +141,7 @@ func Define[C any](m Meta, def C, build func(C, Settings) (Detector, error)) Inf
 		m.Hold = 3 * time.Minute
 	}
 	return Info{
-		Name: m.Name, Doc: m.Doc, Input: m.Input, Class: m.Class, Hold: m.Hold, Always: m.Always, Policies: m.Policies,
+		Name: m.Name, Doc: m.Doc, Input: m.Input, Class: m.Class, Hold: m.Hold, Always: m.Always, Policies: m.Policies, Version: m.Version, Portable: m.Portable,
 		Default: func() any { return def },
 		Check: func(file string, section *yaml.Node) (any, error) {
 			cfg := def
@@ -204,9 +214,11 @@ func (r *Registry) Names() string {
 	return strings.Join(names, ", ")
 }
 
-// stateVersions are part of the config hashes of an input: a change of what state
-// means starts afresh instead of misreading the old.
-var stateVersions = map[Input]string{Metrics: "6", Logs: "6." + logpattern.Version, Events: "3"}
+// stateVersions are of what the folds of an input keep beside their detectors, and of
+// how the two are put together. They are part of the config hashes, and begin the
+// states: a change of what state means starts all detectors of the input afresh instead of
+// misreading the old. When one detector's state changes, raise its [Meta] Version.
+var stateVersions = map[Input]string{Metrics: "7", Logs: "7." + logpattern.Version, Events: "4"}
 
 // hash names a detector's version, configuration and policies: 8 hex digits.
 func (i Info) hash(cfg any, policies *policy.Store) (string, error) {
@@ -215,7 +227,7 @@ func (i Info) hash(cfg any, policies *policy.Store) (string, error) {
 		return "", fmt.Errorf("detector %s: write configuration: %w", i.Name, err)
 	}
 	h := fnv.New32a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00", stateVersions[i.Input], i.Name, b)
+	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%s\x00", stateVersions[i.Input], i.Version, i.Name, b)
 	if policies != nil {
 		for _, prefix := range i.Policies {
 			for _, name := range policyFiles(policies, prefix) {

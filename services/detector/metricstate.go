@@ -90,7 +90,20 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 		space := r.String()
 		f.overflow[space] = int(r.Uint()) //nolint:gosec // a count of samples
 	}
+	if f.heir {
+		f.meet()
+	}
 	return r.Close()
+}
+
+// meet asks anew which detectors see a series, of those whose samples wait for the end
+// of their window; it is asked of any other when that comes next.
+func (f *metricFold) meet() {
+	waiting := f.arrived
+	f.series, f.kinds, f.arrived, f.perSpace = slab.Table[seriesState]{}, kinds{}, nil, map[string]int{}
+	for i := range waiting {
+		f.buffer(&waiting[i].Series, true)
+	}
 }
 
 func (f *metricFold) readWaiting(r *snapshot.Reader, id uint64, st *seriesState) {
