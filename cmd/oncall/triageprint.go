@@ -367,6 +367,9 @@ func (p *triagePage) logs() {
 		}
 		p.item(text, f.Evidence)
 		p.quote(f.Example)
+		if h := f.History; h != nil {
+			p.item(strings.TrimSpace(h.Text+"  "+h.Sparkline), h.Evidence)
+		}
 		if like := f.Like; like != nil {
 			p.item(fmt.Sprintf("%.0f %% like %q, seen in incident %s of %s", 100*like.Ratio, render.Clip(like.Template, 120), like.Incident, like.Onset.Format("Jan 2 15:04")), []string{like.Evidence})
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -41,6 +42,7 @@ type outside struct {
 
 	prometheus   *promql.Client
 	loki         *upstream.Client
+	history      *loghistory.Reader // of loki
 	alertmanager *upstream.Client
 	bus          bool
 	families     []prometheus.Family
@@ -162,6 +164,10 @@ func (x *outside) into(s *triage.Sources) {
 	s.NotAsked = x.missing
 	if x.loki != nil {
 		s.Loki = evidence.NewLoki(x.loki, s.Redact)
+		if x.history == nil {
+			x.history = loghistory.New(x.loki, s.Redact.Line)
+		}
+		s.History = x.history.Read
 	}
 	if x.prometheus != nil {
 		s.Measure = x.measure

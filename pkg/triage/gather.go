@@ -18,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/owner"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
@@ -29,6 +30,8 @@ type Sources struct {
 	Ask    evidence.Retriever // Kubernetes
 	Redact evidence.Redactor
 	Loki   evidence.Retriever
+	// History reads what statements did in the hours before.
+	History func(ctx context.Context, q loghistory.Question) ([]*loghistory.History, error)
 	// Measure reads the measurements of a workload, or of one pod of it.
 	Measure func(ctx context.Context, of Measured) ([]Series, error)
 	// Signals reads what was measured of a namespace in the last hours, and gives
@@ -343,7 +346,12 @@ func (g *gathered) podPattern() string {
 
 // logQL asks Loki for lines that look like trouble.
 func (g *gathered) logQL() string {
-	return fmt.Sprintf("{namespace=%q, pod=~%q} |~ %q", g.root.Namespace, g.podPattern(), TroubleWords)
+	return g.selector() + fmt.Sprintf(" |~ %q", TroubleWords)
+}
+
+// selector is LogQL of the streams of the pods, those that are gone included.
+func (g *gathered) selector() string {
+	return fmt.Sprintf("{namespace=%q, pod=~%q}", g.root.Namespace, g.podPattern())
 }
 
 // revision is one template that a workload had.

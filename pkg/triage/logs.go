@@ -43,8 +43,12 @@ func parseLine(s string) (time.Time, string) {
 	return at, rest
 }
 
-// maxPatterns is how many patterns are told.
-const maxPatterns = 6
+const (
+	// maxPatterns is how many patterns are told.
+	maxPatterns = 6
+	// maxOfPattern is how many lines are kept of one, to know those of Loki by.
+	maxOfPattern = 20
+)
 
 // LooksLikeTrouble says whether a line does, by its level or else its words.
 func LooksLikeTrouble(text string, level logpattern.Level) bool {
@@ -94,6 +98,9 @@ func patterns(lines []line) (out []Pattern, trouble []line) {
 			g.Last = l.at
 		}
 		g.Trouble = g.Trouble || bad
+		if len(g.lines) < maxOfPattern && !slices.Contains(g.lines, l.text) {
+			g.lines = append(g.lines, l.text)
+		}
 		if bad {
 			trouble = append(trouble, l)
 		}

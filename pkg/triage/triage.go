@@ -12,6 +12,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 )
 
 // Result is what was found out about one thing.
@@ -188,8 +189,28 @@ type Pattern struct {
 	First    time.Time `json:"first,omitzero"`
 	Last     time.Time `json:"last,omitzero"`
 	// Like is the pattern of an incident of before that it is like most.
-	Like     *PatternLike `json:"like,omitempty"`
-	Evidence []string     `json:"evidence"`
+	Like *PatternLike `json:"like,omitempty"`
+	// History is what Loki says that it did in the hours before.
+	History  *PatternHistory `json:"history,omitempty"`
+	Evidence []string        `json:"evidence"`
+
+	lines []string // some of it
+}
+
+// PatternHistory is what a pattern did in the hours before, by a witness that did not
+// see the lines that were read here: Loki.
+type PatternHistory struct {
+	Source    loghistory.Source `json:"source"`             // what counted: patterns, which may have missed some, or lines
+	Asked     time.Time         `json:"asked"`              // the beginning of the range that was asked for
+	Known     time.Time         `json:"known"`              // nothing is known of before
+	First     time.Time         `json:"first,omitzero"`     // the minute of the first line in the range; none without one
+	Lines     int               `json:"lines"`              // in the range
+	Before    float64           `json:"before_per_minute"`  // lines a minute, up to the last ten minutes
+	Now       float64           `json:"now_per_minute"`     // lines a minute, in the last ten minutes
+	Sparkline string            `json:"sparkline"`          // of lines, over the range
+	Text      string            `json:"text"`               // all of this in words
+	Patterns  []string          `json:"patterns,omitempty"` // of Loki that are of it, redacted
+	Evidence  []string          `json:"evidence"`
 }
 
 // PatternLike is a pattern that was seen in an incident of before.

@@ -18,6 +18,8 @@ type LokiConfig struct {
 	// Tenants has it keep the logs of each X-Scope-OrgID apart, and refuse
 	// requests without one.
 	Tenants bool
+	// Patterns has it mine patterns of the lines, and answer /loki/api/v1/patterns.
+	Patterns bool
 	// Door is put in front of it.
 	Door Door
 }
@@ -41,7 +43,7 @@ func (b *Bed) StartLoki(ctx context.Context, cfg LokiConfig) (*Server, error) {
 		name: "loki", ports: 2, limit: 2 * time.Minute,
 		argv: func(ports []int) ([]string, []string, error) {
 			return []string{bin, "-config.file=" + file, "-config.expand-env=true"},
-				[]string{"RUN=" + dir, fmt.Sprintf("HTTP_PORT=%d", ports[0]), fmt.Sprintf("GRPC_PORT=%d", ports[1]), fmt.Sprintf("TENANTS=%v", cfg.Tenants)}, nil
+				[]string{"RUN=" + dir, fmt.Sprintf("HTTP_PORT=%d", ports[0]), fmt.Sprintf("GRPC_PORT=%d", ports[1]), fmt.Sprintf("TENANTS=%v", cfg.Tenants), fmt.Sprintf("PATTERNS=%v", cfg.Patterns)}, nil
 		},
 		ready: func(ctx context.Context, ports []int) error {
 			return answers(ctx, client, "http://"+local(ports[0])+"/ready")

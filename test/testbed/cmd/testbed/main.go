@@ -82,7 +82,7 @@ func up(ctx context.Context, args []string) error {
 	}
 	var loki *testbed.Server
 	if *logs {
-		if loki, err = b.StartLoki(ctx, testbed.LokiConfig{}); err != nil {
+		if loki, err = b.StartLoki(ctx, testbed.LokiConfig{Patterns: true}); err != nil {
 			return err
 		}
 	}
