@@ -79,22 +79,9 @@ func (c *chosen) watch(labels []event.Labels) (*onlooker, error) {
 	}
 	if !reads {
 		return nil, hint(&service.UsageError{Err: fmt.Errorf("--detector %s: reads none of the file's series", c.info.Name)}, service.ExitUsage,
-			"name the columns after the signals that it reads, such as %s", c.example())
+			"name the columns after signals that it reads: %s", strings.Join(c.info.Reads, ", "))
 	}
 	return w, nil
-}
-
-// example are signals that a detector reads.
-func (c *chosen) example() string {
-	switch c.info.Name {
-	case "burn_rate":
-		return "request_rate and error_ratio"
-	case "availability":
-		return "replicas_desired and replicas_ready"
-	case "forecast":
-		return "memory_limit_ratio, pvc_used_ratio or cert_expiry_seconds"
-	}
-	return c.info.Name
 }
 
 // column are the labels of a column, which is a signal of one workload.

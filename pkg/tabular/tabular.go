@@ -71,6 +71,11 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if len(t.Columns) == 0 {
 		return nil, fmt.Errorf("%w: line 1: columns %q: want time and at least one series; write time,requests", ErrFormat, strings.Join(t.names, ","))
 	}
+	for i, name := range t.Columns {
+		if slices.Contains(t.Columns[:i], name) {
+			return nil, fmt.Errorf("%w: line 1: column %q comes twice; give each series a name of its own", ErrFormat, name)
+		}
+	}
 	return t, nil
 }
 

@@ -54,6 +54,7 @@ func TestABadTableSaysWhereAndWhatToWrite(t *testing.T) {
 		{"", "csv: line 1: it is empty; write a line of names, then rows"},
 		{"value\n1\n", `csv: line 1: columns "value": want time and at least one series; write time,requests`},
 		{"time\n1\n", `csv: line 1: columns "time": want time and at least one series; write time,requests`},
+		{"time,a,b,a\n1,2,3,4\n", `csv: line 1: column "a" comes twice; give each series a name of its own`},
 		{"a,b\n1,2\n", `csv: line 1: columns "a,b": none is called time or timestamp, and the first holds no times; write time,requests`},
 		{"time,a\nyesterday,1\n", `csv: line 2: time: "yesterday" is not a time; write 2026-03-01T10:00:00Z`},
 		{"time,a\n1772359200,1\n1772359260,one\n", `csv: line 3: a: "one" is not a number; leave the cell empty when there is none`},

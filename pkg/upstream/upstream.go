@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -310,7 +311,7 @@ func (c *Client) refused(res *http.Response, body []byte) error {
 	if len(text) > 300 {
 		text = text[:300] + "…"
 	}
-	e.Err = fmt.Errorf("answered %d: %s", res.StatusCode, text)
+	e.Err = fmt.Errorf("answered %d: %s", res.StatusCode, cmp.Or(text, strings.ToLower(http.StatusText(res.StatusCode)), "and nothing else"))
 	switch res.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		e.Kind = Forbidden

@@ -33,7 +33,7 @@ func Declared(store *policy.Store) ([]Info, error) {
 
 func declaredInfo(c criterion.Criterion) Info {
 	return Info{
-		Name: c.Name, Doc: c.Doc, Input: Metrics, Class: c.Class, Hold: max(2*time.Minute, c.For/2), Always: true,
+		Name: c.Name, Doc: c.Doc, Input: Metrics, Class: c.Class, Hold: max(2*time.Minute, c.For/2), Always: true, Reads: []string{c.Name},
 		Default: func() any { return c },
 		Check: func(file string, section *yaml.Node) (any, error) {
 			if section != nil {

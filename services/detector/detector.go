@@ -101,6 +101,9 @@ type Info struct {
 	// is shown a series that it selects even when the series' query asks for
 	// other detectors only.
 	Always bool
+	// Reads are signals that it reads with its defaults, for people who would give it
+	// some; empty: it reads any.
+	Reads []string
 	// Policies are the prefixes of the policy files that it reads; their content
 	// is part of its config hash.
 	Policies []string
@@ -129,6 +132,7 @@ type Meta struct {
 	Class    event.SignalClass
 	Hold     time.Duration // zero: 3 minutes
 	Always   bool
+	Reads    []string
 	Policies []string
 	Version  uint64
 	Portable bool
@@ -141,7 +145,7 @@ func Define[C any](m Meta, def C, build func(C, Settings) (Detector, error)) Inf
 		m.Hold = 3 * time.Minute
 	}
 	return Info{
-		Name: m.Name, Doc: m.Doc, Input: m.Input, Class: m.Class, Hold: m.Hold, Always: m.Always, Policies: m.Policies, Version: m.Version, Portable: m.Portable,
+		Name: m.Name, Doc: m.Doc, Input: m.Input, Class: m.Class, Hold: m.Hold, Always: m.Always, Reads: m.Reads, Policies: m.Policies, Version: m.Version, Portable: m.Portable,
 		Default: func() any { return def },
 		Check: func(file string, section *yaml.Node) (any, error) {
 			cfg := def

@@ -37,7 +37,7 @@ func (c AvailabilityConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "availability", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: time.Minute,
+			Name: "availability", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: time.Minute, Reads: []string{signalDesired, signalReady},
 			Doc: "A workload with fewer ready replicas than its minimum, or a node that is not ready, from kube-state signals.",
 		},
 		AvailabilityConfig{For: 3 * time.Minute, Minimum: 0.5, DegradedFor: 10 * time.Minute},

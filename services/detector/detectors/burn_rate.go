@@ -34,7 +34,7 @@ func (c BurnRateConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "burn_rate", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: 3 * time.Minute, Policies: []string{slo.File}, Portable: true,
+			Name: "burn_rate", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: 3 * time.Minute, Reads: []string{"request_rate", "error_ratio"}, Policies: []string{slo.File}, Portable: true,
 			Doc: "An error budget of policies/slo.yaml that burns too fast, over a long and a short window (14.4x, 6x, 3x, 1x).",
 		},
 		BurnRateConfig{Errors: []string{"error_ratio"}, Requests: []string{"request_rate"}},

@@ -47,7 +47,8 @@ func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
 			Name: "forecast", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 15 * time.Minute,
-			Doc: "A disk, volume, memory limit, quota or certificate that will reach its limit soon, by its trend, with an interval.",
+			Doc:   "A disk, volume, memory limit, quota or certificate that will reach its limit soon, by its trend, with an interval.",
+			Reads: []string{"memory_limit_ratio", "pvc_used_ratio", "cert_expiry_seconds"},
 		},
 		ForecastConfig{
 			Window: 6 * time.Hour, History: 30 * time.Minute, Warn: 72 * time.Hour, Urgent: 4 * time.Hour, Floor: 0.5,
