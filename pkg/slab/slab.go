@@ -1,13 +1,14 @@
 // Package slab keeps many small rows by the hash of what they are about: what a
 // fold remembers of a hundred thousand series. A row costs its own size, eight bytes
-// of id and seven of index on average, where a map of pointers costs 24 and rounds
-// the row up to what the allocator has; rows without pointers are not looked at by
-// the garbage collector.
+// of id and five and a half of index on average, be there ten rows or a million,
+// where a map of pointers costs 24 and rounds the row up to what the allocator has;
+// rows without pointers are not looked at by the garbage collector.
 package slab
 
 import (
 	"cmp"
 	"iter"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"unsafe"
@@ -17,18 +18,23 @@ import (
 const Most = 1<<placeBits - 2
 
 const (
-	chunkBytes = 10240 // one that the allocator has; multiples of a level, a trend and a light series nearly fill it
 	placeBits  = 24
 	placeMask  = 1<<placeBits - 1
 	leastIndex = 8
+	// A table grows by a 32nd, until that is more than a chunk.
+	growth = 32
 )
+
+// chunkSizes are sizes that the allocator has, of which a chunk is the one that its
+// rows fill best.
+var chunkSizes = [...]int{8192, 9472, 9728, 10240, 10880, 12288}
 
 // Table is rows by id. The zero value is empty and ready to use. It is not for
 // concurrent use.
 type Table[R any] struct {
-	index  []uint32 // by the id's hash: where its row is, counted from 1, below eight more bits of the hash; 0 is free
-	shift  uint8    // of the hash, which leaves a place in index
-	chunks [][]entry[R]
+	index  []uint32     // by the id's hash: where its row is, counted from 1, below eight more bits of the hash; 0 is free
+	chunks [][]entry[R] // all but the last are full
+	per    int          // rows in a full one; 0 before there was a row
 	n      int
 }
 
@@ -41,15 +47,20 @@ type entry[R any] struct {
 // known, so that they cannot all be put in one place.
 var multiplier = rand.Uint64() | 1
 
-// perChunk is how many rows share an allocation.
-func (t *Table[R]) perChunk() int {
-	var e entry[R]
-	return max(1, chunkBytes/int(unsafe.Sizeof(e)))
+// perChunk is how many rows share an allocation, at most.
+func perChunk[R any]() (rows int) {
+	size := int(unsafe.Sizeof(entry[R]{}))
+	least := 1.0
+	for _, bytes := range chunkSizes {
+		if waste := float64(bytes%size) / float64(bytes); waste < least && bytes >= size {
+			rows, least = bytes/size, waste
+		}
+	}
+	return max(1, rows)
 }
 
 func (t *Table[R]) entry(place int) *entry[R] {
-	per := t.perChunk()
-	return &t.chunks[place/per][place%per]
+	return &t.chunks[place/t.per][place%t.per]
 }
 
 // Len is how many rows there are.
@@ -60,10 +71,11 @@ func (t *Table[R]) seek(id uint64) (*entry[R], int) {
 	if len(t.index) == 0 {
 		return nil, 0
 	}
-	h := id * multiplier
-	tag := tagged(h, t.shift)
-	last := len(t.index) - 1
-	for i := int(h >> t.shift); ; i = (i + 1) & last { //nolint:gosec // less than the index is long
+	at, tag := t.begins(id)
+	for i := at; ; i++ {
+		if i == len(t.index) {
+			i = 0
+		}
 		at := t.index[i]
 		if at == 0 {
 			return nil, i
@@ -76,12 +88,16 @@ func (t *Table[R]) seek(id uint64) (*entry[R], int) {
 	}
 }
 
-func tagged(h uint64, shift uint8) uint32 {
-	return uint32(h>>(shift-(32-placeBits))) << placeBits //nolint:gosec // the upper bits are those of the place
+// begins is where in the index an id is looked for, and the bits by which it is
+// told from most others.
+func (t *Table[R]) begins(id uint64) (at int, tag uint32) {
+	h := id * multiplier
+	place, _ := bits.Mul64(h, uint64(len(t.index)))
+	return int(place), uint32(h>>16) << placeBits //nolint:gosec // less than the index is long
 }
 
 // Find is the row of an id; nil when there is none. A row stays where it is until
-// [Table.DeleteFunc] is called.
+// [Table.At] makes another or [Table.DeleteFunc] is called.
 func (t *Table[R]) Find(id uint64) *R {
 	if e, _ := t.seek(id); e != nil {
 		return &e.row
@@ -99,30 +115,60 @@ func (t *Table[R]) At(id uint64) (row *R, known bool) {
 	if t.n >= Most {
 		panic("slab: a table has no room for more rows")
 	}
-	if 4*(t.n+1) > 3*len(t.index) {
-		t.rebuild(max(leastIndex, 2*len(t.index)))
+	if t.n == t.room() {
+		t.rebuild(t.n + max(2, t.n/4))
 		_, i = t.seek(id)
 	}
-	if per := t.perChunk(); t.n == per*len(t.chunks) {
-		t.chunks = append(t.chunks, make([]entry[R], per))
-	}
-	e = t.entry(t.n)
+	e = t.grown()
 	e.id = id
 	t.n++
-	t.index[i] = tagged(id*multiplier, t.shift) | uint32(t.n) //nolint:gosec // at most Most
+	_, tag := t.begins(id)
+	t.index[i] = tag | uint32(t.n) //nolint:gosec // at most Most
 	return &e.row, false
 }
 
-// rebuild makes an index of a size, a power of two.
-func (t *Table[R]) rebuild(size int) {
-	t.index, t.shift = make([]uint32, size), 64
-	for ; size > 1; size /= 2 {
-		t.shift--
+// grown is the place of a row more.
+func (t *Table[R]) grown() *entry[R] {
+	if t.per == 0 {
+		t.per = perChunk[R]()
 	}
+	full, used := t.n/t.per, t.n%t.per
+	if full == len(t.chunks) {
+		t.chunks = append(t.chunks, nil)
+	}
+	if last := t.chunks[full]; used == len(last) {
+		t.chunks[full] = t.enlarged(last, used+1+t.n/growth)
+	}
+	return &t.chunks[full][used]
+}
+
+// enlarged is a chunk with room for so many rows, and for as many more as the
+// allocator gives anyway.
+func (t *Table[R]) enlarged(chunk []entry[R], rows int) []entry[R] {
+	larger := append([]entry[R](nil), make([]entry[R], min(rows, t.per))...)
+	copy(larger, chunk)
+	return larger[:min(cap(larger), t.per)]
+}
+
+// room is how many rows the index holds: four of five of its places, so that few are
+// looked at.
+func (t *Table[R]) room() int { return len(t.index) / 5 * 4 }
+
+// rebuild makes an index with room for so many rows.
+func (t *Table[R]) rebuild(rows int) {
+	t.index = make([]uint32, max(leastIndex, (rows+3)/4*5))
 	for place := range t.n {
 		id := t.entry(place).id
 		_, i := t.seek(id)
-		t.index[i] = tagged(id*multiplier, t.shift) | uint32(place+1) //nolint:gosec // at most Most
+		_, tag := t.begins(id)
+		t.index[i] = tag | uint32(place+1) //nolint:gosec // at most Most
+	}
+}
+
+// Reserve makes room in the index for so many rows more, which are about to come.
+func (t *Table[R]) Reserve(rows int) {
+	if rows = min(t.n+rows, Most); rows > t.room() {
+		t.rebuild(rows)
 	}
 }
 
@@ -163,17 +209,18 @@ func (t *Table[R]) DeleteFunc(forget func(id uint64, row *R) bool) (moved bool) 
 	if kept == t.n {
 		return false
 	}
-	for place := kept; place < t.n; place++ {
-		*t.entry(place) = entry[R]{}
-	}
 	t.n = kept
-	used := (kept + t.perChunk() - 1) / t.perChunk()
+	used := (kept + t.per - 1) / t.per
 	clear(t.chunks[used:])
 	t.chunks = t.chunks[:used]
-	size := leastIndex
-	for 3*size < 4*kept {
-		size *= 2
+	if used > 0 {
+		last := t.chunks[used-1]
+		left := kept - (used-1)*t.per
+		clear(last[left:])
+		if rows := left + 1 + kept/growth; rows < len(last) {
+			t.chunks[used-1] = t.enlarged(last[:left], rows)
+		}
 	}
-	t.rebuild(size)
+	t.rebuild(kept + kept/8)
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 // TestATableIsAMap does the same to a table and to a map, at random.
@@ -65,16 +66,48 @@ func TestATableIsAMap(t *testing.T) {
 	}
 }
 
+// TestARowCostsLittleBesideItself, whether there are many or few.
 func TestARowCostsLittleBesideItself(t *testing.T) {
-	type row [312]byte
-	var table Table[row]
-	const n = 20_000
-	r := rand.New(rand.NewPCG(3, 4))
-	for range n {
-		table.At(r.Uint64())
+	type row [304]byte
+	for _, n := range []int{4, 30, 300, 3000, 30_000} {
+		const tables = 20 // whose last rows are not all at the end of a piece
+		r := rand.New(rand.NewPCG(3, 4))
+		bytes, rows := 0, 0
+		for i := range tables {
+			var table Table[row]
+			for range n + n*i/tables {
+				table.At(r.Uint64())
+			}
+			bytes += 4 * len(table.index)
+			for _, c := range table.chunks {
+				bytes += cap(c) * int(unsafe.Sizeof(c[0]))
+			}
+			rows += table.Len()
+		}
+		most := 8 + 8 + 5.0
+		if n < 100 {
+			most += 40 // places for rows that have not come
+		}
+		if per := float64(bytes)/float64(rows) - 304; per > most {
+			t.Errorf("of %d rows and more each of 304 bytes costs %.1f more, at most %g are wanted", n, per, most)
+		}
 	}
-	bytes := 4*len(table.index) + chunkBytes*len(table.chunks)
-	if per := float64(bytes)/n - 312; per > 8+11+7 {
-		t.Errorf("a row of 312 bytes costs %.1f more", per)
+}
+
+func TestWhatWasReservedIsNotBuiltTwice(t *testing.T) {
+	var table Table[int]
+	table.Reserve(1000)
+	index := &table.index[0]
+	for id := range uint64(1000) {
+		row, _ := table.At(id)
+		*row = int(id)
+	}
+	if index != &table.index[0] {
+		t.Error("the index was built again for rows that were reserved")
+	}
+	for id := range uint64(1000) {
+		if row := table.Find(id); row == nil || *row != int(id) {
+			t.Errorf("row of %d: %v", id, row)
+		}
 	}
 }

@@ -222,7 +222,7 @@ func (r *Registry) Names() string {
 // how the two are put together. They are part of the config hashes, and begin the
 // states: a change of what state means starts all detectors of the input afresh instead of
 // misreading the old. When one detector's state changes, raise its [Meta] Version.
-var stateVersions = map[Input]string{Metrics: "7", Logs: "7." + logpattern.Version, Events: "4"}
+var stateVersions = map[Input]string{Metrics: "8", Logs: "7." + logpattern.Version, Events: "4"}
 
 // hash names a detector's version, configuration and policies: 8 hex digits.
 func (i Info) hash(cfg any, policies *policy.Store) (string, error) {

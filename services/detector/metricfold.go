@@ -28,21 +28,23 @@ type metricFold struct {
 	arrived   []arrival      // of the windows that are not closed
 	usual     int            // how many arrive in a window
 	room      []event.Point  // that arrivals take theirs of
-	swept     int64          // hour of the last sweep
+	swept     int64          // hour of the last sweep, or what times are counted from
 	selectors []func(event.Labels) bool
 }
 
 // seriesState is what the fold remembers of one series, of which there are very many.
 type seriesState struct {
-	lastT int64  // of the last sample that detectors have seen
-	kind  uint32 // of metricFold.kinds
-	waits uint32 // place in metricFold.arrived, counted from 1; 0 while nothing came
+	last uint32 // time of the last sample that detectors have seen, from metricFold.epoch; 0 before one, or before that
+	at   uint32 // below arrived: its kind, of metricFold.kinds; else where it is in metricFold.arrived
 }
+
+// arrived is set in what is no kind.
+const arrived = 1 << 31
 
 // arrival is what came of a series since its last window, most often one point.
 type arrival struct {
 	event.Series
-	state *seriesState
+	kind uint32
 }
 
 func newMetricFold(b *bank, limit int) (*metricFold, error) {
@@ -96,15 +98,32 @@ func (f *metricFold) lookup(s *event.Series) *seriesState {
 		f.drop("cardinality", len(s.Points))
 		return nil
 	}
-	return f.known(s.ID, math.MinInt64, kind{space: space, mask: f.mask(s.Labels)})
+	return f.known(s.ID, 0, kind{space: space, mask: f.mask(s.Labels)})
 }
 
 // known makes the state of a series.
-func (f *metricFold) known(id uint64, lastT int64, k kind) *seriesState {
+func (f *metricFold) known(id uint64, last uint32, k kind) *seriesState {
 	st, _ := f.series.At(id)
-	st.lastT, st.kind = lastT, f.kinds.of(k)
-	f.perSpace[f.kinds.all[st.kind].space]++
+	st.last, st.at = last, f.kinds.of(k)
+	f.perSpace[f.kinds.all[st.at].space]++
 	return st
+}
+
+// epoch is what the times of series are counted from: before what is remembered.
+func (f *metricFold) epoch() int64 {
+	return f.swept*time.Hour.Milliseconds() - 2*seriesTTL.Milliseconds()
+}
+
+// turn moves the epoch to that of an hour.
+func (f *metricFold) turn(hour int64) {
+	before := f.epoch()
+	f.swept = hour
+	by := f.epoch() - before
+	for _, st := range f.series.All() {
+		if st.last != 0 {
+			st.last = uint32(max(0, int64(st.last)-by)) //nolint:gosec // no later than the watermark
+		}
+	}
 }
 
 func (f *metricFold) mask(ls event.Labels) uint64 {
@@ -127,7 +146,7 @@ func (f *metricFold) buffer(s *event.Series, history bool) {
 	}
 	for _, p := range s.Points {
 		switch {
-		case p.T <= st.lastT:
+		case st.last != 0 && p.T <= f.epoch()+int64(st.last):
 			f.drop("repeat", 1)
 		case f.watermark != 0 && p.T <= f.watermark && !history:
 			f.drop("late", 1)
@@ -142,15 +161,15 @@ func (f *metricFold) buffer(s *event.Series, history bool) {
 // keep puts a sample to those that wait for the end of their window, sorted by
 // time; of two at one time the first stays.
 func (f *metricFold) keep(st *seriesState, s *event.Series, p event.Point) {
-	if st.waits == 0 {
+	if st.at&arrived == 0 {
 		if cap(f.arrived) == 0 {
 			f.arrived = make([]arrival, 0, f.usual)
 		}
-		f.arrived = append(f.arrived, arrival{event.Series{ID: s.ID, Labels: s.Labels, Points: f.one(p)}, st})
-		st.waits = uint32(len(f.arrived)) //nolint:gosec // no more than there are series
+		f.arrived = append(f.arrived, arrival{event.Series{ID: s.ID, Labels: s.Labels, Points: f.one(p)}, st.at})
+		st.at = arrived | uint32(len(f.arrived)-1) //nolint:gosec // no more than there are series
 		return
 	}
-	a := &f.arrived[st.waits-1]
+	a := &f.arrived[st.at&^arrived]
 	at, found := slices.BinarySearchFunc(a.Points, p.T, func(q event.Point, t int64) int { return cmp.Compare(q.T, t) })
 	if found {
 		f.drop("repeat", 1)
@@ -199,16 +218,17 @@ func (f *metricFold) close(w *window, watermark int64) (n int) {
 		for k > 0 && a.Points[k-1].T > watermark {
 			k--
 		}
-		a.state.waits = 0
+		st := f.series.Find(a.ID)
+		st.at = a.kind
 		if k > 0 {
-			a.state.lastT = a.Points[k-1].T
+			st.last = uint32(max(0, a.Points[k-1].T-f.epoch())) //nolint:gosec // within the hour of the epoch
 			w.series = append(w.series, event.Series{ID: a.ID, Labels: a.Labels, Points: a.Points[:k:k]})
-			w.masks = append(w.masks, f.kinds.all[a.state.kind].mask)
+			w.masks = append(w.masks, f.kinds.all[a.kind].mask)
 			n += k
 		}
 		if k < len(a.Points) {
-			later = append(later, arrival{event.Series{ID: a.ID, Labels: a.Labels, Points: slices.Clone(a.Points[k:])}, a.state})
-			a.state.waits = uint32(len(later)) //nolint:gosec // no more than there are series
+			later = append(later, arrival{event.Series{ID: a.ID, Labels: a.Labels, Points: slices.Clone(a.Points[k:])}, a.kind})
+			st.at = arrived | uint32(len(later)-1) //nolint:gosec // no more than there are series
 		}
 	}
 	f.usual, f.arrived, f.room = len(f.arrived), later, nil
@@ -239,6 +259,11 @@ func (w *window) done() {
 func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	w := windows.Get().(*window)
 	defer w.done()
+	hour := t.Watermark.UnixMilli() / time.Hour.Milliseconds()
+	struck := hour != f.swept
+	if struck {
+		f.turn(hour)
+	}
 	n := f.close(w, t.Watermark.UnixMilli())
 	f.metrics.samples.WithLabelValues(string(f.group)).Add(float64(n))
 	batch := f.batch(t)
@@ -249,7 +274,9 @@ func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 		}
 		return v
 	})
-	f.sweep(t.Watermark.UnixMilli())
+	if struck {
+		f.sweep(t.Watermark.UnixMilli())
+	}
 	return out
 }
 
@@ -278,29 +305,20 @@ func (f *metricFold) overflowed(t event.Tick) []observed {
 	return []observed{o}
 }
 
-// sweep forgets, once an hour, the series that no longer come.
+// sweep forgets the series that no longer come.
 func (f *metricFold) sweep(w int64) {
-	hour := w / time.Hour.Milliseconds()
-	if hour == f.swept {
-		return
-	}
-	f.swept = hour
-	moved := f.series.DeleteFunc(func(_ uint64, st *seriesState) bool {
-		if st.waits != 0 || st.lastT >= w-seriesTTL.Milliseconds() {
+	before := w - seriesTTL.Milliseconds() - f.epoch()
+	f.series.DeleteFunc(func(_ uint64, st *seriesState) bool {
+		if st.at&arrived != 0 || int64(st.last) >= before {
 			return false
 		}
-		space := f.kinds.all[st.kind].space
+		space := f.kinds.all[st.at].space
 		if f.perSpace[space]--; f.perSpace[space] == 0 {
 			delete(f.perSpace, space)
 		}
-		f.kinds.leave(st.kind)
+		f.kinds.leave(st.at)
 		return true
 	})
-	if moved {
-		for i := range f.arrived {
-			f.arrived[i].state = f.series.Find(f.arrived[i].ID)
-		}
-	}
 }
 
 // kind is what many series have in common.

@@ -1,6 +1,8 @@
 package detector
 
 import (
+	"math"
+
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/slab"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
@@ -19,18 +21,23 @@ func (f *metricFold) MarshalBinary() ([]byte, error) {
 	number := make(map[uint32]int, len(f.kinds.at))
 	for id, st := range f.series.All() {
 		w.Fixed(id)
-		w.Int(f.watermark - st.lastT)
-		n, ok := number[st.kind]
+		w.Uint(uint64(st.last))
+		at, a := st.at, (*arrival)(nil)
+		if at&arrived != 0 {
+			a = &f.arrived[at&^arrived]
+			at = a.kind
+		}
+		n, ok := number[at]
 		if !ok {
 			n = len(number)
-			number[st.kind] = n
+			number[at] = n
 		}
 		if w.Uint(uint64(n)); !ok {
-			k := f.kinds.all[st.kind]
+			k := f.kinds.all[at]
 			w.Uint(k.mask)
 			w.String(k.space)
 		}
-		f.writeWaiting(w, st)
+		writeWaiting(w, a)
 	}
 	w.Uint(uint64(len(f.overflow)))
 	for _, space := range sortedKeys(f.overflow) {
@@ -40,13 +47,13 @@ func (f *metricFold) MarshalBinary() ([]byte, error) {
 	return w.Data(), nil
 }
 
-// writeWaiting writes what came of a series in a window that is not closed.
-func (f *metricFold) writeWaiting(w *snapshot.Writer, st *seriesState) {
-	if st.waits == 0 {
+// writeWaiting writes what came of a series in a window that is not closed, or that
+// nothing did.
+func writeWaiting(w *snapshot.Writer, a *arrival) {
+	if a == nil {
 		w.Uint(0)
 		return
 	}
-	a := &f.arrived[st.waits-1]
 	w.Uint(uint64(len(a.Points)))
 	w.Uint(uint64(len(a.Labels)))
 	for _, l := range a.Labels {
@@ -69,13 +76,18 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 	f.series, f.kinds, f.arrived = slab.Table[seriesState]{}, kinds{}, nil
 	f.perSpace, f.overflow = map[string]int{}, map[string]int{}
 	var numbered []kind
-	for range r.Len() {
-		id, lastT, n := r.Fixed(), f.watermark-r.Int(), r.Uint()
+	rows := r.Len()
+	f.series.Reserve(rows)
+	for range rows {
+		id, last, n := r.Fixed(), r.Uint(), r.Uint()
 		if n == uint64(len(numbered)) {
 			numbered = append(numbered, kind{mask: r.Uint(), space: r.String()})
 		}
 		if n >= uint64(len(numbered)) {
 			r.Fail("kind of a series out of range")
+		}
+		if last > math.MaxUint32 {
+			r.Fail("time of a series out of range")
 		}
 		if r.Err() != nil {
 			return r.Err()
@@ -84,7 +96,7 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 			r.Fail("a series comes twice")
 			return r.Err()
 		}
-		f.readWaiting(r, id, f.known(id, lastT, numbered[n]))
+		f.readWaiting(r, id, f.known(id, uint32(last), numbered[n]))
 	}
 	for range r.Len() {
 		space := r.String()
@@ -111,7 +123,7 @@ func (f *metricFold) readWaiting(r *snapshot.Reader, id uint64, st *seriesState)
 	if n == 0 {
 		return
 	}
-	a := arrival{event.Series{ID: id}, st}
+	a := arrival{event.Series{ID: id}, st.at}
 	for range r.Len() {
 		a.Labels = append(a.Labels, event.Label{Name: r.String(), Value: r.String()})
 	}
@@ -119,5 +131,5 @@ func (f *metricFold) readWaiting(r *snapshot.Reader, id uint64, st *seriesState)
 		a.Points = append(a.Points, event.Point{T: r.Int(), V: r.Float()})
 	}
 	f.arrived = append(f.arrived, a)
-	st.waits = uint32(len(f.arrived)) //nolint:gosec // no more than there are series
+	st.at = arrived | uint32(len(f.arrived)-1) //nolint:gosec // no more than there are series
 }
