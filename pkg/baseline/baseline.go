@@ -278,6 +278,9 @@ func spacing(gap float64, last, t int64, seen bool) float64 {
 // were seen.
 func (s *Series) Step() float64 { return s.gap }
 
+// Last is the time of the last sample in milliseconds.
+func (s *Series) Last() int64 { return s.last }
+
 // Seen is how many samples were folded.
 func (s *Series) Seen() uint64 { return s.seen }
 

@@ -9,8 +9,8 @@ import (
 // factors are what the hours of the day and the days of the week add, in 16 bits
 // each: to a 16,000th at least of the largest of them.
 type factors struct {
-	unit float32 // a power of two; 0 before anything was set
-	q    [hours + 7]int16
+	exp int16 // of two, the unit
+	q   [hours + 7]int16
 }
 
 const hours = 24
@@ -19,9 +19,15 @@ const hours = 24
 // is not doubled and halved to and fro.
 const most = 1 << 14
 
-func (f *factors) hour(i int64) float32 { return f.unit * float32(f.q[i]) }
+// leastExp is that of the smallest number that is normal.
+const leastExp = -126
 
-func (f *factors) day(i uint32) float32 { return f.unit * float32(f.q[hours+i]) }
+// unit is two to the power of exp.
+func (f *factors) unit() float32 { return math.Float32frombits(uint32(f.exp+127) << 23) }
+
+func (f *factors) hour(i int64) float32 { return f.unit() * float32(f.q[i]) }
+
+func (f *factors) day(i uint32) float32 { return f.unit() * float32(f.q[hours+i]) }
 
 func (f *factors) setHour(i int64, v float32) { f.set(int(i), v) }
 
@@ -38,18 +44,18 @@ func (f *factors) set(i int, v float32) {
 	}
 	if f.largest() == 0 {
 		_, exp := math.Frexp(a)
-		f.unit = float32(math.Ldexp(1, max(exp-14, -126)))
+		f.exp = int16(max(exp-14, leastExp)) //nolint:gosec // of a float32
 	}
 	f.narrow()
-	for a > float64(f.unit)*(2*most-1) {
+	for a > float64(f.unit())*(2*most-1) {
 		f.double()
 	}
-	f.q[i] = int16(math.RoundToEven(float64(v) / float64(f.unit)))
+	f.q[i] = int16(math.RoundToEven(float64(v) / float64(f.unit())))
 }
 
 // double makes the unit twice as large.
 func (f *factors) double() {
-	f.unit *= 2
+	f.exp++
 	for i, q := range f.q {
 		f.q[i] = q / 2
 	}
@@ -57,8 +63,8 @@ func (f *factors) double() {
 
 // narrow makes the unit as small as the largest factor allows.
 func (f *factors) narrow() {
-	for largest := f.largest(); largest > 0 && 2*largest <= most && f.unit > 0x1p-126; largest *= 2 {
-		f.unit /= 2
+	for largest := f.largest(); largest > 0 && 2*largest <= most && f.exp > leastExp; largest *= 2 {
+		f.exp--
 		for i := range f.q {
 			f.q[i] *= 2
 		}
@@ -74,19 +80,20 @@ func (f *factors) largest() (n int) {
 }
 
 func (f *factors) write(w *snapshot.Writer) {
-	w.Float32(f.unit)
+	w.Int(int64(f.exp))
 	for _, q := range f.q {
 		w.Int(int64(q))
 	}
 }
 
 func (f *factors) read(r *snapshot.Reader) {
-	f.unit = r.Float32()
+	exp := r.Int()
 	for i := range f.q {
 		f.q[i] = int16(r.Int()) //nolint:gosec // of hostile bytes any factor is as good
 	}
-	if !(f.unit >= 0 && f.unit < math.MaxFloat32/4/most) {
+	if exp < leastExp || exp > 127-14 {
 		r.Fail("a season out of range")
-		f.unit = 0
+		exp = 0
 	}
+	f.exp = int16(exp)
 }

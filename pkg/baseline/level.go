@@ -157,6 +157,9 @@ func (l *Level) Observe(t int64, x float64, r *Rules) Shift {
 	return s
 }
 
+// Last is the time of the last sample in milliseconds.
+func (l *Level) Last() int64 { return l.last }
+
 // judge says whether the mean of the window is away, and whether it may be about
 // to be.
 func (l *Level) judge(t int64, usual, sigma, window float64, r *Rules) (s Shift, doubtful bool) {

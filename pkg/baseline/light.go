@@ -83,6 +83,9 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 // then.
 const lightMemory = 8000
 
+// Last is the time of the last sample in milliseconds.
+func (l *Light) Last() int64 { return l.last }
+
 // Seen is how many samples were folded.
 func (l *Light) Seen() uint64 { return uint64(l.seen) }
 

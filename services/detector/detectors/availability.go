@@ -61,6 +61,7 @@ type availability struct {
 
 type readyState struct {
 	desired, ready float64
+	seen           int64 // when any value came last
 	at             int64 // of the newest value
 	below          int64 // since when below the minimum, with moments of being back
 	down           int64 // milliseconds of that in which it was below
@@ -69,8 +70,12 @@ type readyState struct {
 	wasUp          bool  // it was at its minimum once: what never worked is not an outage
 }
 
+// Last is when a value came last, in milliseconds.
+func (s *readyState) Last() int64 { return s.seen }
+
 // Write writes the state.
 func (s *readyState) Write(w *snapshot.Writer) {
+	w.Int(s.seen)
 	w.Float(s.desired)
 	w.Float(s.ready)
 	w.Int(s.at)
@@ -83,7 +88,7 @@ func (s *readyState) Write(w *snapshot.Writer) {
 
 // Read reads the state.
 func (s *readyState) Read(r *snapshot.Reader) {
-	*s = readyState{desired: r.Float(), ready: r.Float(), at: r.Int(), below: r.Int(), down: r.Int(), back: r.Int(), short: r.Int(), wasUp: r.Bool()}
+	*s = readyState{seen: r.Int(), desired: r.Float(), ready: r.Float(), at: r.Int(), below: r.Int(), down: r.Int(), back: r.Int(), short: r.Int(), wasUp: r.Bool()}
 }
 
 // Selects is detector.Selector's.
@@ -117,7 +122,8 @@ func (d *availability) Observe(b event.Batch) (found []event.Anomaly) {
 				if !finite(p.V) {
 					continue
 				}
-				st, _ := d.at(key, p.T)
+				st, _ := d.at(key)
+				st.seen = p.T
 				switch want {
 				case signalDesired:
 					st.desired = p.V
@@ -176,11 +182,10 @@ func (d *availability) fold(st *readyState, t int64) {
 }
 
 func (d *availability) judge(key uint64, ls event.Labels, at time.Time) (event.Anomaly, bool) {
-	r := d.rows.Find(key)
-	if r == nil {
+	st := d.rows.Find(key)
+	if st == nil {
 		return event.Anomaly{}, false
 	}
-	st := &r.state
 	d.tested++
 	a := event.Anomaly{
 		Series: event.SeriesHash(key), Entity: ls.Entity(), Signal: signalReady, Class: event.ClassSymptom, Severity: event.Critical,

@@ -69,14 +69,18 @@ type place struct {
 // queries, and the parts of it that came with this window.
 type burnState struct {
 	ledger slo.Ledger
-	lastT  int64
+	lastT  int64 // of the requests
+	seen   int64 // when any part of it came last
 }
 
+// Last is when a part of the objective came last, in milliseconds.
+func (s *burnState) Last() int64 { return s.seen }
+
 // Write writes the state.
-func (s *burnState) Write(w *snapshot.Writer) { s.ledger.Write(w); w.Int(s.lastT) }
+func (s *burnState) Write(w *snapshot.Writer) { s.ledger.Write(w); w.Int(s.lastT); w.Int(s.seen) }
 
 // Read reads the state.
-func (s *burnState) Read(r *snapshot.Reader) { s.ledger.Read(r); s.lastT = r.Int() }
+func (s *burnState) Read(r *snapshot.Reader) { s.ledger.Read(r); s.lastT, s.seen = r.Int(), r.Int() }
 
 type burnRole int
 
@@ -160,7 +164,8 @@ type joined struct {
 // Observe is detector.Detector's.
 func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 	for _, j := range d.join(b) {
-		st, _ := d.at(j.key, b.Watermark.UnixMilli())
+		st, _ := d.at(j.key)
+		st.seen = b.Watermark.UnixMilli()
 		if len(j.requests) > 0 {
 			st.book(j)
 		}

@@ -65,6 +65,9 @@ type flatState struct {
 	told    bool  // missing was said; it is said once, and forgotten after an hour
 }
 
+// Last is when a value came last, in milliseconds.
+func (s *flatState) Last() int64 { return s.last }
+
 // Write writes the state.
 func (s *flatState) Write(w *snapshot.Writer) {
 	s.step.write(w)
@@ -104,7 +107,7 @@ func (d *flatline) Observe(b event.Batch) (found []event.Anomaly) {
 	here := map[uint64]bool{}
 	series(b, func(s event.Series) {
 		here[s.ID] = true
-		st, known := d.at(s.ID, b.Watermark.UnixMilli())
+		st, known := d.at(s.ID)
 		if !known {
 			st.labels = slices.Clone(s.Labels) // a batch shares one block
 		}
@@ -157,8 +160,7 @@ func (d *flatline) flat(s event.Series, st *flatState, at time.Time) (event.Anom
 // missing finds the series that came for long and do not come now.
 func (d *flatline) missing(b event.Batch, here map[uint64]bool) (found []event.Anomaly) {
 	passed := b.Watermark.Sub(b.Previous).Milliseconds()
-	for id, r := range d.rows.All() {
-		st := &r.state
+	for id, st := range d.rows.All() {
 		if here[id] || st.told || blind(b.Blind, st.labels) || st.last-st.first < d.cfg.WarmUp.Milliseconds() {
 			continue
 		}

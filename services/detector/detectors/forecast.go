@@ -71,13 +71,17 @@ type forecast struct {
 type trendState struct {
 	past stat.Means
 	odd  int64 // since when it is
+	seen int64 // when it came last, be it an expiry
 }
 
+// Last is when the series came last, in milliseconds.
+func (s *trendState) Last() int64 { return s.seen }
+
 // Write writes the state.
-func (s *trendState) Write(w *snapshot.Writer) { s.past.Write(w); w.Int(s.odd) }
+func (s *trendState) Write(w *snapshot.Writer) { s.past.Write(w); w.Int(s.odd); w.Int(s.seen) }
 
 // Read reads the state.
-func (s *trendState) Read(r *snapshot.Reader) { s.past.Read(r); s.odd = r.Int() }
+func (s *trendState) Read(r *snapshot.Reader) { s.past.Read(r); s.odd, s.seen = r.Int(), r.Int() }
 
 // Selects is detector.Selector's: shares of a limit, and times to an expiry.
 func (d *forecast) Selects(ls event.Labels) bool { return isShare(ls) || isExpiry(ls) }
@@ -101,7 +105,8 @@ func isExpiry(ls event.Labels) bool {
 // Observe is detector.Detector's.
 func (d *forecast) Observe(b event.Batch) (found []event.Anomaly) {
 	series(b, func(s event.Series) {
-		st, _ := d.at(s.ID, b.Watermark.UnixMilli())
+		st, _ := d.at(s.ID)
+		st.seen = b.Watermark.UnixMilli()
 		var last event.Point
 		seen := false
 		for _, p := range s.Points {

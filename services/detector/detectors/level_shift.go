@@ -62,7 +62,7 @@ func (d *levelShift) Observe(b event.Batch) (found []event.Anomaly) {
 		var last baseline.Shift
 		for _, p := range s.Points {
 			if finite(p.V) {
-				st, _ := d.at(s.ID, p.T)
+				st, _ := d.at(s.ID)
 				last = st.Observe(p.T, p.V, &d.rules)
 			}
 		}

@@ -74,6 +74,12 @@ type deepState struct {
 	felt   bool          // by requests
 }
 
+// Last is when a value came last, in milliseconds.
+func (s *lightState) Last() int64 { return s.series.Last() }
+
+// Last is when a value came last, in milliseconds.
+func (s *deepState) Last() int64 { return s.series.Last() }
+
 // Write writes the state.
 func (s *lightState) Write(w *snapshot.Writer) { s.series.Write(w); w.Float(s.least) }
 
@@ -122,10 +128,10 @@ func (d *spikes) Rationed() int64 {
 
 // Observe is detector.Detector's.
 func (d *spikes) Observe(b event.Batch) (found []event.Anomaly) {
-	crowded, at := 0, b.Watermark.UnixMilli()
+	crowded := 0
 	series(b, func(s event.Series) {
-		light, _ := d.light.at(s.ID, at)
-		deep := d.place(s, at)
+		light, _ := d.light.at(s.ID)
+		deep := d.place(s)
 		if deep == nil {
 			d.passed++
 			if felt(s.Labels) {
@@ -162,17 +168,15 @@ func felt(ls event.Labels) bool {
 	return ls.Get(event.LabelSLO) != "" || event.SignalClass(ls.Get(event.LabelClass)) == event.ClassSymptom
 }
 
-// place is what is known in full of a series that comes at a time; nil when there is
-// no room.
-func (d *spikes) place(s event.Series, ms int64) *deepState {
-	if r := d.deep.rows.Find(s.ID); r != nil {
-		r.lastT = ms
-		return &r.state
+// place is what is known in full of a series that comes; nil when there is no room.
+func (d *spikes) place(s event.Series) *deepState {
+	if st := d.deep.rows.Find(s.ID); st != nil {
+		return st
 	}
 	if d.deep.rows.Len() >= d.most && (d.full || !felt(s.Labels) || !d.leave()) {
 		return nil
 	}
-	st, _ := d.deep.at(s.ID, ms)
+	st, _ := d.deep.at(s.ID)
 	d.turns++
 	st.turn, st.felt = d.turns, felt(s.Labels)
 	d.full = d.full && st.felt
@@ -183,13 +187,13 @@ func (d *spikes) place(s event.Series, ms int64) *deepState {
 // when there is none.
 func (d *spikes) leave() bool {
 	last, turn := uint64(0), uint64(0)
-	for id, r := range d.deep.rows.All() {
-		if !r.state.felt && r.state.turn > turn {
-			last, turn = id, r.state.turn
+	for id, st := range d.deep.rows.All() {
+		if !st.felt && st.turn > turn {
+			last, turn = id, st.turn
 		}
 	}
 	d.full = turn == 0
-	return d.deep.rows.DeleteFunc(func(id uint64, _ *row[deepState]) bool { return !d.full && id == last })
+	return d.deep.rows.DeleteFunc(func(id uint64, _ *deepState) bool { return !d.full && id == last })
 }
 
 // crowded is the notice that what requests feel is known lightly, for want of room.

@@ -20,9 +20,11 @@ import (
 // milliseconds.
 const forgetAfter = 24 * 3_600_000
 
-// stored is a pointer to a state that can be written and read.
+// stored is a pointer to a state that can be written and read, and that knows when
+// its series came last, in milliseconds.
 type stored[S any] interface {
 	*S
+	Last() int64
 	Write(*snapshot.Writer)
 	Read(*snapshot.Reader)
 }
@@ -31,21 +33,13 @@ type stored[S any] interface {
 // comes is forgotten, so the table is as large as what is there. The zero value is
 // ready to use.
 type table[S any, P stored[S]] struct {
-	rows  slab.Table[row[S]]
+	rows  slab.Table[S]
 	swept int64 // hour of the last sweep
 }
 
-type row[S any] struct {
-	lastT int64 // milliseconds
-	state S
-}
-
-// at is the state of a series that is seen at t, made when it is new.
-func (t *table[S, P]) at(id uint64, ms int64) (*S, bool) {
-	r, ok := t.rows.At(id)
-	r.lastT = ms
-	return &r.state, ok
-}
+// at is the state of a series, made when it is new, and whether it was known. It is
+// good until the next call.
+func (t *table[S, P]) at(id uint64) (*S, bool) { return t.rows.At(id) }
 
 // sweep forgets, once an hour of event time, what no longer comes.
 func (t *table[S, P]) sweep(watermark time.Time) {
@@ -55,30 +49,30 @@ func (t *table[S, P]) sweep(watermark time.Time) {
 		return
 	}
 	t.swept = hour
-	t.rows.DeleteFunc(func(_ uint64, r *row[S]) bool { return r.lastT < ms-forgetAfter })
+	t.rows.DeleteFunc(func(_ uint64, s *S) bool { return P(s).Last() < ms-forgetAfter })
 }
 
 func (t *table[S, P]) write(w *snapshot.Writer) {
 	w.Int(t.swept)
 	w.Uint(uint64(t.rows.Len()))
-	for id, r := range t.rows.All() {
+	for id, s := range t.rows.All() {
 		w.Fixed(id)
-		w.Int(r.lastT)
-		P(&r.state).Write(w)
+		P(s).Write(w)
 	}
 }
 
 func (t *table[S, P]) read(r *snapshot.Reader) {
 	t.swept = r.Int()
-	t.rows = slab.Table[row[S]]{}
-	for range r.Len() {
-		id, lastT := r.Fixed(), r.Int()
+	t.rows = slab.Table[S]{}
+	n := r.Len()
+	t.rows.Reserve(n)
+	for range n {
+		id := r.Fixed()
 		if r.Err() != nil {
 			return
 		}
-		v, _ := t.rows.At(id)
-		v.lastT = lastT
-		P(&v.state).Read(r)
+		s, _ := t.rows.At(id)
+		P(s).Read(r)
 	}
 }
 
