@@ -154,10 +154,10 @@ func (o Objective) explain(s *Status, r Rate, known time.Duration, remaining flo
 	s.Requests, s.Errors = *shown(s.Requests), *shown(s.Errors)
 }
 
-// shown is a figure to the six digits that the ledger, whose sums are of float32, is
-// good for.
+// shown is a figure to four digits, of which the last is uncertain: the cells of a
+// ledger are rounded.
 func shown(x float64) *float64 {
-	if y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 6, 64), 64); err == nil {
+	if y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 4, 64), 64); err == nil {
 		x = y
 	}
 	return &x

@@ -59,7 +59,7 @@ func TestStatus(t *testing.T) {
 			if s.Requests == 0 && (s.BudgetRemaining != nil || len(s.BurnRate) > 0) {
 				t.Errorf("figures of nothing: %+v", s)
 			}
-			if s.Requests > 0 && math.Abs(*s.BudgetRemaining-(1-47./720*s.Errors/s.Requests/0.001)) > 0.01 {
+			if s.Requests > 0 && math.Abs(*s.BudgetRemaining-(1-48./720*s.Errors/s.Requests/0.001)) > 0.01 {
 				t.Errorf("budget %g of %g in %g", *s.BudgetRemaining, s.Errors, s.Requests)
 			}
 		})

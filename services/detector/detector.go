@@ -60,8 +60,8 @@ type Tester interface {
 	Tested() int64
 }
 
-// A Rationer is a detector that looks at some series less closely than at others,
-// because there is room for so many only. Rationed returns how often it did so since
+// A Rationer is a detector that looks at some series less closely than at others, or
+// not at all, because there is room for so many only. Rationed returns how often it did so since
 // it was asked before.
 type Rationer interface {
 	Rationed() int64

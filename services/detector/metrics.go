@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, infos []Info) *metrics {
 		anomalies: counter("anomaly_events_total", "Anomaly events published.", "detector"),
 		panics:    counter("panics_total", "Panics of a detector; its state of that partition was given up.", "detector"),
 		tested:    counter("hypotheses_total", "Hypotheses tested.", "group"),
-		rationed:  counter("rationed_total", "Series in a window that a detector looked at less closely than it could, because there is room for so many only.", "detector"),
+		rationed:  counter("rationed_total", "Series in a window that a detector looked at less closely than it could, or not at all, because there is room for so many only.", "detector"),
 	}
 	for _, g := range []Input{Metrics, Logs, Events} {
 		m.samples.WithLabelValues(string(g))

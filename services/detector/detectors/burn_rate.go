@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/slab"
 	"github.com/oncall-copilot/oncall/pkg/slo"
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
 	"github.com/oncall-copilot/oncall/services/detector"
@@ -21,14 +22,20 @@ type BurnRateConfig struct {
 	Errors []string `yaml:"errors"`
 	// Requests are the signals that hold requests a second. Default: [request_rate].
 	Requests []string `yaml:"requests"`
+	// Ledgers is of how many workloads, and of how many objectives with queries of
+	// their own, requests are counted, 0.9 KB each once thirty days are known: in all
+	// partitions together, in each an equal part of them. Who came first stays, and
+	// what is left out is told. Default: 20000.
+	Ledgers int `yaml:"ledgers"`
 }
 
-// Validate checks that there is something to read.
+// Validate checks that there is something to read, and the range.
 func (c BurnRateConfig) Validate() error {
-	if len(c.Errors) == 0 || len(c.Requests) == 0 {
-		return errors.Join(between("errors", float64(len(c.Errors)), 1, 100, 1), between("requests", float64(len(c.Requests)), 1, 100, 1))
-	}
-	return nil
+	return errors.Join(
+		between("errors", float64(len(c.Errors)), 1, 100, 1),
+		between("requests", float64(len(c.Requests)), 1, 100, 1),
+		between("ledgers", float64(c.Ledgers), event.Partitions, 1_000_000, 20_000),
+	)
 }
 
 func init() {
@@ -37,32 +44,36 @@ func init() {
 			Name: "burn_rate", Input: detector.Metrics, Class: event.ClassSymptom, Always: true, Hold: 3 * time.Minute, Reads: []string{"request_rate", "error_ratio"}, Policies: []string{slo.File}, Portable: true,
 			Doc: "An error budget of policies/slo.yaml that burns too fast, over a long and a short window (14.4x, 6x, 3x, 1x).",
 		},
-		BurnRateConfig{Errors: []string{"error_ratio"}, Requests: []string{"request_rate"}},
+		BurnRateConfig{Errors: []string{"error_ratio"}, Requests: []string{"request_rate"}, Ledgers: 20_000},
 		func(c BurnRateConfig, set detector.Settings) (detector.Detector, error) {
 			p, err := slo.Load(set.Policies)
 			if err != nil {
 				return nil, err
 			}
-			return &burnRate{cfg: c, policy: p, places: map[uint64]place{}}, nil
+			return &burnRate{cfg: c, policy: p, most: c.Ledgers / event.Partitions}, nil
 		}))
 }
+
+var _ detector.Rationer = (*burnRate)(nil)
 
 type burnRate struct {
 	cfg    BurnRateConfig
 	policy slo.Policy
+	most   int // ledgers
 	table[burnState, *burnState]
 	tested int64
+	passed int64 // ledgers for which there was no room, since Rationed was asked
 	// places are those of the series that came lately, which their labels alone
 	// decide: no state.
-	places map[uint64]place
+	places slab.Table[place]
 	placed int64 // hour in which they were last forgotten
 }
 
 // place is where a series belongs: the ledger of an objective, and its part in it.
 type place struct {
 	key       uint64
+	objective int32 // of the policy; where the role is none, to none
 	role      burnRole
-	objective *slo.Objective // shared; nil: to none
 }
 
 // burnState is the ledger of one objective of one entity in one family of
@@ -82,7 +93,7 @@ func (s *burnState) Write(w *snapshot.Writer) { s.ledger.Write(w); w.Int(s.lastT
 // Read reads the state.
 func (s *burnState) Read(r *snapshot.Reader) { s.ledger.Read(r); s.lastT, s.seen = r.Int(), r.Int() }
 
-type burnRole int
+type burnRole uint8
 
 const (
 	roleNone     burnRole = iota
@@ -133,22 +144,27 @@ func (d *burnRate) Tested() int64 {
 	return n
 }
 
+// Rationed is detector.Rationer's.
+func (d *burnRate) Rationed() int64 {
+	n := d.passed
+	d.passed = 0
+	return n
+}
+
 // place finds where a series belongs.
 func (d *burnRate) place(s event.Series) place {
-	p, ok := d.places[s.ID]
+	p, ok := d.places.At(s.ID)
 	if ok {
-		return p
+		return *p
 	}
 	if o, ok := d.objective(s.Labels); ok {
 		if p.role = d.role(s.Labels); p.role != roleNone {
-			i := slices.IndexFunc(d.policy.Objectives, func(other slo.Objective) bool { return other.Name == o.Name })
-			p.objective = &d.policy.Objectives[i]
+			p.objective = int32(slices.IndexFunc(d.policy.Objectives, func(other slo.Objective) bool { return other.Name == o.Name })) //nolint:gosec // of as many as a person writes
 			id := []string{"burn_rate", o.Name, s.Labels.Entity().String(), s.Labels.Get(event.LabelFamily), s.Labels.Get(event.LabelSource)}
 			p.key = event.HashStrings(append(id, apart(s.Labels)...)...)
 		}
 	}
-	d.places[s.ID] = p
-	return p
+	return *p
 }
 
 // joined is what belongs together: the series of one objective of one entity.
@@ -163,7 +179,12 @@ type joined struct {
 
 // Observe is detector.Detector's.
 func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
+	without := 0
 	for _, j := range d.join(b) {
+		if d.rows.Len() >= d.most && d.rows.Find(j.key) == nil {
+			without++
+			continue
+		}
 		st, _ := d.at(j.key)
 		st.seen = b.Watermark.UnixMilli()
 		if len(j.requests) > 0 {
@@ -177,12 +198,25 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 		began := st.ledger.Began(b.Watermark.UnixMilli(), 1-j.objective.Target)
 		found = append(found, d.anomaly(j, burn, began, b.Watermark, st.ledger.Since(burn.Window.Long)))
 	}
+	if without > 0 {
+		d.passed += int64(without)
+		found = append(found, d.crowded(without))
+	}
 	d.sweep(b.Watermark)
 	if d.placed != d.swept {
-		d.placed = d.swept
-		clear(d.places)
+		d.placed, d.places = d.swept, slab.Table[place]{}
 	}
 	return found
+}
+
+// crowded is the notice that requests are not counted, for want of room.
+func (d *burnRate) crowded(n int) event.Anomaly {
+	return event.Anomaly{
+		Series: event.SeriesHash(event.HashStrings("burn_rate", "ledgers")), Entity: event.Entity{Kind: "Cluster", Name: "cluster"}, Signal: "series",
+		Class: event.ClassAmbient, Severity: event.Info, Observed: float64(n), TailProb: 1, Unit: "{workload}",
+		Summary:     fmt.Sprintf("the requests of %d workloads and objectives are not counted: one partition of %d has room for %d", n, event.Partitions, d.most),
+		Explanation: fmt.Sprintf("detector.burn_rate.ledgers is %d, for all partitions; one more is 0.9 KB. Those that came first are judged as ever, and a day after the last request of one another takes its place", d.cfg.Ledgers),
+	}
 }
 
 // join brings the requests and the failures of one objective of one thing together,
@@ -192,12 +226,12 @@ func (d *burnRate) join(b event.Batch) []*joined {
 	byKey := map[uint64]*joined{}
 	series(b, func(s event.Series) {
 		p := d.place(s)
-		if p.objective == nil {
+		if p.role == roleNone {
 			return
 		}
 		j, ok := byKey[p.key]
 		if !ok {
-			j = &joined{key: p.key, objective: p.objective, labels: s.Labels}
+			j = &joined{key: p.key, objective: &d.policy.Objectives[p.objective], labels: s.Labels}
 			byKey[p.key] = j
 			order = append(order, j)
 		}
