@@ -27,9 +27,13 @@ const (
 	QuantileBand  Model = "quantile_band"  // outside the quantiles of its own recent past
 	Seasonal      Model = "seasonal"       // off Holt-Winters' forecast for the hour
 	PredictLinear Model = "predict_linear" // the trend reaches a limit within a horizon
+	// Smoothing is off the forecast of Prometheus' function of this name, which was
+	// holt_winters before version 3: of a level and a trend. Nothing of it is asked of the
+	// server, which calls it experimental.
+	Smoothing Model = "double_exponential_smoothing"
 )
 
-var models = []Model{Threshold, QuantileBand, Seasonal, PredictLinear}
+var models = []Model{Threshold, QuantileBand, Seasonal, PredictLinear, Smoothing}
 
 // Criterion is one file.
 type Criterion struct {
@@ -46,7 +50,8 @@ type Criterion struct {
 	Expr string `yaml:"expr"`
 	// Unit of the value, UCUM-like: s, By, 1, {pod}. Default: none.
 	Unit string `yaml:"unit"`
-	// Model is threshold, quantile_band, seasonal or predict_linear.
+	// Model is threshold, quantile_band, seasonal, predict_linear or
+	// double_exponential_smoothing.
 	Model Model `yaml:"model"`
 	// Above and Below bound what is normal, for threshold and predict_linear
 	// (the limit); at least one of them.
@@ -56,8 +61,11 @@ type Criterion struct {
 	// [0.001, 0.999].
 	Quantiles []float64 `yaml:"quantiles"`
 	// MinChange is the least relative distance from what is normal, for
-	// quantile_band and seasonal. Default: 0.2.
+	// quantile_band, seasonal and double_exponential_smoothing. Default: 0.2.
 	MinChange float64 `yaml:"min_change"`
+	// Smoothing are the factors of level and trend of double_exponential_smoothing,
+	// sf and tf of Prometheus, each between 0 and 1. Default: [0.1, 0.02].
+	Smoothing []float64 `yaml:"smoothing"`
 	// Window is the past that quantile_band and predict_linear look at. Default: 6h.
 	Window time.Duration `yaml:"window"`
 	// Horizon is how far predict_linear looks ahead. Default: 4h.
@@ -78,7 +86,7 @@ type Criterion struct {
 // Parse reads one file and fills in the defaults.
 func Parse(file string, b []byte) (Criterion, error) {
 	c := Criterion{
-		Source: "prometheus", Quantiles: []float64{0.001, 0.999}, MinChange: 0.2, Window: 6 * time.Hour,
+		Source: "prometheus", Quantiles: []float64{0.001, 0.999}, Smoothing: []float64{0.1, 0.02}, MinChange: 0.2, Window: 6 * time.Hour,
 		Horizon: 4 * time.Hour, For: 5 * time.Minute, Severity: event.Warning,
 	}
 	if err := policy.Decode(file, b, &c); err != nil {
@@ -132,7 +140,7 @@ func (c *Criterion) Validate() error {
 		bad("expr", nil, "is missing", "write a PromQL or LogQL expression")
 	}
 	if !slices.Contains(models, c.Model) {
-		bad("model", c.Model, "is not threshold, quantile_band, seasonal or predict_linear", "write model: threshold")
+		bad("model", c.Model, "is not threshold, quantile_band, seasonal, predict_linear or double_exponential_smoothing", "write model: threshold")
 	}
 	if (c.Model == Threshold || c.Model == PredictLinear) && c.Above == nil && c.Below == nil {
 		bad("model", c.Model, "needs above or below", "write above: 0")
@@ -142,6 +150,9 @@ func (c *Criterion) Validate() error {
 	}
 	if len(c.Quantiles) != 2 || !(c.Quantiles[0] >= 0 && c.Quantiles[0] < c.Quantiles[1] && c.Quantiles[1] <= 1) {
 		bad("quantiles", c.Quantiles, "are not two rising shares", "write [0.001, 0.999]")
+	}
+	if len(c.Smoothing) != 2 || slices.ContainsFunc(c.Smoothing, func(f float64) bool { return !(f > 0 && f < 1) }) {
+		bad("smoothing", c.Smoothing, "are not two factors between 0 and 1", "write [0.1, 0.02]")
 	}
 	if c.Window < 10*time.Minute || c.Window > 72*time.Hour {
 		bad("window", c.Window, "is not between 10m and 72h", "write 6h")

@@ -57,6 +57,7 @@ type declared struct {
 type declaredRow struct {
 	ring   stat.Ring
 	season stat.Season
+	smooth stat.Smooth
 	scale  stat.Scale
 	cal    stat.Calibration
 	lastT  int64
@@ -134,13 +135,15 @@ func (d *declared) judge(row *declaredRow, p event.Point) (prob float64, normal 
 		}
 	case criterion.QuantileBand:
 		band := slices.Clone(row.ring.V)
-		row.ring.Add(p.T, p.V, c.Window.Milliseconds()/360, c.Window.Milliseconds())
-		if len(band) < 120 {
-			return 1, normal, ""
-		}
 		normal = event.Interval{Low: stat.Quantile(band, c.Quantiles[0]), High: stat.Quantile(band, c.Quantiles[1])}
 		margin := c.MinChange * max(math.Abs(normal.Low), math.Abs(normal.High))
-		if p.V > normal.High+margin || p.V < normal.Low-margin {
+		odd := len(band) >= learnt && (p.V > normal.High+margin || p.V < normal.Low-margin)
+		// What is odd would be the edge of the band for what comes next, and so never
+		// last; what has lasted as long as the band looks back is usual.
+		if !odd || row.run != 0 && p.T-row.run > c.Window.Milliseconds() {
+			row.ring.Add(p.T, p.V, c.Window.Milliseconds()/360, c.Window.Milliseconds())
+		}
+		if odd {
 			return max(1/float64(len(band)+1), 1-c.Quantiles[1]+c.Quantiles[0]), normal, fmt.Sprintf("outside the band of %d values of %s", len(band), c.Window)
 		}
 	case criterion.Seasonal:
@@ -150,18 +153,49 @@ func (d *declared) judge(row *declaredRow, p event.Point) (prob float64, normal 
 		if !ok {
 			return 1, normal, ""
 		}
-		z := row.scale.Z(p.V - expected)
-		prob, sigma := row.cal.Prob(z), row.scale.Sigma()
-		if row.scale.N >= 30 {
-			row.cal.Add(z)
-		}
-		row.scale.Add(p.V-expected, 2000)
-		normal = event.Interval{Low: expected - 3*sigma, High: expected + 3*sigma}
-		if earned && prob <= 1e-3 && math.Abs(p.V-expected) > c.MinChange*math.Abs(expected) {
+		prob, normal := row.off(p.V, expected)
+		if earned && prob <= surprising && math.Abs(p.V-expected) > c.MinChange*math.Abs(expected) {
 			return prob, normal, "off the forecast for this hour"
 		}
+		return 1, normal, ""
+	case criterion.Smoothing:
+		expected, ok := row.smooth.Forecast()
+		if !ok {
+			row.smooth.Add(p.V, c.Smoothing[0], c.Smoothing[1])
+			return 1, normal, ""
+		}
+		prob, normal := row.off(p.V, expected)
+		// What is odd moves the level no further than what is usual would, else a
+		// spike would be the level of what comes after it, and its end an anomaly.
+		x := p.V
+		if row.scale.N >= learnt {
+			x = max(normal.Low, min(normal.High, x))
+		}
+		row.smooth.Add(x, c.Smoothing[0], c.Smoothing[1])
+		if row.scale.N >= learnt && prob <= surprising && math.Abs(p.V-expected) > c.MinChange*math.Abs(expected) {
+			return prob, normal, "off the forecast of level and trend"
+		}
+		return 1, normal, ""
 	}
 	return 1, normal, ""
+}
+
+const (
+	// surprising is the tail probability from which on a forecast was wrong.
+	surprising = 1e-3
+	// learnt is after how many values the distances of forecasts are known.
+	learnt = 120
+)
+
+// off is how probable a value is that far from its forecast, and what would be usual.
+func (row *declaredRow) off(v, expected float64) (float64, event.Interval) {
+	z := row.scale.Z(v - expected)
+	prob, sigma := row.cal.Prob(z), row.scale.Sigma()
+	if row.scale.N >= 30 {
+		row.cal.Add(z)
+	}
+	row.scale.Add(v-expected, 2000)
+	return prob, event.Interval{Low: expected - 3*sigma, High: expected + 3*sigma}
 }
 
 func bounds(c criterion.Criterion) event.Interval {
@@ -219,6 +253,10 @@ func (d *declared) MarshalBinary() ([]byte, error) {
 		switch d.c.Model {
 		case criterion.QuantileBand, criterion.PredictLinear:
 			r.ring.Write(w)
+		case criterion.Smoothing:
+			r.smooth.Write(w)
+			r.scale.Write(w)
+			r.cal.Write(w)
 		case criterion.Seasonal:
 			r.season.Write(w)
 			r.scale.Write(w)
@@ -238,6 +276,10 @@ func (d *declared) UnmarshalBinary(b []byte) error {
 		switch d.c.Model {
 		case criterion.QuantileBand, criterion.PredictLinear:
 			row.ring.Read(r)
+		case criterion.Smoothing:
+			row.smooth.Read(r)
+			row.scale.Read(r)
+			row.cal.Read(r)
 		case criterion.Seasonal:
 			row.season.Read(r)
 			row.scale.Read(r)
