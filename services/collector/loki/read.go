@@ -136,6 +136,25 @@ func before(streams []stream, t time.Time) []stream {
 
 // parse reads the answer to a log query and counts its lines.
 func parse(body []byte) ([]stream, int, error) {
+	kind, streams, ok := decode(body)
+	if !ok {
+		var err error
+		if kind, streams, err = unmarshal(body); err != nil {
+			return nil, 0, fmt.Errorf("answer is not JSON, or was cut: %w", err)
+		}
+	}
+	if kind != "streams" {
+		return nil, 0, fmt.Errorf("answer holds %q, not streams", kind)
+	}
+	n := 0
+	for _, s := range streams {
+		n += len(s.Values)
+	}
+	return streams, n, nil
+}
+
+// unmarshal reads whatever is an answer.
+func unmarshal(body []byte) (kind string, streams []stream, err error) {
 	var answer struct {
 		Data struct {
 			ResultType string   `json:"resultType"`
@@ -144,15 +163,8 @@ func parse(body []byte) ([]stream, int, error) {
 	}
 	// What is no text where one should be has no time, and is passed over.
 	wrong := &json.UnmarshalTypeError{}
-	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &wrong) {
-		return nil, 0, fmt.Errorf("answer is not JSON, or was cut: %w", err)
+	if err = json.Unmarshal(body, &answer); errors.As(err, &wrong) {
+		err = nil
 	}
-	if t := answer.Data.ResultType; t != "streams" {
-		return nil, 0, fmt.Errorf("answer holds %q, not streams", t)
-	}
-	n := 0
-	for _, s := range answer.Data.Result {
-		n += len(s.Values)
-	}
-	return answer.Data.Result, n, nil
+	return answer.Data.ResultType, answer.Data.Result, err
 }
