@@ -4,9 +4,11 @@ import "strings"
 
 // stamp is a timestamp in a line.
 type stamp struct {
+	begin int  // where it begins
 	end   int  // where the text after it begins
 	open  byte // the bracket that closes after more than the time; 0 for none
 	short bool // without a year and without a zone, as syslog has it
+	zoned bool // as RFC 3339 has it, with the zone as a number: syslog's newer form
 	five  bool // after a priority and a version, as RFC 5424 has it
 }
 
@@ -22,6 +24,7 @@ func findTime(s string) (stamp, bool) {
 		}
 		if s[pos] == '[' || s[pos] == '(' || beginsTime(s, pos) {
 			if t, ok := timeAt(s, pos); ok {
+				t.begin = pos
 				t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
 				return t, true
 			}
@@ -30,12 +33,16 @@ func findTime(s string) (stamp, bool) {
 		for end < len(s) && !endsWord[s[end]] {
 			end++
 		}
-		if epoch(s[pos:end], s[end:]) {
-			return stamp{end: end}, true
+		if epoch(s[pos:end], s[end:], n == 0) {
+			return stamp{begin: pos, end: end}, true
+		}
+		if i := strings.IndexByte(s[pos:end], ']'); s[pos] == '[' && i > 0 && pos+i+1 < end && s[pos+i+1] == '[' {
+			pos += i + 1 // [level][time]
+			continue
 		}
 		// A plain word before a date means that the date is part of a sentence,
 		// unless a record of columns began with a number.
-		if w := s[pos:end]; endsClause[w[len(w)-1]] || w[0] == '"' || (s[0] < '0' || s[0] > '9') && plainWord(w) {
+		if w := s[pos:end]; endsClause[w[len(w)-1]] && !(n == 0 && len(w) == 2 && w[1] == ',') || w[0] == '"' || (s[0] < '0' || s[0] > '9') && plainWord(w) {
 			return stamp{}, false
 		}
 		pos = end
@@ -46,13 +53,27 @@ func findTime(s string) (stamp, bool) {
 // endsClause are the signs after which a date is part of what is said.
 var endsClause = bytesOf(":,;=")
 
-// epoch recognises seconds since 1970 as a column: numbers follow.
-func epoch(w, rest string) bool {
-	if len(w) != 10 || w[0] != '1' || !digits(w) {
+// epoch recognises seconds since 1970 as a column: with a fraction, or numbers
+// follow; and, at the beginning of a line, with a colon or before a level. There
+// milliseconds count too.
+func epoch(w, rest string, first bool) bool {
+	if len(w) > 2 && w[0] == '[' {
+		w = strings.TrimSuffix(w[1:], "]")
+	}
+	if len(w) < 10 || w[0] != '1' || !digits(w[:10]) {
 		return false
 	}
 	next, _, ok := firstWord(rest)
-	return ok && digits(next)
+	levelled := first && ok && (next[0] == '[' || levelOf(bareWord(next)) != Unknown)
+	switch tail := w[10:]; {
+	case tail == "":
+		return ok && digits(next) || levelled
+	case tail == ":":
+		return first
+	case tail[0] == '.':
+		return len(tail) >= 4 && digits(strings.TrimSuffix(tail[1:], ":"))
+	}
+	return len(w) == 13 && digits(w) && levelled
 }
 
 // plainWord is a word of a sentence: small letters only.
@@ -92,10 +113,16 @@ func timeAt(s string, pos int) (stamp, bool) {
 		}
 		switch {
 		case date(w):
+			w = separate(w)
+			j = i + len(w)
 			dated, year = true, true
 			clocks = clocks || len(w) > 11
-		case clock(w):
+			t.zoned = len(w) > 25 && w[10] == 'T' && isZone(w[len(w)-6:])
+		case clock(w), dated && len(w) >= 7 && w[1] == ':' && digits(w[:1]) && clockRest(w[1:]):
+			w = separate(w)
+			j = i + len(w)
 			clocks = true
+		case clocks && (w == "AM" || w == "PM"):
 		case compact(w, s[j:]):
 			dated, year, clocks = true, true, clocks || len(w) > 8
 		case monthDay(w) && clockFollows(s[j:]):
@@ -161,7 +188,7 @@ func isZone(w string) bool {
 }
 
 // timeByte are the bytes that a word of a timestamp may begin with, but for a zone.
-var timeByte = bytesOf("0123456789JFMASONDTWUG")
+var timeByte = bytesOf("0123456789JFMASONDTWUGP")
 
 // zoneByte says whether a zone may begin with a byte.
 func zoneByte(c byte) bool { return c == 'Z' || c == '+' || c == '-' }
@@ -182,7 +209,22 @@ func bytesOf(set string) (t [256]bool) {
 
 // clock recognises 10:11:12 with anything after the seconds.
 func clock(w string) bool {
-	return len(w) >= 8 && digits(w[0:2]) && w[2] == ':' && digits(w[3:5]) && w[5] == ':' && digits(w[6:8])
+	return len(w) >= 8 && digits(w[0:2]) && clockRest(w[2:])
+}
+
+// clockRest recognises minutes and seconds.
+func clockRest(w string) bool {
+	return len(w) >= 6 && w[0] == ':' && digits(w[1:3]) && w[3] == ':' && digits(w[4:6])
+}
+
+// separate is a time without the columns that commas join to it.
+func separate(w string) string {
+	for i := 8; i+1 < len(w); i++ {
+		if (w[i] == ',' || w[i] == ';') && !digits(w[i+1:i+2]) {
+			return w[:i]
+		}
+	}
+	return w
 }
 
 func clockFollows(s string) bool { return len(s) >= 9 && s[0] == ' ' && clock(s[1:]) }
@@ -212,6 +254,9 @@ func compact(w, rest string) bool {
 	if len(w) >= 14 && digits(w[:8]) && w[8] >= ' ' && strings.IndexByte("-T_ ", w[8]) >= 0 {
 		return digits(w[9:11])
 	}
+	if len(w) != 6 || !digits(w) {
+		return false
+	}
 	rest = strings.TrimLeft(rest, " ")
-	return len(w) == 6 && digits(w) && len(rest) >= 6 && digits(rest[:6])
+	return len(rest) >= 6 && digits(rest[:6]) || len(rest) >= 7 && digits(rest[:1]) && (clockRest(rest[1:]) || clock(rest))
 }
