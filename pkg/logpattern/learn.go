@@ -149,6 +149,36 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 	return false
 }
 
+// settle has a template take in those that have a word where it has a value, once
+// it has more lines than they: what is assigned is a value then, and not a state.
+func (m *Miner) settle(i int32) {
+	tokens := m.templates[i].tokens
+	if constants(tokens) < m.limits.sentence {
+		return
+	}
+	fp := fingerprint(tokens)
+	for p, t := range tokens {
+		if !t.value || t.after != '=' {
+			continue
+		}
+		s := m.slot(slotKey(fp, t, p))
+		if s == nil || s.value || m.linesOf(s) >= m.templates[i].count {
+			continue
+		}
+		m.join(i, s, tokens)
+		m.learn(m.root(i))
+		return
+	}
+}
+
+// linesOf is how many lines the templates of a slot have.
+func (m *Miner) linesOf(s *slot) (n uint64) {
+	for _, j := range s.members {
+		n += m.templates[m.root(j)].count
+	}
+	return n
+}
+
 // valueSeen says whether there is a template that is the same but for a value
 // at place p.
 func (m *Miner) valueSeen(tokens []token, p int) bool {

@@ -118,12 +118,21 @@ func (m *Miner) AddContent(text string, level Level) Match {
 	return m.miss(fp, level)
 }
 
+// settled is how many lines of a template tell enough of it; then at each power of
+// two it is looked at again.
+const settled = 8
+
 // hit counts a line of a template.
 func (m *Miner) hit(i int32, level Level) Match {
-	t := &m.templates[m.root(i)]
+	i = m.root(i)
+	t := &m.templates[i]
 	t.count++
 	t.used = m.lines
 	t.level = max(t.level, level)
+	if t.count >= settled && t.count&(t.count-1) == 0 {
+		m.settle(i)
+		t = &m.templates[m.root(i)]
+	}
 	return Match{ID: t.id, Likely: m.likely(i), Level: level}
 }
 

@@ -207,3 +207,29 @@ func FuzzRead(f *testing.F) {
 		m.Add("a b c")
 	})
 }
+
+// A state that is assigned is a constant as long as it is what most lines say; when
+// most say something else there, it was a name.
+func TestWhatIsAssignedIsAValueOnceMostLinesHaveOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		words, values int
+		one           bool
+	}{
+		"more lines have a value":      {3, 40, true},
+		"most lines have the one word": {100, 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := New(Config{})
+			var word, value uint64
+			for range c.words {
+				word = m.Add("connection was authorised database=postgres").ID
+			}
+			for i := range c.values {
+				value = m.Add(fmt.Sprintf("connection was authorised database=shop%d", i)).ID
+			}
+			if one := m.Resolve(word) == m.Resolve(value); one != c.one {
+				t.Errorf("got one template: %v, want %v", one, c.one)
+			}
+		})
+	}
+}
