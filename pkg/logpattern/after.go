@@ -284,7 +284,7 @@ func isComponent(w, rest string, tag bool) bool {
 		return strings.Count(bare[:i], ".") == 1 || strings.HasPrefix(rest, "\t") || w[0] == '<' // with more dots it is a host and a port
 	}
 	switch {
-	case strings.HasSuffix(bare, "]") && (w != bare || strings.HasPrefix(rest, " (")):
+	case strings.HasSuffix(bare, "]") && (w != bare || taggedBy(rest)):
 		return true
 	case strings.Count(bare, ".") >= 2 && !hasAny(bare, "/=,") && letters(bare):
 		return true
@@ -299,6 +299,13 @@ func isComponent(w, rest string, tag bool) bool {
 	// A place and which of its kind, before a dash: "worker 7 - ", "main #12 - ".
 	which, more, ok := firstWord(rest)
 	return ok && !letters(which) && anyDigit(which) && strings.HasPrefix(more, "- ") && !strings.ContainsAny(w, "=\"")
+}
+
+// taggedBy says whether what follows makes a word before it a tag: something in
+// brackets, or a level with a colon.
+func taggedBy(rest string) bool {
+	next, _, ok := firstWord(rest)
+	return ok && (next[0] == '(' || strings.HasSuffix(next, ":") && levelOf(next[:len(next)-1]) != Unknown)
 }
 
 // host recognises syslog's host before its tag.

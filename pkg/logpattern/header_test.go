@@ -41,6 +41,7 @@ func TestHeadersOfManyFormats(t *testing.T) {
 		"a container runtime's klog": {"2026-03-01T10:00:00.123456789Z stderr F E0301 10:00:00.123456    4711 store.go:17] ", Error},
 		"an epoch with a fraction":   {"1772359200.123456 ERROR ", Error},
 		"an epoch in milliseconds":   {"1772359200123 INFO c.s.a.Store - ", Info},
+		"an epoch in brackets":       {"[1772359200] stored[4711:0] error: ", Error},
 		"an epoch and a colon":       {"1772359200: ", Unknown},
 		"ROS":                        {"[WARN] [1772359200.123456789] [store]: ", Warning},
 		"basicConfig of Python":      {"ERROR:shop.store:", Error},

@@ -40,7 +40,7 @@ type limits struct {
 
 // usual are the limits for every log. Which they are matters little: limits drawn
 // at random are nearly as good (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 4, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 3, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
 
 // of is the limit for the words of a slot at place p.
 func (l *limits) of(s *slot, tokens []token, p int) int {
@@ -58,6 +58,9 @@ func (l *limits) of(s *slot, tokens []token, p int) int {
 		return l.colon
 	case strings.IndexByte("[(<{", t.after) >= 0, t.after == quoted:
 		return l.bracket
+	}
+	if isUpper(t.text) {
+		return l.first // a state, an operation of a protocol
 	}
 	return max(l.least, l.plain-max(0, constants(tokens)-1-l.context))
 }

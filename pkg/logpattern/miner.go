@@ -19,7 +19,7 @@ import (
 
 // Version changes when the same lines may be found to be other statements than
 // before: state of another version is not read, and the past is learnt again.
-const Version = "3"
+const Version = "4"
 
 // Config bounds a miner.
 type Config struct {

@@ -104,6 +104,8 @@ func TestWhatIsAValueAtFirstSight(t *testing.T) {
 		"a URL with parameters":      {"GET /a/b?x=1&y=True done", "GET /c done"},
 		"a path of Windows":          {`opened C:\data\x.log now`, `opened C:\y now`},
 		"sizes":                      {"sent 0 bytes to them", "sent 1234 bytes (1.20 KB) to them"},
+		"a number and its meaning":   {"open failed (2: No such file or directory), client", "open failed (13: Permission denied), client"},
+		"what a record assigns":      {"closed a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8 flags=N", "closed a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8 flags=S"},
 		"a host of a name":           {"proxy web.example.org:443 open", "proxy 10.0.0.1:80 open"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,6 +121,7 @@ func TestStatementsStayApart(t *testing.T) {
 	m := New(Config{})
 	seen := map[uint64]string{}
 	for _, line := range []string{
+		"sent PUBLISH to 10.0.0.1", "sent PUBACK to 10.0.0.1", "sent PUBREC to 10.0.0.1", "sent PUBREL to 10.0.0.1", "sent CONNACK to 10.0.0.1", "sent SUBACK to 10.0.0.1", "sent PINGRESP to 10.0.0.1",
 		"session opened for user root", "session closed for user root", "VM Started (Lifecycle Event)", "VM Stopped (Lifecycle Event)", "VM Paused (Lifecycle Event)",
 		`"Waiting" for="cache"`, `"Done waiting" for="cache"`, "it's up", "it's down", "file (deleted) gone", "file (moved) gone",
 	} {

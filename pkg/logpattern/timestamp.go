@@ -57,8 +57,9 @@ var endsClause = bytesOf(":,;=")
 // follow; and, at the beginning of a line, with a colon or before a level. There
 // milliseconds count too.
 func epoch(w, rest string, first bool) bool {
-	if len(w) > 2 && w[0] == '[' {
-		w = strings.TrimSuffix(w[1:], "]")
+	bracket := len(w) > 2 && w[0] == '[' && w[len(w)-1] == ']'
+	if bracket {
+		w = w[1 : len(w)-1]
 	}
 	if len(w) < 10 || w[0] != '1' || !digits(w[:10]) {
 		return false
@@ -67,7 +68,7 @@ func epoch(w, rest string, first bool) bool {
 	levelled := first && ok && (next[0] == '[' || levelOf(bareWord(next)) != Unknown)
 	switch tail := w[10:]; {
 	case tail == "":
-		return ok && digits(next) || levelled
+		return ok && digits(next) || levelled || bracket && first
 	case tail == ":":
 		return first
 	case tail[0] == '.':

@@ -168,7 +168,33 @@ func tokenize(buf []token, s string) []token {
 		buf = pushWord(buf, word, after, kinds)
 		after = tail
 	}
-	return buf
+	return assignedAll(buf)
+}
+
+// record is how many assigned values make a line a record, of which each is one.
+const record = 8
+
+// assignedAll makes values of all that a record assigns.
+func assignedAll(buf []token) []token {
+	values, words := 0, 0
+	for i := range buf {
+		if buf[i].after == '=' {
+			if buf[i].value {
+				values++
+			} else {
+				words++
+			}
+		}
+	}
+	if values < record || words == 0 {
+		return buf
+	}
+	for i := range buf {
+		if buf[i].after == '=' {
+			buf[i].text, buf[i].value = wildcard, true
+		}
+	}
+	return collapse(buf)
 }
 
 // plain says whether a text is one word of letters, other than true and such.
@@ -279,7 +305,7 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 			return 0, false
 		}
 		in := s[i+1 : end-1]
-		if strings.TrimSpace(in) == "" {
+		if strings.TrimSpace(in) == "" || s[i] == '(' && coded(in) {
 			return end, true
 		}
 		// What is joined to a word is its arguments, or what it holds.
@@ -303,6 +329,12 @@ func said(in string, after byte) bool {
 		}
 	}
 	return true
+}
+
+// coded says whether a text is a number and what it means: 13: Permission denied.
+func coded(in string) bool {
+	i := strings.IndexByte(in, ':')
+	return i > 0 && digits(in[:i])
 }
 
 // listed says whether what is in brackets is a list, not a remark: commas, and
