@@ -59,10 +59,8 @@ func afterTime(s string, stamp stamp) (string, Level) {
 		}
 		if ended {
 			// A level after the tag, as Python's programs have it in syslog.
-			if word, rest, _ := firstWord(s); level == Unknown && strings.HasSuffix(word, ":") && (isUpper(word) || !stamp.short) {
-				if l := levelOf(word[:len(word)-1]); l != Unknown {
-					return strings.TrimLeft(rest, " "), l
-				}
+			if rest, l, ok := levelColon(s); ok && level == Unknown && (!stamp.short || isUpper(s[:1])) {
+				return rest, l
 			}
 			return s, level
 		}
@@ -109,6 +107,20 @@ func afterTime(s string, stamp stamp) (string, Level) {
 		}
 	}
 	return s, level
+}
+
+// levelColon cuts a level that a colon ends: WARNING:, and debug 3:.
+func levelColon(s string) (string, Level, bool) {
+	i := strings.IndexByte(s, ':')
+	if i < 0 || i > 12 {
+		return "", Unknown, false
+	}
+	name, grade, _ := strings.Cut(s[:i], " ")
+	l := levelOf(name)
+	if l == Unknown || grade != "" && !digits(grade) {
+		return "", Unknown, false
+	}
+	return strings.TrimLeft(s[i+1:], " "), l, true
 }
 
 // levelBeyond finds a level in capitals behind up to three words that are none of a
@@ -284,7 +296,7 @@ func isComponent(w, rest string, tag bool) bool {
 		return strings.Count(bare[:i], ".") == 1 || strings.HasPrefix(rest, "\t") || w[0] == '<' // with more dots it is a host and a port
 	}
 	switch {
-	case strings.HasSuffix(bare, "]") && (w != bare || taggedBy(rest)):
+	case strings.HasSuffix(bare, "]") && (w != bare || strings.HasPrefix(rest, " (")), (w != bare || strings.HasSuffix(bare, "]")) && levelFollows(rest):
 		return true
 	case strings.Count(bare, ".") >= 2 && !hasAny(bare, "/=,") && letters(bare):
 		return true
@@ -301,11 +313,11 @@ func isComponent(w, rest string, tag bool) bool {
 	return ok && !letters(which) && anyDigit(which) && strings.HasPrefix(more, "- ") && !strings.ContainsAny(w, "=\"")
 }
 
-// taggedBy says whether what follows makes a word before it a tag: something in
-// brackets, or a level with a colon.
-func taggedBy(rest string) bool {
-	next, _, ok := firstWord(rest)
-	return ok && (next[0] == '(' || strings.HasSuffix(next, ":") && levelOf(next[:len(next)-1]) != Unknown)
+// levelFollows says whether a level with a colon comes next, which makes a tag of
+// the word before it.
+func levelFollows(rest string) bool {
+	_, _, ok := levelColon(trimBlanks(rest))
+	return ok
 }
 
 // host recognises syslog's host before its tag.

@@ -62,6 +62,8 @@ func TestHeadersOfManyFormats(t *testing.T) {
 		"ejabberd":                   {"2026-03-01 10:00:00.123456+00:00 [info] <0.108.0>@shop_store:start/2:17 ", Info},
 		"old MySQL":                  {"260301  9:00:00 [Warning] ", Warning},
 		"two names before the level": {"2026-03-01T10:00:00.123Z app-1 worker.1 WARN ", Warning},
+		"BIND":                       {"01-Mar-2026 10:00:00.123 general: error: ", Error},
+		"BIND's debugging":           {"01-Mar-2026 10:00:00.123 general: debug 3: ", Debug},
 		"Tomcat":                     {"27-Nov-2026 00:00:00.123 INFO [main] org.shop.Store.open ", Info},
 		"half a day":                 {"03/01/2026 10:00:00 AM - WARNING - ", Warning},
 		"colours":                    {"\x1b[2m2026-03-01T10:00:00.123456Z\x1b[0m \x1b[33m WARN\x1b[0m \x1b[2mshop::store\x1b[0m\x1b[2m:\x1b[0m ", Warning},

@@ -29,6 +29,7 @@ type limits struct {
 	assigned int // after an equals sign, where few words are states
 	cued     int // after a word that announces a name
 	name     int // where half of the words look like names
+	joined   int // where all do, and are joined by signs: web_1.example, shop/cart
 	colon    int // after a colon
 	bracket  int // in brackets, or several in quotes
 	tail     int // texts after a colon, up to the end
@@ -40,7 +41,7 @@ type limits struct {
 
 // usual are the limits for every log. Which they are matters little: limits drawn
 // at random are nearly as good (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 3, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
 
 // of is the limit for the words of a slot at place p.
 func (l *limits) of(s *slot, tokens []token, p int) int {
@@ -52,6 +53,8 @@ func (l *limits) of(s *slot, tokens []token, p int) int {
 		return l.assigned
 	case t.cue && !isUpper(t.text):
 		return l.cued
+	case s.named == len(s.words) && compound(t.text):
+		return l.joined
 	case 2*s.named >= len(s.words):
 		return l.name
 	case t.after == ':':
@@ -63,6 +66,17 @@ func (l *limits) of(s *slot, tokens []token, p int) int {
 		return l.first // a state, an operation of a protocol
 	}
 	return max(l.least, l.plain-max(0, constants(tokens)-1-l.context))
+}
+
+// compound says whether the parts of a name are joined by signs that no sentence has
+// inside a word.
+func compound(w string) bool {
+	for i := 1; i < len(w)-1; i++ {
+		if c := w[i]; c == '.' || c == '_' || c == '/' || c == '$' || c == '\\' {
+			return true
+		}
+	}
+	return false
 }
 
 // constants counts the words that are no values.

@@ -236,9 +236,9 @@ func monthDay(w string) bool {
 }
 
 // date recognises 2026-03-12…, 2026/03/12…, 26/03/12, 2005-06-03-15.42.50.3 and
-// 2026-03-12T10:11:12Z, and 12/Mar/2026:10:11:12.
+// 2026-03-12T10:11:12Z, 12/Mar/2026:10:11:12 and 12-Mar-2026.
 func date(w string) bool {
-	if len(w) >= 11 && digits(w[:2]) && w[2] == '/' && (isDateWord(w[3:6]) || w[3:6] == "May") && w[6] == '/' && digits(w[7:11]) {
+	if len(w) >= 11 && digits(w[:2]) && (w[2] == '/' || w[2] == '-') && (isDateWord(w[3:6]) || w[3:6] == "May") && w[6] == w[2] && digits(w[7:11]) {
 		return true
 	}
 	for _, n := range [2]int{4, 2} {

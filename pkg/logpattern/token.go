@@ -312,7 +312,7 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 		if i > 0 && nameByte(s[i-1]) && (s[i] != '(' || !plain(in)) {
 			return end, true
 		}
-		return end, after == ':' && s[i] != '(' || listed(in)
+		return end, after == ':' && (s[i] != '(' || s[i-1] == ':') || listed(in)
 	}
 	return 0, false
 }
