@@ -53,12 +53,32 @@ func welcome(ctx context.Context, h *pipeline.Host, say func(string, ...any)) {
 		say("%s: nothing read yet; oncall doctor says what to do", name)
 	}
 	cfg := h.Config.Section(detector.Spec.Name).(detector.Config)
+	cfg.Disabled = append(slices.Clone(cfg.Disabled), blind(h)...)
+	now := time.Now()
 	at, first := learning(cfg, stepOf(h), past{metrics: historyRead(ctx, h.Bus), logs: linesRead(ctx, h.Bus)})
+	for name, d := range first {
+		if !since.Add(d).After(now) {
+			at = append(at, name) // it has learnt before this start
+		}
+	}
+	slices.Sort(at)
 	say("judged from now: %s", strings.Join(at, ", "))
-	if words := learns(first, since, time.Now()); words != "" {
+	if words := learns(first, since, now); words != "" {
 		say("still learnt from what comes: %s", words)
 	}
 	say("nothing more is said until something happens")
+}
+
+// blind are the detectors of what no source is configured for.
+func blind(h *pipeline.Host) (names []string) {
+	for _, s := range streamFilters {
+		for _, i := range detector.Builtin.All() {
+			if string(i.Input) == s.name && !configures(h, s.kinds) {
+				names = append(names, i.Name)
+			}
+		}
+	}
+	return names
 }
 
 // lines say what is seen of a cluster.
