@@ -147,7 +147,7 @@ func jsonFields(buf []Field, s string) []Field {
 				}
 			} else {
 				next = j
-				for next < len(s) && strings.IndexByte(",}] \t", s[next]) < 0 {
+				for next < len(s) && s[next] != ',' && s[next] != '}' && s[next] != ']' && s[next] != ' ' && s[next] != '\t' {
 					next++
 				}
 				text = s[j:next]
@@ -161,17 +161,20 @@ func jsonFields(buf []Field, s string) []Field {
 	return buf
 }
 
+// between are the bytes between words.
+var between = [256]bool{' ': true, '\t': true, '"': true, '\'': true, '(': true, ')': true, '[': true, ']': true, '{': true, '}': true, ',': true, ';': true, '|': true, '<': true, '>': true}
+
 // words reads the values of a text: pairs, and unless only those are wanted, what
 // stands after a word.
 func words(buf []Field, s string, onlyPairs bool) []Field {
 	before, place, colon := "", 0, false
 	for i := 0; i < len(s) && len(buf) < maxFields; {
-		if c := s[i]; c == ' ' || c == '\t' || strings.IndexByte(`"'()[]{},;|<>`, c) >= 0 {
+		if between[s[i]] {
 			i++
 			continue
 		}
 		j := i
-		for j < len(s) && strings.IndexByte(" \t\"'()[]{},;|<>=", s[j]) < 0 {
+		for j < len(s) && !between[s[j]] && s[j] != '=' {
 			j++
 		}
 		word := s[i:j]
