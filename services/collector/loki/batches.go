@@ -71,6 +71,10 @@ type place struct {
 	namespace string
 }
 
+func (p place) compare(q place) int {
+	return cmp.Or(p.partition-q.partition, strings.Compare(p.namespace, q.namespace))
+}
+
 // line is one line on its way into a batch.
 type line struct {
 	event.LogLine
@@ -88,8 +92,10 @@ type line struct {
 func (s *Source) batches(streams []stream, start, end time.Time, by *sampler, tr *traces) []event.LogBatch {
 	lines := s.lines(streams, start, end, tr)
 	slices.SortFunc(lines, func(a, b line) int {
-		return cmp.Or(a.place.partition-b.place.partition, strings.Compare(a.place.namespace, b.place.namespace),
-			cmp.Compare(a.id, b.id), a.Time.Compare(b.Time), cmp.Compare(a.raw, b.raw))
+		if a.id == b.id && a.place == b.place {
+			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.raw, b.raw))
+		}
+		return cmp.Or(a.place.compare(b.place), cmp.Compare(a.id, b.id))
 	})
 	if by != nil {
 		worst := by.sample(lines, s.cfg.shareOf(end.Sub(start)), end)
@@ -128,22 +134,31 @@ func (s *Source) batches(streams []stream, start, end time.Time, by *sampler, tr
 	return out
 }
 
-// lines are those of a window, redacted, in no order.
+// lines are those of a window, redacted, nearly in the order of batches.
 func (s *Source) lines(streams []stream, start, end time.Time, by *traces) (out []line) {
-	sources := by.join(streams, start, end)
-	n := 0
-	for _, st := range sources {
-		n += len(st.entries)
+	type placed struct {
+		source
+		labels event.Labels
+		id     uint64
+		place  place
 	}
-	out = make([]line, 0, n)
 	mask := s.env.Redact.On(start)
-	for _, st := range sources {
+	var sources []placed
+	n := 0
+	for _, st := range by.join(streams, start, end) {
+		n += len(st.entries)
 		ls := mask.Labels(s.labels(st.Labels))
-		id, ns := ls.Hash(), ls.Get(event.LabelNamespace)
-		p := place{event.Partition(ns, ls.Workload()), ns}
+		ns := ls.Get(event.LabelNamespace)
+		sources = append(sources, placed{st, ls, ls.Hash(), place{event.Partition(ns, ls.Workload()), ns}})
+	}
+	// Few streams are sorted sooner than many lines, which then are in order but for
+	// those of one time, and of streams that we call by one name.
+	slices.SortStableFunc(sources, func(a, b placed) int { return cmp.Or(a.place.compare(b.place), cmp.Compare(a.id, b.id)) })
+	out = make([]line, 0, n)
+	for _, st := range sources {
 		for _, e := range st.entries {
 			out = append(out, line{
-				labels: ls, id: id, place: p, rate: max(1, st.rate), raw: event.HashStrings(e.text), LogLine: event.LogLine{Time: e.at, Text: masked(mask, e)},
+				labels: st.labels, id: st.id, place: st.place, rate: max(1, st.rate), raw: event.HashStrings(e.text), LogLine: event.LogLine{Time: e.at, Text: masked(mask, e)},
 			})
 		}
 	}
