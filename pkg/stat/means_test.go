@@ -64,6 +64,34 @@ func TestMeansOfALineLieOnIt(t *testing.T) {
 	}
 }
 
+// TestMeansAreKnownToAPartOfHowFarTheyLieApart has a slow rise far from zero, of which a
+// wild value spoils the precision for as long as what was rounded beside it is in the
+// window, and no longer.
+func TestMeansAreKnownToAPartOfHowFarTheyLieApart(t *testing.T) {
+	for _, scale := range []float64{1e-9, 1, 1e12} {
+		for _, wild := range []float64{0, 100, -3000} {
+			var m Means
+			at := func(ms int64) float64 { return scale * (1000 + 0.001*float64(ms)/float64(minute)) }
+			for i := range int64(3000) {
+				v := at(i * minute)
+				if i == 1000 {
+					v += scale * wild
+				}
+				m.Add(i*minute, v, minute, hours6)
+				if i < 400 || wild != 0 && i > 990 && i < 1000+2*400 {
+					continue
+				}
+				ts, vs := m.Append(nil, nil)
+				for k := range ts {
+					if off := math.Abs(vs[k]-at(ts[k])) / scale; off > 0.36/5000+1e-6 {
+						t.Fatalf("minute %d, scale %g, wild %g: %g off a line that rises by 0.36 in the window", i, scale, wild, off)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestMeansSurviveASnapshot(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 8))
 	var m Means

@@ -46,7 +46,7 @@ func (c ForecastConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "forecast", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 15 * time.Minute,
+			Name: "forecast", Input: detector.Metrics, Class: event.ClassSaturation, Hold: 15 * time.Minute, Version: 1,
 			Doc:   "A disk, volume, memory limit, quota or certificate that will reach its limit soon, by its trend, with an interval.",
 			Reads: []string{"memory_limit_ratio", "pvc_used_ratio", "cert_expiry_seconds"},
 		},
