@@ -36,8 +36,8 @@ type Level struct {
 	doubtMost        float32 // drift at most, in what may be the beginning of something
 	alarms           float32 // begun, decayed over five days
 	left             float32 // the level before the last change, from the one after
-	sum, n           float32 // of this hour, from slow
-	daySum, dayN     float32 // of this day, from slow and the season
+	sum              float32 // of this hour, from slow
+	daySum           float32 // of this day, from slow and the season
 
 	seen             uint32 // samples
 	first            uint32 // seconds
@@ -45,10 +45,10 @@ type Level struct {
 	upFrom, downFrom uint32 // when the CUSUM left zero, seconds
 	leftAt           uint32 // when that became the usual one, seconds
 	at               uint32 // the hour that is being summed up, since the epoch
-	known            uint32 // hours of the day that were seen, a bit each
-	doubt            uint32 // samples of what may be the beginning of something
-	season           bool   // the season is worth knowing
-	told             bool   // of what was in doubt
+	known            uint32 // hours of the day that were seen, a bit each, and flags
+
+	n, dayN uint16 // samples in sum and daySum, which take no more than these hold
+	doubt   uint16 // samples of what may be the beginning of something
 
 	adds factors     // the season, from slow
 	past stat.Sketch // of drift
@@ -123,7 +123,7 @@ func (l *Level) Observe(t int64, x float64, r *Rules) Shift {
 	}
 	l.step(t)
 	f, usual := l.factor(t), l.flat
-	if l.season {
+	if l.is(season) {
 		usual = l.even + f
 	}
 	d, sigma := x-usual, l.sigma()
@@ -139,7 +139,7 @@ func (l *Level) Observe(t int64, x float64, r *Rules) Shift {
 	case doubtful:
 		// What may be the beginning of something is not learnt from until it is known
 		// what becomes of it: else its first minutes make its next ones usual.
-		l.doubt = min(l.doubt, math.MaxUint32-1) + 1
+		l.doubt = min(l.doubt, math.MaxUint16-1) + 1
 		if math.Abs(float64(l.drift)) > math.Abs(float64(l.doubtMost)) {
 			l.doubtMost = l.drift
 		}
@@ -175,7 +175,7 @@ func (l *Level) judge(t int64, usual, sigma, window float64, r *Rules) (s Shift,
 		began = int64(l.downFrom) * 1000
 	}
 	lasted := float64(l.doubt) * float64(l.gap)
-	doubtful = prob <= doubtable && lasted < float64(r.Settle.Milliseconds())
+	doubtful = prob <= doubtable && lasted < float64(r.Settle.Milliseconds()) && l.doubt < math.MaxUint16
 	// A series that lay a little aside for long had its CUSUM there before.
 	began = max(began, t-int64(lasted+float64(window*float64(l.gap))))
 	// Of n samples nobody can say that something is rarer than one in n². Means over
@@ -199,11 +199,11 @@ func (l *Level) judge(t int64, usual, sigma, window float64, r *Rules) (s Shift,
 	if l.away = since; since == 0 {
 		l.away = seconds(t)
 		l.alarms++
-		l.told = true
+		l.flag(told, true)
 	}
 	return Shift{
 		Away: true, Onset: began, TailProb: prob, Limit: limit,
-		Expected: usual, Low: usual - float64(3*sigma), High: usual + float64(3*sigma), Recent: usual + float64(l.recent), Drift: float64(l.drift), AtHour: l.season,
+		Expected: usual, Low: usual - float64(3*sigma), High: usual + float64(3*sigma), Recent: usual + float64(l.recent), Drift: float64(l.drift), AtHour: l.is(season),
 	}, true
 }
 
@@ -213,12 +213,13 @@ func (l *Level) resolve() {
 	if l.doubt == 0 {
 		return
 	}
-	if n := min(l.doubt, 64); !l.told || l.alarms > often {
+	if n := min(l.doubt, 64); !l.is(told) || l.alarms > often {
 		for i := range n {
 			l.past.Add(float64(l.doubtMost)*float64(i+1)/float64(n), l.samples(14*day))
 		}
 	}
-	l.doubt, l.doubtMost, l.told = 0, 0, false
+	l.doubt, l.doubtMost = 0, 0
+	l.flag(told, false)
 }
 
 // samples are how many come in so many milliseconds, at least leastLife.
@@ -239,13 +240,17 @@ func (l *Level) learn(t int64, x, d, f float64) {
 		l.wide += (float32(math.Abs(d)) - l.wide) / l.scaled
 	}
 	l.summed(t)
-	l.sum += float32(x - l.slow)
-	l.n++
-	l.daySum += float32(x - l.slow - l.ofHour(t))
-	l.dayN++
+	if l.n < math.MaxUint16 {
+		l.sum += float32(x - l.slow)
+		l.n++
+	}
+	if l.dayN < math.MaxUint16 {
+		l.daySum += float32(x - l.slow - l.ofHour(t))
+		l.dayN++
+	}
 	l.flat += clipped(x-l.flat, cut) / half
 	l.even += clipped(x-f-l.even, cut) / half
-	if l.seasoned() {
+	if l.is(seasoned) {
 		l.slow += clipped(x-f-l.slow, cut) / min(n, l.samples(7*day))
 	}
 	if l.seen >= 30 {
@@ -257,13 +262,13 @@ func (l *Level) learn(t int64, x, d, f float64) {
 func (l *Level) summed(t int64) {
 	at := uint32(floor(t, 3_600_000))
 	if l.n > 0 && at != l.at {
-		l.foldHour(l.sum / l.n)
+		l.foldHour(l.sum / float32(l.n))
 		l.sum, l.n = 0, 0
 		if at/24 != l.at/24 {
 			if weeks := float32(l.days() / 7); weeks >= 1 {
 				day := weekday(l.at / 24)
 				known := l.adds.day(day)
-				l.adds.setDay(day, known+(l.daySum/l.dayN-known)/min(weeks, 6))
+				l.adds.setDay(day, known+(l.daySum/float32(l.dayN)-known)/min(weeks, 6))
 			}
 			l.daySum, l.dayN = 0, 0
 		}
@@ -277,7 +282,7 @@ func (l *Level) summed(t int64) {
 func (l *Level) foldHour(mean float32) {
 	slot := int64(l.at % hours)
 	seen := l.known>>slot&1 == 1
-	if !l.seasoned() {
+	if !l.is(seasoned) {
 		if !seen {
 			l.adds.setHour(slot, mean)
 		}
@@ -285,7 +290,7 @@ func (l *Level) foldHour(mean float32) {
 		if int64(l.at)*3600 < int64(l.first)+23*3600 {
 			return
 		}
-		total, n := float32(0), float32(bits.OnesCount32(l.known))
+		total, n := float32(0), float32(bits.OnesCount32(l.known&(1<<hours-1)))
 		for i := range int64(hours) {
 			total += l.adds.hour(i)
 		}
@@ -306,9 +311,9 @@ func (l *Level) foldHour(mean float32) {
 	l.flatErr += (float32(math.Abs(x-l.flat)) - l.flatErr) / n
 	l.evenErr += (float32(math.Abs(x-f-l.even)) - l.evenErr) / n
 	switch {
-	case !l.season && l.days() >= 2 && l.evenErr < worth*l.flatErr:
+	case !l.is(season) && l.days() >= 2 && l.evenErr < worth*l.flatErr:
 		l.turn(true)
-	case l.season && l.evenErr > l.flatErr:
+	case l.is(season) && l.evenErr > l.flatErr:
 		l.turn(false)
 	}
 	visits := min(float32(l.days())+1, 7)
@@ -321,8 +326,8 @@ func (l *Level) foldHour(mean float32) {
 
 // turn begins or ceases to use the season. Distances are others then: half of
 // what is known of them is forgotten.
-func (l *Level) turn(season bool) {
-	l.season = season
+func (l *Level) turn(on bool) {
+	l.flag(season, on)
 	l.scaled = min(l.scaled, 50)
 	l.past.Halve()
 }
@@ -341,10 +346,20 @@ func (l *Level) settle(to float32) {
 	l.scaled = min(l.scaled, 50)
 }
 
-// seasoned in known says that the first day is over.
-const seasoned = 1 << 24
+// Flags of known.
+const (
+	seasoned = 1 << (24 + iota) // the first day is over
+	season                      // the season is worth knowing
+	told                        // what is in doubt was told
+)
 
-func (l *Level) seasoned() bool { return l.known&seasoned != 0 }
+func (l *Level) is(flag uint32) bool { return l.known&flag != 0 }
+
+func (l *Level) flag(flag uint32, on bool) {
+	if l.known &^= flag; on {
+		l.known |= flag
+	}
+}
 
 // days are how many have passed since the first sample.
 func (l *Level) days() uint32 { return (seconds(l.last) - l.first) / 86_400 }
@@ -356,7 +371,7 @@ func (l *Level) factor(t int64) float64 {
 
 // ofHour is what the hour of t adds, between the middles of two hours.
 func (l *Level) ofHour(t int64) float64 {
-	if !l.seasoned() {
+	if !l.is(seasoned) {
 		return 0
 	}
 	from := t - 1_800_000
@@ -426,8 +441,9 @@ func (l *Level) Write(w *snapshot.Writer) {
 	for _, v := range l.whole() {
 		w.Uint(uint64(*v))
 	}
-	w.Bool(l.season)
-	w.Bool(l.told)
+	for _, v := range l.counts() {
+		w.Uint(uint64(*v))
+	}
 	l.adds.write(w)
 	l.past.Write(w)
 }
@@ -441,17 +457,21 @@ func (l *Level) Read(r *snapshot.Reader) {
 	for _, v := range l.whole() {
 		*v = uint32(r.Uint())
 	}
-	l.season, l.told = r.Bool(), r.Bool()
+	for _, v := range l.counts() {
+		*v = uint16(r.Uint()) //nolint:gosec // of hostile bytes any count is as good
+	}
 	l.adds.read(r)
 	l.past.Read(r)
 }
 
-func (l *Level) small() [17]*float32 {
+func (l *Level) small() [15]*float32 {
 	return [...]*float32{
-		&l.dev, &l.wide, &l.flatErr, &l.evenErr, &l.drift, &l.recent, &l.up, &l.down, &l.gap, &l.scaled, &l.sum, &l.n, &l.daySum, &l.dayN, &l.doubtMost, &l.alarms, &l.left,
+		&l.dev, &l.wide, &l.flatErr, &l.evenErr, &l.drift, &l.recent, &l.up, &l.down, &l.gap, &l.scaled, &l.sum, &l.daySum, &l.doubtMost, &l.alarms, &l.left,
 	}
 }
 
-func (l *Level) whole() [9]*uint32 {
-	return [...]*uint32{&l.seen, &l.first, &l.away, &l.upFrom, &l.downFrom, &l.at, &l.known, &l.doubt, &l.leftAt}
+func (l *Level) whole() [8]*uint32 {
+	return [...]*uint32{&l.seen, &l.first, &l.away, &l.upFrom, &l.downFrom, &l.at, &l.known, &l.leftAt}
 }
+
+func (l *Level) counts() [3]*uint16 { return [...]*uint16{&l.n, &l.dayN, &l.doubt} }

@@ -82,8 +82,8 @@ func TestALevelIsThatOfTheHourWhereTheHourIsWorthKnowing(t *testing.T) {
 	var wave, flat Level
 	shifts(&wave, 0, 4*1440, func(i int) float64 { return busy(r, i) })
 	shifts(&flat, 0, 4*1440, func(int) float64 { return 100 + 5*r.NormFloat64() })
-	if !wave.season || flat.season {
-		t.Errorf("season of a day's wave: %v, of noise: %v", wave.season, flat.season)
+	if !wave.is(season) || flat.is(season) {
+		t.Errorf("season of a day's wave: %v, of noise: %v", wave.is(season), flat.is(season))
 	}
 	// At night half of the day's usual is no change of the level, but of the hour's.
 	night := 4*1440 + 1080

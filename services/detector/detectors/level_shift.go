@@ -41,7 +41,7 @@ func (c LevelShiftConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "level_shift", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute,
+			Name: "level_shift", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 5 * time.Minute, Version: 1,
 			Doc: "A series that stays away from its usual level, or from that of the hour where the hour is worth knowing, however noisy it is.",
 		},
 		LevelShiftConfig{Window: 10 * time.Minute, FalsePerDay: 0.02, MinChange: 0.2, WarmUp: time.Hour, Settle: time.Hour},
