@@ -23,7 +23,6 @@ type metricFold struct {
 	limit     int
 	series    slab.Table[seriesState]
 	kinds     kinds
-	perSpace  map[string]int // series by namespace
 	overflow  map[string]int // samples refused since the last tick, by namespace
 	arrived   []arrival      // of the windows that are not closed
 	usual     int            // how many arrive in a window
@@ -51,7 +50,7 @@ func newMetricFold(b *bank, limit int) (*metricFold, error) {
 	if len(b.slots) > 64 {
 		return nil, fmt.Errorf("detector: %d detectors of metrics, more than 64", len(b.slots))
 	}
-	f := &metricFold{bank: b, limit: limit, perSpace: map[string]int{}, overflow: map[string]int{}}
+	f := &metricFold{bank: b, limit: limit, overflow: map[string]int{}}
 	f.reselect()
 	return f, nil
 }
@@ -93,19 +92,18 @@ func (f *metricFold) lookup(s *event.Series) *seriesState {
 		return st
 	}
 	space := s.Labels.Get(event.LabelNamespace)
-	if f.perSpace[space] >= f.limit || f.series.Len() >= slab.Most {
+	if f.kinds.series(space) >= f.limit || f.series.Len() >= slab.Most {
 		f.overflow[space] += len(s.Points)
 		f.drop("cardinality", len(s.Points))
 		return nil
 	}
-	return f.known(s.ID, 0, kind{space: space, mask: f.mask(s.Labels)})
+	return f.known(s.ID, 0, space, f.mask(s.Labels))
 }
 
 // known makes the state of a series.
-func (f *metricFold) known(id uint64, last uint32, k kind) *seriesState {
+func (f *metricFold) known(id uint64, last uint32, space string, mask uint64) *seriesState {
 	st, _ := f.series.At(id)
-	st.last, st.at = last, f.kinds.of(k)
-	f.perSpace[f.kinds.all[st.at].space]++
+	st.last, st.at = last, f.kinds.of(space, mask)
 	return st
 }
 
@@ -191,10 +189,9 @@ func (f *metricFold) one(p event.Point) []event.Point {
 // window is what detectors are shown, sorted by id, in space that folds hand on to
 // each other.
 type window struct {
-	order  []turn
-	series []event.Series
-	masks  []uint64 // which detectors see them
-	view   []event.Series
+	order []turn    // in all
+	all   []arrival // that came
+	view  []event.Series
 }
 
 type turn struct {
@@ -212,8 +209,9 @@ func (f *metricFold) close(w *window, watermark int64) (n int) {
 	}
 	slices.SortFunc(w.order, func(a, b turn) int { return cmp.Compare(a.id, b.id) })
 	var later []arrival
-	for _, o := range w.order {
-		a := &f.arrived[o.at]
+	w.all = f.arrived
+	w.order = slices.DeleteFunc(w.order, func(o turn) bool {
+		a := &w.all[o.at]
 		k := len(a.Points)
 		for k > 0 && a.Points[k-1].T > watermark {
 			k--
@@ -222,25 +220,25 @@ func (f *metricFold) close(w *window, watermark int64) (n int) {
 		st.at = a.kind
 		if k > 0 {
 			st.last = uint32(max(0, a.Points[k-1].T-f.epoch())) //nolint:gosec // within the hour of the epoch
-			w.series = append(w.series, event.Series{ID: a.ID, Labels: a.Labels, Points: a.Points[:k:k]})
-			w.masks = append(w.masks, f.kinds.all[a.kind].mask)
-			n += k
 		}
 		if k < len(a.Points) {
 			later = append(later, arrival{event.Series{ID: a.ID, Labels: a.Labels, Points: slices.Clone(a.Points[k:])}, a.kind})
 			st.at = arrived | uint32(len(later)-1) //nolint:gosec // no more than there are series
 		}
-	}
+		a.Points = a.Points[:k:k]
+		n += k
+		return k == 0
+	})
 	f.usual, f.arrived, f.room = len(f.arrived), later, nil
 	return n
 }
 
 // of is what the detector in slot i sees.
-func (w *window) of(i int) []event.Series {
+func (w *window) of(i int, ks *kinds) []event.Series {
 	w.view = w.view[:0]
-	for k, mask := range w.masks {
-		if mask&(1<<i) != 0 {
-			w.view = append(w.view, w.series[k])
+	for _, o := range w.order {
+		if a := &w.all[o.at]; ks.all[a.kind].mask&(1<<i) != 0 {
+			w.view = append(w.view, a.Series)
 		}
 	}
 	return w.view
@@ -249,9 +247,8 @@ func (w *window) of(i int) []event.Series {
 // done forgets the window, labels and points too, which the space that is handed on
 // would hold on to.
 func (w *window) done() {
-	clear(w.series)
 	clear(w.view[:cap(w.view)])
-	w.order, w.series, w.masks, w.view = w.order[:0], w.series[:0], w.masks[:0], w.view[:0]
+	w.order, w.all, w.view = w.order[:0], nil, w.view[:0]
 	windows.Put(w)
 }
 
@@ -269,7 +266,7 @@ func (f *metricFold) tick(m bus.Message, t event.Tick) []event.Outgoing {
 	batch := f.batch(t)
 	out := f.window(m, t, nil, f.overflowed(t), func(i int) event.Batch {
 		v := batch
-		if s := w.of(i); len(s) > 0 {
+		if s := w.of(i, &f.kinds); len(s) > 0 {
 			v.Metrics = []event.MetricBatch{{Partition: f.partition, Step: batch.Watermark, Series: s}}
 		}
 		return v
@@ -296,7 +293,7 @@ func (f *metricFold) overflowed(t event.Tick) []observed {
 		}
 		o.anomalies = append(o.anomalies, event.Anomaly{
 			Series: event.SeriesHash(event.HashStrings("cardinality", space)), Entity: e, Signal: "series", Severity: event.Info,
-			Observed: float64(f.perSpace[space]), TailProb: 1e-6,
+			Observed: float64(f.kinds.series(space)), TailProb: 1e-6,
 			Summary:     fmt.Sprintf("more than %d series in one partition: %d samples of new ones are not watched", f.limit, f.overflow[space]),
 			Explanation: "The limit detector.max_series keeps memory bounded; series that were known before are watched as ever.",
 		})
@@ -312,10 +309,6 @@ func (f *metricFold) sweep(w int64) {
 		if st.at&arrived != 0 || int64(st.last) >= before {
 			return false
 		}
-		space := f.kinds.all[st.at].space
-		if f.perSpace[space]--; f.perSpace[space] == 0 {
-			delete(f.perSpace, space)
-		}
 		f.kinds.leave(st.at)
 		return true
 	})
@@ -323,44 +316,71 @@ func (f *metricFold) sweep(w int64) {
 
 // kind is what many series have in common.
 type kind struct {
-	space string
+	space *space
 	mask  uint64 // of detectors
+	n     int    // series
+}
+
+// space is a namespace, with the kinds of its series, which are few.
+type space struct {
+	name  string
+	kinds []uint32
+	n     int // series
 }
 
 // kinds are the kinds that there are, each once.
 type kinds struct {
-	all  []kind
-	n    []int // series of each; those of none are in free
-	at   map[kind]uint32
-	free []uint32
+	all    []kind
+	free   []uint32 // those of no series
+	spaces map[string]*space
+}
+
+// series is how many there are of a namespace.
+func (ks *kinds) series(name string) int {
+	if s := ks.spaces[name]; s != nil {
+		return s.n
+	}
+	return 0
 }
 
 // of is the number of a kind, of which there is one series more.
-func (ks *kinds) of(k kind) uint32 {
-	i, ok := ks.at[k]
-	if !ok {
-		k.space = strings.Clone(k.space) // a batch shares one block
-		if ks.at == nil {
-			ks.at = map[kind]uint32{}
+func (ks *kinds) of(name string, mask uint64) uint32 {
+	s := ks.spaces[name]
+	if s == nil {
+		if ks.spaces == nil {
+			ks.spaces = map[string]*space{}
 		}
-		if last := len(ks.free) - 1; last >= 0 {
-			i, ks.free = ks.free[last], ks.free[:last]
-			ks.all[i] = k
-		} else {
-			i = uint32(len(ks.all)) //nolint:gosec // no more than there are series
-			ks.all, ks.n = append(ks.all, k), append(ks.n, 0)
-		}
-		ks.at[k] = i
+		s = &space{name: strings.Clone(name)} // a batch shares one block
+		ks.spaces[s.name] = s
 	}
-	ks.n[i]++
+	s.n++
+	for _, i := range s.kinds {
+		if ks.all[i].mask == mask {
+			ks.all[i].n++
+			return i
+		}
+	}
+	i := uint32(len(ks.all)) //nolint:gosec // no more than there are series
+	if last := len(ks.free) - 1; last >= 0 {
+		i, ks.free = ks.free[last], ks.free[:last]
+	} else {
+		ks.all = append(ks.all, kind{})
+	}
+	ks.all[i] = kind{space: s, mask: mask, n: 1}
+	s.kinds = append(s.kinds, i)
 	return i
 }
 
 // leave says that there is one series less of a kind.
 func (ks *kinds) leave(i uint32) {
-	if ks.n[i]--; ks.n[i] == 0 {
-		delete(ks.at, ks.all[i])
-		ks.all[i] = kind{}
+	k := &ks.all[i]
+	k.n--
+	if k.space.n--; k.space.n == 0 {
+		delete(ks.spaces, k.space.name)
+	}
+	if k.n == 0 {
+		k.space.kinds = slices.DeleteFunc(k.space.kinds, func(other uint32) bool { return other == i })
+		*k = kind{}
 		ks.free = append(ks.free, i)
 	}
 }

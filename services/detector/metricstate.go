@@ -18,7 +18,7 @@ func (f *metricFold) MarshalBinary() ([]byte, error) {
 	w.Uint(uint64(f.series.Len()))
 	// Kinds are numbered as they come, so that equal states are equal bytes whatever
 	// there was before.
-	number := make(map[uint32]int, len(f.kinds.at))
+	number := make(map[uint32]int, len(f.kinds.all))
 	for id, st := range f.series.All() {
 		w.Fixed(id)
 		w.Uint(uint64(st.last))
@@ -35,7 +35,7 @@ func (f *metricFold) MarshalBinary() ([]byte, error) {
 		if w.Uint(uint64(n)); !ok {
 			k := f.kinds.all[at]
 			w.Uint(k.mask)
-			w.String(k.space)
+			w.String(k.space.name)
 		}
 		writeWaiting(w, a)
 	}
@@ -74,7 +74,11 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 	}
 	f.swept = r.Int()
 	f.series, f.kinds, f.arrived = slab.Table[seriesState]{}, kinds{}, nil
-	f.perSpace, f.overflow = map[string]int{}, map[string]int{}
+	f.overflow = map[string]int{}
+	type kind struct {
+		mask  uint64
+		space string
+	}
 	var numbered []kind
 	rows := r.Len()
 	f.series.Reserve(rows)
@@ -96,7 +100,7 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 			r.Fail("a series comes twice")
 			return r.Err()
 		}
-		f.readWaiting(r, id, f.known(id, uint32(last), numbered[n]))
+		f.readWaiting(r, id, f.known(id, uint32(last), numbered[n].space, numbered[n].mask))
 	}
 	for range r.Len() {
 		space := r.String()
@@ -112,7 +116,7 @@ func (f *metricFold) UnmarshalBinary(data []byte) error {
 // of their window; it is asked of any other when that comes next.
 func (f *metricFold) meet() {
 	waiting := f.arrived
-	f.series, f.kinds, f.arrived, f.perSpace = slab.Table[seriesState]{}, kinds{}, nil, map[string]int{}
+	f.series, f.kinds, f.arrived = slab.Table[seriesState]{}, kinds{}, nil
 	for i := range waiting {
 		f.buffer(&waiting[i].Series, true)
 	}
