@@ -3,6 +3,7 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -80,18 +81,25 @@ type place struct {
 // queries, and the parts of it that came with this window.
 type burnState struct {
 	ledger slo.Ledger
-	lastT  int64 // of the requests
-	seen   int64 // when any part of it came last
+	seen   uint32 // when any part of it came last, seconds
+	lastT  int64  // of the requests
 }
 
 // Last is when a part of the objective came last, in milliseconds.
-func (s *burnState) Last() int64 { return s.seen }
+func (s *burnState) Last() int64 { return int64(s.seen) * 1000 }
 
 // Write writes the state.
-func (s *burnState) Write(w *snapshot.Writer) { s.ledger.Write(w); w.Int(s.lastT); w.Int(s.seen) }
+func (s *burnState) Write(w *snapshot.Writer) {
+	s.ledger.Write(w)
+	w.Int(s.lastT)
+	w.Uint(uint64(s.seen))
+}
 
 // Read reads the state.
-func (s *burnState) Read(r *snapshot.Reader) { s.ledger.Read(r); s.lastT, s.seen = r.Int(), r.Int() }
+func (s *burnState) Read(r *snapshot.Reader) {
+	s.ledger.Read(r)
+	s.lastT, s.seen = r.Int(), uint32(r.Uint())
+}
 
 type burnRole uint8
 
@@ -186,7 +194,7 @@ func (d *burnRate) Observe(b event.Batch) (found []event.Anomaly) {
 			continue
 		}
 		st, _ := d.at(j.key)
-		st.seen = b.Watermark.UnixMilli()
+		st.seen = uint32(max(0, min(b.Watermark.Unix(), math.MaxUint32))) //nolint:gosec // clipped
 		if len(j.requests) > 0 {
 			st.book(j)
 		}

@@ -19,7 +19,7 @@ type SpikeConfig struct {
 	// Deep is how many series are known in full, 3.3 KB each, in all partitions
 	// together and in each an equal part of them: what requests feel (latencies,
 	// shares of errors, objectives) before anything else, and who came first before
-	// who came later. The others are known by 256 bytes, without the hours of the
+	// who came later. The others are known by 208 bytes, without the hours of the
 	// day. Default: 5000.
 	Deep int `yaml:"deep"`
 }
@@ -35,7 +35,7 @@ func (c SpikeConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute,
+			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute, Version: 1,
 			Doc: "A sample far from the last few, from the hour's usual or from the usual level, by how far such samples were before.",
 		},
 		SpikeConfig{MinChange: 0.1, Deep: 5000},
