@@ -47,15 +47,15 @@ var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued:
 func (l *limits) of(s *slot, tokens []token, p int) int {
 	t := tokens[p]
 	switch {
-	case p == 0:
+	case p == 0 || p == 1 && tokens[0].value:
 		return l.first
 	case t.after == '=':
 		return l.assigned
 	case t.cue && !isUpper(t.text):
 		return l.cued
-	case s.named == len(s.words) && compound(t.text):
+	case s.named == len(s.words) && compound(t.text) && !isUpper(t.text):
 		return l.joined
-	case 2*s.named >= len(s.words):
+	case 2*s.named >= len(s.words) && !isUpper(t.text):
 		return l.name
 	case t.after == ':':
 		return l.colon
