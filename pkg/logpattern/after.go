@@ -111,8 +111,8 @@ func afterTime(s string, stamp stamp) (string, Level) {
 
 // levelColon cuts a level that a colon ends: WARNING:, and debug 3:.
 func levelColon(s string) (string, Level, bool) {
-	i := strings.IndexByte(s, ':')
-	if i < 0 || i > 12 {
+	i := strings.IndexByte(s[:min(len(s), 13)], ':')
+	if i < 0 {
 		return "", Unknown, false
 	}
 	name, grade, _ := strings.Cut(s[:i], " ")

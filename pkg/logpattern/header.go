@@ -61,8 +61,10 @@ func content(line string, depth int) (string, Level) {
 		return content(msg, depth+1)
 	}
 	// What was relayed has another timestamp after a few words.
-	if again, ok := findTime(rest); ok {
-		stamp, rest = again, rest[again.end:]
+	if !stamp.clock || clockAhead(rest) {
+		if again, ok := findTime(rest); ok {
+			stamp, rest = again, rest[again.end:]
+		}
 	}
 	rest, level := afterTime(rest, stamp)
 	for before != "" && level == Unknown {
@@ -82,6 +84,21 @@ func content(line string, depth int) (string, Level) {
 		level = wordLevel(rest)
 	}
 	return rest, level
+}
+
+// clockAhead says whether there may be another time of day soon.
+func clockAhead(s string) bool {
+	const soon = 100
+	for i := 2; i+2 < min(len(s), soon); i++ {
+		k := strings.IndexByte(s[i:min(len(s)-2, soon)], ':')
+		if k < 0 {
+			return false
+		}
+		if i += k; digits(s[i-2:i]) && digits(s[i+1:i+3]) {
+			return true
+		}
+	}
+	return false
 }
 
 // uncoloured leaves out the sequences that colour a terminal.

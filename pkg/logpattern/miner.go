@@ -138,6 +138,7 @@ func (m *Miner) hit(i int32, level Level) Match {
 
 // miss handles a line whose fingerprint is new.
 func (m *Miner) miss(fp uint64, level Level) Match {
+	announce(m.buf)
 	tokens := m.rewrite(m.buf)
 	fp2 := fingerprint(tokens)
 	if i, ok := m.byPrint[fp2]; ok {

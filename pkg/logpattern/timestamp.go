@@ -4,12 +4,13 @@ import "strings"
 
 // stamp is a timestamp in a line.
 type stamp struct {
-	begin int  // where it begins
-	end   int  // where the text after it begins
-	open  byte // the bracket that closes after more than the time; 0 for none
-	short bool // without a year and without a zone, as syslog has it
-	zoned bool // as RFC 3339 has it, with the zone as a number: syslog's newer form
-	five  bool // after a priority and a version, as RFC 5424 has it
+	begin int32 // where it begins
+	end   int32 // where the text after it begins
+	open  byte  // the bracket that closes after more than the time; 0 for none
+	short bool  // without a year and without a zone, as syslog has it
+	zoned bool  // as RFC 3339 has it, with the zone as a number: syslog's newer form
+	clock bool  // with a time of day
+	five  bool  // after a priority and a version, as RFC 5424 has it
 }
 
 // findTime finds a timestamp that begins within the first six words.
@@ -24,7 +25,7 @@ func findTime(s string) (stamp, bool) {
 		}
 		if s[pos] == '[' || s[pos] == '(' || beginsTime(s, pos) {
 			if t, ok := timeAt(s, pos); ok {
-				t.begin = pos
+				t.begin = int32(pos)
 				t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
 				return t, true
 			}
@@ -33,12 +34,14 @@ func findTime(s string) (stamp, bool) {
 		for end < len(s) && !endsWord[s[end]] {
 			end++
 		}
-		if epoch(s[pos:end], s[end:], n == 0) {
-			return stamp{begin: pos, end: end}, true
+		if (s[pos] == '1' || s[pos] == '[') && epoch(s[pos:end], s[end:], n == 0) {
+			return stamp{begin: int32(pos), end: int32(end)}, true
 		}
-		if i := strings.IndexByte(s[pos:end], ']'); s[pos] == '[' && i > 0 && pos+i+1 < end && s[pos+i+1] == '[' {
-			pos += i + 1 // [level][time]
-			continue
+		if s[pos] == '[' {
+			if i := strings.Index(s[pos:end], "]["); i > 0 {
+				pos += i + 1 // [level][time]
+				continue
+			}
 		}
 		// A plain word before a date means that the date is part of a sentence,
 		// unless a record of columns began with a number.
@@ -63,6 +66,10 @@ func epoch(w, rest string, first bool) bool {
 	}
 	if len(w) < 10 || w[0] != '1' || !digits(w[:10]) {
 		return false
+	}
+	if !first && w[10:] == "" {
+		next, _, ok := firstWord(rest)
+		return ok && digits(next)
 	}
 	next, _, ok := firstWord(rest)
 	levelled := first && ok && (next[0] == '[' || levelOf(bareWord(next)) != Unknown)
@@ -125,7 +132,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			clocks = true
 		case clocks && (w == "AM" || w == "PM"):
 		case compact(w, s[j:]):
-			dated, year, clocks = true, true, clocks || len(w) > 8
+			dated, year, clocks = true, true, true
 		case monthDay(w) && clockFollows(s[j:]):
 			dated = true
 		case isDateWord(w) || w == "May":
@@ -151,7 +158,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			break
 		}
 	}
-	t.end, t.short = i, !year
+	t.end, t.short, t.clock = int32(i), !year, clocks
 	return t, clocks || dated && year
 }
 

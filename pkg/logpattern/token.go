@@ -13,51 +13,6 @@ type token struct {
 	cue   bool // the word before it announces a name: user, from, host
 }
 
-// kinds are the kinds of bytes that a word has.
-type kinds uint8
-
-const (
-	digitByte kinds = 1 << iota
-	hexByte         // a to f
-	letterByte
-	colonByte
-	slashByte // and its like
-	signByte
-)
-
-// kindOf is the kind of each byte that words are made of; 0 for any other.
-var kindOf = func() (t [256]kinds) {
-	for c := range 256 {
-		switch b := byte(c); {
-		case b >= '0' && b <= '9':
-			t[c] = digitByte
-		case b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F':
-			t[c] = hexByte
-		case b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80:
-			t[c] = letterByte
-		case b == ':':
-			t[c] = colonByte
-		case b == '/' || b == '\\':
-			t[c] = slashByte
-		case strings.IndexByte("_-.$@#%+~*&?!^", b) >= 0:
-			t[c] = signByte
-		}
-	}
-	return t
-}()
-
-func kindsOf(w string) (k kinds) {
-	for i := range len(w) {
-		if kindOf[w[i]] == 0 {
-			k |= signByte
-		}
-		k |= kindOf[w[i]]
-	}
-	return k
-}
-
-func wordByte(c byte) bool { return kindOf[c] != 0 }
-
 // quoted is what stands before a token that is several words in quotes.
 const quoted = 'q'
 
@@ -96,7 +51,7 @@ const wildcard = "<*>"
 // collapsed to one.
 func tokenize(buf []token, s string) []token {
 	buf = buf[:0]
-	after := byte(' ')
+	after, assignments := byte(' '), 0
 	for i := 0; i < len(s) && len(buf) < maxTokens; {
 		c := s[i]
 		kinds := kindOf[c]
@@ -125,6 +80,7 @@ func tokenize(buf []token, s string) []token {
 				}
 				buf = push(buf, t)
 				i, after = end, ' '
+				assignments++
 				continue
 			}
 			if c != '\t' {
@@ -167,6 +123,9 @@ func tokenize(buf []token, s string) []token {
 		}
 		buf = pushWord(buf, word, after, kinds)
 		after = tail
+	}
+	if assignments < record {
+		return buf
 	}
 	return assignedAll(buf)
 }
@@ -368,10 +327,17 @@ func pushWord(buf []token, word string, after byte, kinds kinds) []token {
 		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
-	} else if n > 0 && !buf[n-1].value {
-		t.cue = isCue(buf[n-1].text)
 	}
 	return push(buf, t)
+}
+
+// announce marks the words that a word before them announces, which only matters
+// for a line that was not seen before.
+func announce(buf []token) {
+	for i := range buf {
+		t := &buf[i]
+		t.cue = i > 0 && !t.value && t.after != '=' && t.after != quoted && !buf[i-1].value && isCue(buf[i-1].text)
+	}
 }
 
 // push appends a token, or nothing when it continues a value: lists of any
@@ -467,7 +433,7 @@ func isDateWord(w string) bool {
 // isLiteral says whether a word is a value of every language. None is a word of
 // sentences too.
 func isLiteral(w string) bool {
-	if len(w) < 3 || len(w) > 5 {
+	if len(w) < 3 || len(w) > 5 || strings.IndexByte("tfnTFN", w[0]) < 0 {
 		return false
 	}
 	var b [5]byte
