@@ -32,12 +32,17 @@ type Question struct {
 	Selector   string // LogQL of the streams: {namespace="shop", pod=~"web-.*"}
 	Statements []Statement
 	Start, End time.Time
+
+	step time.Duration
 }
 
 // Step is the grain in which lines are counted: a minute, or as many as make 180
 // steps of the range.
 func (q Question) Step() time.Duration {
 	const most = 180
+	if q.step > 0 {
+		return q.step
+	}
 	step := (q.End.Sub(q.Start) / most).Truncate(time.Minute)
 	if step < time.Minute || q.End.Sub(q.Start) > most*step {
 		step += time.Minute
@@ -105,8 +110,8 @@ func New(up *upstream.Client, mask func(string) string) *Reader {
 // says why statements have none; those that have one are right.
 func (r *Reader) Read(ctx context.Context, q Question) ([]*History, error) {
 	q.Statements = q.Statements[:min(len(q.Statements), MaxStatements)]
-	q.Start = q.Start.UTC().Truncate(q.Step())
-	q.End = q.End.UTC()
+	q.step = q.Step()
+	q.Start, q.End = q.Start.UTC().Truncate(q.step), q.End.UTC()
 	out := make([]*History, len(q.Statements))
 	if len(out) == 0 {
 		return nil, nil

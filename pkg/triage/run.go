@@ -130,8 +130,8 @@ func (a *assembly) assemble(ctx context.Context) error {
 		r.Changes[i].Evidence = []string{a.cite(changes)}
 	}
 	a.events()
-	a.histories(ctx, logged)
 	a.logs(logged, trouble, len(lines))
+	a.histories(ctx, r.Logs.Patterns)
 	likePatterns(g.incidents, r.Logs.Patterns, g.c.Now, a.cite, a.line)
 	a.metrics()
 	a.doubts()

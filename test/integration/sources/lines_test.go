@@ -65,15 +65,18 @@ func (p *shopPod) push(t *testing.T, values [][2]string) {
 
 // stored waits until lines from a time on are found. What is of yesterday is asked of
 // the store alone, and there only when it is flushed.
-func (p *shopPod) stored(t *testing.T, from time.Time) {
+func (p *shopPod) stored(t *testing.T, from time.Time) { p.storedLine(t, from, "request served") }
+
+// storedLine waits for lines with a text.
+func (p *shopPod) storedLine(t *testing.T, from time.Time, text string) {
 	t.Helper()
 	resp, err := p.server.Client.Post(p.server.URL+"/flush", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	e := event.EvidenceRef{Query: `{namespace="shop"} |= "request served"`, Start: from, End: from.Add(time.Hour)}
-	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(p.found(t, e), "request served"); {
+	e := event.EvidenceRef{Query: `{namespace="shop"} |= ` + strconv.Quote(text), Start: from, End: from.Add(time.Hour)}
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(p.found(t, e), text); {
 		if time.Now().After(deadline) {
 			t.Fatalf("Loki, flushed with %s, finds nothing from %s on within two minutes", resp.Status, from)
 		}
