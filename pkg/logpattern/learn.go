@@ -3,8 +3,6 @@ package logpattern
 import (
 	"slices"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // slot is a place in lines that are equal but for it: a word, or all that
@@ -27,6 +25,7 @@ type limits struct {
 
 	first    int // the first word, which is what lines are told apart by
 	assigned int // after an equals sign, where few words are states
+	known    int // where all are names that were found to be values elsewhere
 	cued     int // after a word that announces a name
 	name     int // where half of the words look like names
 	joined   int // where all do, and are joined by signs: web_1.example, shop/cart
@@ -41,7 +40,7 @@ type limits struct {
 
 // usual are the limits for every log. Which they are matters little: limits drawn
 // at random are nearly as good (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, known: 3, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
 
 // of is the limit for the words of a slot at place p.
 func (l *limits) of(s *slot, tokens []token, p int) int {
@@ -107,6 +106,7 @@ func (m *Miner) rewrite(tokens []token) []token {
 				continue
 			}
 			if s := m.slot(slotKey(fp, tokens[p], p)); s != nil && s.value {
+				m.names.add(wordHash(tokens[p].text))
 				tokens[p].text, tokens[p].value = wildcard, true
 				changed = true
 				break
@@ -152,22 +152,35 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 			continue
 		}
 		s := m.makeSlot(slotKey(fp, t, p))
-		if s.count(i, uint32(xxhash.Sum64String(t.text))) && identifier(t.text) {
+		if s.count(i, wordHash(t.text)) && identifier(t.text) {
 			s.named++
 		}
-		if s.value || len(s.words) < m.limits.of(s, tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) {
+		if s.value || len(s.words) < m.limits.of(s, tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) && !m.known(s, t) {
 			continue
 		}
-		wide := slices.Clone(tokens)
-		wide[p].text, wide[p].value = wildcard, true
-		m.join(i, s, collapse(wide))
+		m.join(i, s, widened(tokens, p))
 		return true
 	}
 	return false
 }
 
-// settle has a template take in those that have a word where it has a value, once
-// it has more lines than they: what is assigned is a value then, and not a state.
+// widened are tokens with a value at place p.
+func widened(tokens []token, p int) []token {
+	wide := slices.Clone(tokens)
+	wide[p].text, wide[p].value = wildcard, true
+	return collapse(wide)
+}
+
+// known says whether the words of a slot are enough names to be values; a state in
+// capitals is none.
+func (m *Miner) known(s *slot, t token) bool {
+	return len(s.words) >= m.limits.known && !isUpper(t.text) && m.names.all(s.words)
+}
+
+// settle looks at a template again that has more lines now. It takes in those that
+// have a word where it has an assigned value, once it has more lines than they: that
+// is a value then, and no state. And a word of it is a value if it was learnt since
+// that all in its place are names.
 func (m *Miner) settle(i int32) {
 	tokens := m.templates[i].tokens
 	if constants(tokens) < m.limits.sentence {
@@ -175,14 +188,17 @@ func (m *Miner) settle(i int32) {
 	}
 	fp := fingerprint(tokens)
 	for p, t := range tokens {
-		if !t.value || t.after != '=' {
-			continue
-		}
 		s := m.slot(slotKey(fp, t, p))
-		if s == nil || s.value || m.linesOf(s) >= m.templates[i].count {
+		switch {
+		case s == nil || s.value:
+			continue
+		case t.value && t.after == '=' && m.linesOf(s) < m.templates[i].count:
+			m.join(i, s, tokens)
+		case !t.value && m.known(s, t):
+			m.join(i, s, widened(tokens, p))
+		default:
 			continue
 		}
-		m.join(i, s, tokens)
 		m.learn(m.root(i))
 		return
 	}
@@ -199,9 +215,7 @@ func (m *Miner) linesOf(s *slot) (n uint64) {
 // valueSeen says whether there is a template that is the same but for a value
 // at place p.
 func (m *Miner) valueSeen(tokens []token, p int) bool {
-	wide := slices.Clone(tokens)
-	wide[p].text, wide[p].value = wildcard, true
-	wide = collapse(wide)
+	wide := widened(tokens, p)
 	if constants(wide) < m.limits.sentence {
 		return false
 	}
@@ -252,6 +266,9 @@ func (s *slot) count(i int32, word uint32) bool {
 func (m *Miner) join(i int32, s *slot, tokens []token) {
 	s.value = true
 	m.odds.became(s)
+	for _, w := range s.words {
+		m.names.add(w)
+	}
 	tokens = m.rewrite(tokens)
 	root := m.root(i)
 	for _, j := range s.members {

@@ -48,6 +48,7 @@ type Miner struct {
 	made    map[uint64]int // templates by owner, those that became part of others too
 	classes int            // templates that are coarse classes
 	odds    odds
+	names   names
 }
 
 // template is one statement, or one that became part of another.
@@ -82,7 +83,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, slots: [2]map[uint64]*slot{{}, {}}, limits: usual, odds: firstOdds}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, names: newNames(), slots: [2]map[uint64]*slot{{}, {}}, limits: usual, odds: firstOdds}
 }
 
 // Add folds one raw line.

@@ -236,3 +236,40 @@ func TestWhatIsAssignedIsAValueOnceMostLinesHaveOne(t *testing.T) {
 		})
 	}
 }
+
+// Of words that are values elsewhere few are enough, even where a line begins.
+func TestNamesAreNamesEverywhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		begins []string
+		one    bool
+	}{
+		"three names":            {[]string{"anna", "bob", "carl"}, true},
+		"three words of no name": {[]string{"opened", "closed", "reset"}, false},
+		"two names":              {[]string{"anna", "bob"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := New(Config{})
+			for _, user := range []string{"anna", "bob", "carl", "dora", "emil"} {
+				m.Add("password changed for user " + user + " today")
+			}
+			var ids []uint64
+			for _, word := range c.begins {
+				ids = append(ids, m.Add(word+" by the gate of 10.0.0.1 again").ID)
+			}
+			if one := m.Resolve(ids[0]) == m.Resolve(ids[len(ids)-1]); one != c.one {
+				t.Errorf("got one template: %v, want %v", one, c.one)
+			}
+		})
+	}
+}
+
+// Names are bounded: the older half is forgotten.
+func TestNamesAreBounded(t *testing.T) {
+	n := newNames()
+	for w := range uint32(5 * mostNames) {
+		n.add(w)
+	}
+	if len(n[0])+len(n[1]) > 2*mostNames || !n.has(5*mostNames-1) || n.has(0) {
+		t.Errorf("got %d and %d names", len(n[0]), len(n[1]))
+	}
+}

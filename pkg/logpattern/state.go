@@ -1,6 +1,7 @@
 package logpattern
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/oncall-copilot/oncall/pkg/snapshot"
@@ -13,6 +14,7 @@ func (m *Miner) Write(w *snapshot.Writer) {
 		w.Float(o.values)
 		w.Float(o.words)
 	}
+	m.names.write(w)
 	w.Uint(uint64(len(m.templates)))
 	for _, t := range m.templates {
 		w.Fixed(t.id)
@@ -57,8 +59,8 @@ func (m *Miner) Write(w *snapshot.Writer) {
 	}
 }
 
-func keys[V any](m map[uint64]V) []uint64 {
-	out := make([]uint64, 0, len(m))
+func keys[K cmp.Ordered, V any](m map[K]V) []K {
+	out := make([]K, 0, len(m))
 	for k := range m {
 		out = append(out, k)
 	}
@@ -73,6 +75,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 	for i := range m.odds {
 		m.odds[i].values, m.odds[i].words = r.Float(), r.Float()
 	}
+	m.names.read(r)
 	n := r.Len()
 	for i := range n {
 		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint(), owner: r.Fixed(), used: r.Uint(), coarse: r.Bool(), like: int32(r.Uint())}
