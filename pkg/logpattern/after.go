@@ -51,7 +51,7 @@ func afterTime(s string, stamp stamp) (string, Level) {
 		}
 		if s[0] == '{' {
 			i := strings.IndexByte(s, '}')
-			if i < 0 || i > 60 || hasAny(s[:i], " \"=:,") {
+			if i < 0 || i > 60 || hasAny(s[:i], &noGroup) {
 				return s, level
 			}
 			s = s[i+1:]
@@ -134,7 +134,7 @@ func levelBeyond(s string) (string, Level, bool) {
 		if l := levelOf(bareWord(word)); l != Unknown && n > 0 && isUpper(word) {
 			return rest, l, true
 		}
-		if endsClause[word[len(word)-1]] || strings.IndexByte(word, '=') >= 0 || !anyDigit(word) && !hasAny(word, ".@-_") {
+		if endsClause[word[len(word)-1]] || strings.IndexByte(word, '=') >= 0 || !anyDigit(word) && !hasAny(word, &inNames) {
 			break
 		}
 		s = rest
@@ -298,9 +298,9 @@ func isComponent(w, rest string, tag bool) bool {
 	switch {
 	case strings.HasSuffix(bare, "]") && (w != bare || strings.HasPrefix(rest, " (")), (w != bare || strings.HasSuffix(bare, "]")) && levelFollows(rest):
 		return true
-	case strings.Count(bare, ".") >= 2 && !hasAny(bare, "/=,") && letters(bare):
+	case strings.Count(bare, ".") >= 2 && !hasAny(bare, &noColumn) && letters(bare):
 		return true
-	case w != bare && (tag || !plainWord(bare)) && !hasAny(bare, "=/\"'(") && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
+	case w != bare && (tag || !plainWord(bare)) && !hasAny(bare, &noTag) && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
 		return true
 	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "), strings.HasPrefix(rest, " | "):
 		return !strings.ContainsAny(w, "=\"")
@@ -322,7 +322,7 @@ func levelFollows(rest string) bool {
 
 // host recognises syslog's host before its tag.
 func host(w, rest string) bool {
-	if hasAny(w, "=:\"'(") {
+	if hasAny(w, &noHost) {
 		return false
 	}
 	word, rest, ok := firstWord(rest)
@@ -336,12 +336,23 @@ func host(w, rest string) bool {
 	return strings.HasSuffix(word, ":") && len(word) > 1
 }
 
-// hasAny is strings.ContainsAny for few signs and a short text.
-func hasAny(s, signs string) bool {
-	for i := range len(signs) {
-		if strings.IndexByte(s, signs[i]) >= 0 {
+// hasAny says whether a text has a byte of a set. It is for short texts.
+func hasAny(s string, set *[256]bool) bool {
+	for i := range len(s) {
+		if set[s[i]] {
 			return true
 		}
 	}
 	return false
 }
+
+// What words of a header do not have: those of columns, of tags, of hosts, of groups
+// in braces, and of keys.
+var (
+	noColumn = bytesOf("/=,")
+	noTag    = bytesOf("=/\"'(")
+	noHost   = bytesOf("=:\"'(")
+	noGroup  = bytesOf(" \"=:,")
+	noKey    = bytesOf(" \t\"'{[(")
+	inNames  = bytesOf(".@-_")
+)

@@ -89,7 +89,7 @@ var unescape = strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\n`, " ", `\t`, " ", `
 // and an equals sign and has a msg key.
 func logfmtMessage(s string) (msg string, level Level, ok bool) {
 	i := strings.IndexByte(s[:min(len(s), 41)], '=')
-	if i <= 0 || hasAny(s[:i], " \t\"'{[(") {
+	if i <= 0 || hasAny(s[:i], &noKey) {
 		return "", Unknown, false
 	}
 	var b [maxKey + 1]byte

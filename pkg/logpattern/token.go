@@ -430,10 +430,13 @@ func isDateWord(w string) bool {
 	return false
 }
 
+// literalByte are the bytes that a literal may begin with.
+var literalByte = bytesOf("tfnTFN")
+
 // isLiteral says whether a word is a value of every language. None is a word of
 // sentences too.
 func isLiteral(w string) bool {
-	if len(w) < 3 || len(w) > 5 || strings.IndexByte("tfnTFN", w[0]) < 0 {
+	if len(w) < 3 || len(w) > 5 || !literalByte[w[0]] {
 		return false
 	}
 	var b [5]byte
