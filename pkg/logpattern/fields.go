@@ -71,7 +71,7 @@ func fieldsOf(buf []Field, line string, depth int) []Field {
 	}
 	stamp, ok := findTime(s)
 	if !ok {
-		text, _ := content(s, depth)
+		text, _ := content(s, depth, nil)
 		return words(buf, text, false)
 	}
 	rest := s[stamp.end:]

@@ -7,19 +7,21 @@ import (
 // Content cuts off what stands before a message (timestamps, levels, source
 // positions, process ids, the envelopes of container runtimes, JSON and
 // logfmt) and returns the message and the level that the line states.
-func Content(line string) (string, Level) {
+func Content(line string) (string, Level) { return cut(line, nil) }
+
+func cut(line string, memo *timeMemo) (string, Level) {
 	if strings.IndexByte(line, 0x1b) >= 0 {
 		line = uncoloured(line)
 	}
-	return content(line, 0)
+	return content(line, 0, memo)
 }
 
 const maxNesting = 3
 
-func content(line string, depth int) (string, Level) {
+func content(line string, depth int, memo *timeMemo) (string, Level) {
 	if strings.IndexByte(line, '\n') >= 0 {
 		if tells, ok := telling(strings.Trim(line, "\r\n")); ok {
-			msg, level := content(tells, depth+1)
+			msg, level := content(tells, depth+1, nil)
 			if level == Unknown {
 				level = Error
 			}
@@ -32,7 +34,7 @@ func content(line string, depth int) (string, Level) {
 	}
 	if s[0] == '{' {
 		if msg, level, ok := jsonMessage(s); ok {
-			inner, l := content(msg, depth+1)
+			inner, l := content(msg, depth+1, nil)
 			return inner, max(level, l)
 		}
 		return s, Unknown
@@ -43,7 +45,7 @@ func content(line string, depth int) (string, Level) {
 	if klog, l, ok := klogHeader(s); ok {
 		return klog, l
 	}
-	stamp, ok := findTime(s)
+	stamp, ok := memo.find(s)
 	if !ok {
 		if rest, l, ok := untimed(s); ok {
 			return rest, l
@@ -58,7 +60,7 @@ func content(line string, depth int) (string, Level) {
 	}
 	before, rest := s[:stamp.begin], s[stamp.end:]
 	if msg, ok := runtimeMessage(rest); ok {
-		return content(msg, depth+1)
+		return content(msg, depth+1, nil)
 	}
 	// What was relayed has another timestamp after a few words.
 	if !stamp.clock || clockAhead(rest) {
@@ -73,7 +75,7 @@ func content(line string, depth int) (string, Level) {
 		level = levelOf(strings.Trim(word, "[]():|<>,"))
 	}
 	if rest != "" && (rest[0] == '{' || strings.IndexByte(rest[:min(len(rest), 40)], '=') > 0) {
-		if inner, l := content(rest, depth+1); len(inner) < len(rest) {
+		if inner, l := content(rest, depth+1, nil); len(inner) < len(rest) {
 			return inner, max(level, l)
 		}
 	}

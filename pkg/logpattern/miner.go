@@ -49,6 +49,7 @@ type Miner struct {
 	classes int            // templates that are coarse classes
 	odds    odds
 	names   names
+	memo    timeMemo
 }
 
 // template is one statement, or one that became part of another.
@@ -88,7 +89,7 @@ func New(cfg Config) *Miner {
 
 // Add folds one raw line.
 func (m *Miner) Add(line string) Match {
-	text, level := Content(line)
+	text, level := cut(line, &m.memo)
 	return m.AddContent(text, level)
 }
 

@@ -4,13 +4,14 @@ import "strings"
 
 // stamp is a timestamp in a line.
 type stamp struct {
-	begin int32 // where it begins
-	end   int32 // where the text after it begins
-	open  byte  // the bracket that closes after more than the time; 0 for none
-	short bool  // without a year and without a zone, as syslog has it
-	zoned bool  // as RFC 3339 has it, with the zone as a number: syslog's newer form
-	clock bool  // with a time of day
-	five  bool  // after a priority and a version, as RFC 5424 has it
+	begin   int32 // where it begins
+	end     int32 // where the text after it begins
+	open    byte  // the bracket that closes after more than the time; 0 for none
+	short   bool  // without a year and without a zone, as syslog has it
+	zoned   bool  // as RFC 3339 has it, with the zone as a number: syslog's newer form
+	clock   bool  // with a time of day
+	compact bool  // digits only
+	five    bool  // after a priority and a version, as RFC 5424 has it
 }
 
 // findTime finds a timestamp that begins within the first six words.
@@ -132,7 +133,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			clocks = true
 		case clocks && (w == "AM" || w == "PM"):
 		case compact(w, s[j:]):
-			dated, year, clocks = true, true, true
+			dated, year, clocks, t.compact = true, true, true, true
 		case monthDay(w) && clockFollows(s[j:]):
 			dated = true
 		case isDateWord(w) || w == "May":
