@@ -113,12 +113,7 @@ func (s *Source) batches(streams []stream, start, end time.Time, by *sampler, tr
 		}
 		p := lines[0].place
 		for _, rate := range ratesOf(lines[:n]) {
-			var rest []line
-			for _, l := range lines[:n] {
-				if l.rate == rate {
-					rest = append(rest, l)
-				}
-			}
+			rest := ofRate(lines[:n], rate)
 			for len(rest) > 0 {
 				b := event.LogBatch{
 					Source: s.cfg.Name, Query: s.hash, Partition: p.partition, Namespace: p.namespace, Start: start.UTC(), End: end.UTC(),
@@ -187,6 +182,26 @@ func ratesOf(lines []line) (out []int) {
 	return out
 }
 
+// ofRate are the lines of a rate: mostly all of them.
+func ofRate(lines []line, rate int) []line {
+	others := 0
+	for i := range lines {
+		if lines[i].rate != rate {
+			others++
+		}
+	}
+	if others == 0 {
+		return lines
+	}
+	out := make([]line, 0, len(lines)-others)
+	for _, l := range lines {
+		if l.rate == rate {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
 // account counts what became of lines.
 func (s *Source) account(lines []line) {
 	read, kept, out := 0, 0, 0.0
@@ -216,19 +231,26 @@ func (s *Source) tell(worst loudest) {
 
 // fill moves lines into a batch until it is full, and returns the rest.
 func fill(b *event.LogBatch, lines []line) []line {
-	size := 0
-	for n, l := range lines {
-		if n == event.MaxBatchSamples || n > 0 && size+len(l.Text) > maxBatchBytes {
-			return lines[n:]
+	n, size := 0, 0
+	for ; n < len(lines); n++ {
+		if n == event.MaxBatchSamples || n > 0 && size+len(lines[n].Text) > maxBatchBytes {
+			break
 		}
-		size += len(l.Text)
-		if k := len(b.Streams); k == 0 || b.Streams[k-1].ID != l.id {
-			b.Streams = append(b.Streams, event.LogStream{ID: l.id, Labels: l.labels})
-		}
-		k := len(b.Streams) - 1
-		b.Streams[k].Lines = append(b.Streams[k].Lines, l.LogLine)
+		size += len(lines[n].Text)
 	}
-	return nil
+	for from := 0; from < n; {
+		to := from + 1
+		for to < n && lines[to].id == lines[from].id {
+			to++
+		}
+		st := event.LogStream{ID: lines[from].id, Labels: lines[from].labels, Lines: make([]event.LogLine, 0, to-from)}
+		for i := from; i < to; i++ {
+			st.Lines = append(st.Lines, lines[i].LogLine)
+		}
+		b.Streams = append(b.Streams, st)
+		from = to
+	}
+	return lines[n:]
 }
 
 // value reads an entry of an answer.

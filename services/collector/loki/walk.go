@@ -69,6 +69,9 @@ func (s *Source) Walk(ctx context.Context, from, to time.Time, patience time.Dur
 
 // split sorts the lines of an answer into n windows.
 func split(all []stream, start time.Time, window time.Duration, n int) [][]stream {
+	if n == 1 {
+		return [][]stream{all} // what is not of it is left out where lines are joined
+	}
 	out := make([][]stream, n)
 	for _, st := range all {
 		last := -1
