@@ -22,6 +22,9 @@ import (
 // WarmUp is how many samples of a series are only learnt from.
 const WarmUp = 60
 
+// hoursErr is over how many samples it is found out whether hours matter.
+const hoursErr = 500
+
 // shipped is what everything that runs judges by.
 var shipped = tuning.Shipped()
 
@@ -35,12 +38,15 @@ type Series struct {
 	level  stat.Scale
 	habit  stat.Scale
 	season [2][24]slot // weekday, weekend; by hour, UTC
+	apart  stat.Mean   // size of the distance from the level
+	within stat.Mean   // size of the distance from the level at the hour
 	ways   [3]way
 	run    stat.Mean // of surprise lately
 	runs   stat.Mean // of that, in the long run
 	spread stat.Mean // of it
 	quiet  int       // samples until the score speaks again
 	alarm  alarm
+	leap   leap
 }
 
 // slot is the mean distance from the level at one hour.
@@ -107,9 +113,10 @@ func (s *Series) ObserveBy(p *tuning.Parameters, t int64, x float64) Verdict {
 	}
 	s.step(t)
 	at, other := s.slots(t)
-	usual := s.level.M + at.mean(other.mean(0))
+	doubt := s.doubt()
+	usual := s.level.M + at.mean(other.mean(0, doubt), doubt)
 	e, r := x-s.near.M, x-usual
-	if s.seen == 0 {
+	if s.level.N == 0 {
 		e, r = 0, 0
 	}
 	q := e
@@ -131,11 +138,19 @@ func (s *Series) ObserveBy(p *tuning.Parameters, t int64, x float64) Verdict {
 	if v.Anomaly, v.Onset = s.alarm.fold(&p.Alarm, t, s.gap, v); v.Anomaly && !going {
 		v.Score = max(v.Score, began)
 	}
+	weight := s.weight()
+	s.ways[innovation].learn(p, e, 1) // is near again when the last few are
+	s.ways[seasonal].learn(p, r, weight)
+	s.ways[habitual].learn(p, q, weight)
+	z := s.level.Z(x)
 	s.learn(p, at, x)
+	if s.leap.fold(z, s.seen) {
+		*s = Series{seen: s.seen, last: s.last, gap: s.gap, near: s.near}
+	}
 	return v
 }
 
-// surprise looks in all ways, learns from each, and keeps the strongest: as
+// surprise looks in all ways and keeps the strongest: as
 // -log10 of the probability, which goes into the verdict.
 func (s *Series) surprise(p *tuning.Parameters, e, r, q float64, v *Verdict) float64 {
 	most, strongest := 0.0, 0.0
@@ -145,7 +160,7 @@ func (s *Series) surprise(p *tuning.Parameters, e, r, q float64, v *Verdict) flo
 		offset float64
 		view   View
 	}{{innovation, e, 0, Recent}, {seasonal, r, p.SeasonOffset, Hourly}, {habitual, q, p.HabitOffset, Usual}} {
-		one := s.ways[w.way].look(p, w.x)
+		one := s.ways[w.way].look(w.x)
 		strongest = max(strongest, one)
 		if one -= w.offset; one > most {
 			most, v.View = one, w.view
@@ -160,20 +175,32 @@ func (s *Series) surprise(p *tuning.Parameters, e, r, q float64, v *Verdict) flo
 	return stat.Surprise(v.TailProb)
 }
 
-// look is the surprise of a residual, which is then learnt from.
-func (w *way) look(p *tuning.Parameters, e float64) float64 {
-	z := w.scale.Z(e)
+// look is the surprise of a residual.
+func (w *way) look(e float64) float64 {
+	// A distance is no distance before there is a scale to measure it by.
+	if w.scale.N < 10 {
+		return 0
+	}
+	return stat.Surprise(w.cal.Prob(w.scale.Z(e)))
+}
+
+// learn folds a residual, as so much of one.
+func (w *way) learn(p *tuning.Parameters, e, weight float64) {
 	if w.scale.N == 0 {
 		w.cal.Seed(p.Prior)
 	}
-	surprise := 0.0
-	// A distance is no distance before there is a scale to measure it by.
 	if w.scale.N >= 10 {
-		surprise = stat.Surprise(w.cal.Prob(z))
-		w.cal.Add(z)
+		w.cal.AddWeight(w.scale.Z(e), weight)
 	}
 	w.scale.Add(e, p.Scale)
-	return surprise
+}
+
+// weight is how much of a sample is learnt from by the ways that stay surprised while
+// an anomaly lasts: it is one event, and not as many as it has samples. Its first one
+// counts in full, so that what comes often becomes usual, and so does all of it in time,
+// so that a level that has come to stay does.
+func (s *Series) weight() float64 {
+	return max(0.1, 1/(1+s.alarm.lasted(s.last)/max(s.gap, 1)))
 }
 
 // lasting is the surprise of having been surprised for so long: the tail of a
@@ -218,16 +245,23 @@ func (s *Series) score(p *tuning.Parameters, surprise float64, v Verdict) float6
 // learn folds a sample after it was judged.
 func (s *Series) learn(p *tuning.Parameters, at *slot, x float64) {
 	s.near.Add(x, p.Near)
-	d := x - s.level.M
+	d := 0.0 // of the first sample, which is the level
+	if s.level.N > 0 {
+		d = x - s.level.M
+	}
 	if sigma := s.level.Sigma(); sigma > 0 {
 		d = max(-6*sigma, min(6*sigma, d))
+	}
+	if at.n >= 1 {
+		s.apart.Add(math.Abs(d), hoursErr)
+		s.within.Add(math.Abs(d-float64(at.m)), hoursErr)
 	}
 	week := 7 * 3_600_000 / max(s.gap, 1)
 	at.n = float32(min(float64(at.n)+1, max(3, week)))
 	at.m += (float32(d) - at.m) / at.n
 	s.level.Add(x, p.Scale)
 	s.habit.Add(x, p.Habit)
-	if s.alarm.lasted >= settle {
+	if s.alarm.lasted(s.last) >= settle {
 		// What has stayed for so long is the new usual.
 		s.level.N = min(s.level.N, 50)
 	}
@@ -235,10 +269,29 @@ func (s *Series) learn(p *tuning.Parameters, at *slot, x float64) {
 }
 
 // mean is the mean of a slot, drawn towards what is believed without it by the
-// weight of three samples.
-func (a *slot) mean(without float64) float64 {
+// weight of so many samples.
+func (a *slot) mean(without, weight float64) float64 {
 	n := float64(a.n)
-	return (float64(n*float64(a.m)) + 3*without) / (n + 3)
+	if n+weight == 0 {
+		return without
+	}
+	return (float64(n*float64(a.m)) + float64(weight*without)) / (n + weight)
+}
+
+// doubt is the weight, in samples, of the belief that hours do not matter: the
+// variance within an hour over that between hours, as in an empirical Bayes estimate
+// (Robbins 1956), at most that of three. Where the day's wave is all there is, an hour
+// is known when it was seen once.
+func (s *Series) doubt() float64 {
+	const most = 3
+	if s.apart.M == 0 {
+		return most
+	}
+	within := s.within.M / s.apart.M // of what there is without hours
+	if within *= within; within >= most/(1.0+most) {
+		return most
+	}
+	return within / (1 - within)
 }
 
 // slots are the slot of a time, and that of the same hour on the other kind of
@@ -298,6 +351,8 @@ func (s *Series) Write(w *snapshot.Writer) {
 			w.Float32(a.m)
 		}
 	}
+	s.apart.Write(w)
+	s.within.Write(w)
 	for i := range s.ways {
 		s.ways[i].scale.Write(w)
 		s.ways[i].cal.Write(w)
@@ -307,6 +362,7 @@ func (s *Series) Write(w *snapshot.Writer) {
 	s.spread.Write(w)
 	w.Uint(uint64(s.quiet))
 	s.alarm.write(w)
+	w.Int(int64(s.leap))
 }
 
 // Read reads the state.
@@ -320,6 +376,8 @@ func (s *Series) Read(r *snapshot.Reader) {
 			s.season[i][j] = slot{n: r.Float32(), m: r.Float32()}
 		}
 	}
+	s.apart.Read(r)
+	s.within.Read(r)
 	for i := range s.ways {
 		s.ways[i].scale.Read(r)
 		s.ways[i].cal.Read(r)
@@ -329,4 +387,5 @@ func (s *Series) Read(r *snapshot.Reader) {
 	s.spread.Read(r)
 	s.quiet = int(min(r.Uint(), uint64(shipped.Silence)))
 	s.alarm.read(r)
+	s.leap = leap(max(-leapMost, min(r.Int(), leapMost)))
 }

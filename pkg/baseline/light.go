@@ -21,6 +21,7 @@ type Light struct {
 	gap           float32 // running distance between samples, milliseconds
 	seen          uint32
 	past          stat.Sketch // of apart
+	leap          leap
 	alarm         alarm
 }
 
@@ -64,7 +65,7 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 	if h := x - level.M; math.Abs(h) < math.Abs(q) {
 		q = h
 	}
-	if l.seen == 0 {
+	if level.N == 0 {
 		q = 0
 	}
 	sigma := level.Sigma()
@@ -81,9 +82,10 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 		l.past.Add(z, lightMemory)
 	}
 	v.Anomaly, v.Onset = l.alarm.fold(&shipped.Alarm, t, float64(l.gap), v)
+	far := level.Z(x)
 	apart.Add(q, shipped.Scale)
 	level.Add(x, shipped.Scale)
-	if l.alarm.lasted >= settle {
+	if l.alarm.lasted(t) >= settle {
 		// What has stayed for so long is the new usual.
 		level.N = min(level.N, 50)
 	}
@@ -91,6 +93,9 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 	l.aside, l.apart = spreadOf(apart)
 	l.seen = min(l.seen, math.MaxUint32-1) + 1
 	l.near += (x - l.near) / min(float64(l.seen), shipped.Near)
+	if l.leap.fold(far, uint64(l.seen)) {
+		*l = Light{seen: l.seen, last: l.last, gap: l.gap, near: l.near}
+	}
 	return v
 }
 
@@ -116,6 +121,7 @@ func (l *Light) Write(w *snapshot.Writer) {
 	l.past.Write(w)
 	w.Uint(uint64(l.seen))
 	l.alarm.write(w)
+	w.Int(int64(l.leap))
 }
 
 // Read reads the state.
@@ -127,6 +133,7 @@ func (l *Light) Read(r *snapshot.Reader) {
 	l.past.Read(r)
 	l.seen = uint32(min(r.Uint(), math.MaxUint32)) //nolint:gosec // clipped
 	l.alarm.read(r)
+	l.leap = leap(max(-leapMost, min(r.Int(), leapMost)))
 }
 
 func (l *Light) small() [7]*float32 {

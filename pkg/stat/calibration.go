@@ -132,7 +132,10 @@ func (t tail) beyond(a float64) float64 {
 }
 
 // Add folds one score.
-func (c *Calibration) Add(z float64) {
+func (c *Calibration) Add(z float64) { c.AddWeight(z, 1) }
+
+// AddWeight folds one score as so much of one, in (0, 1].
+func (c *Calibration) AddWeight(z, weight float64) {
 	if math.IsNaN(z) {
 		return
 	}
@@ -140,8 +143,8 @@ func (c *Calibration) Add(z float64) {
 		c.bins = make([]float32, calBins)
 		c.grow = 1
 	}
-	c.bins[binOf(z)] += float32(c.grow)
-	c.weight += c.grow
+	c.bins[binOf(z)] += float32(weight * c.grow)
+	c.weight += weight * c.grow
 	c.grow *= decay
 	if c.grow > 1e6 {
 		for i := range c.bins {

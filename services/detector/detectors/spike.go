@@ -35,7 +35,7 @@ func (c SpikeConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute, Version: 1,
+			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute, Version: 2,
 			Doc: "A sample far from the last few, from the hour's usual or from the usual level, by how far such samples were before.",
 		},
 		SpikeConfig{MinChange: 0.1, Deep: 5000},
