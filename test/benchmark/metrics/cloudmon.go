@@ -83,8 +83,22 @@ func readGzip(name string) ([]int64, []float64, error) {
 // hits if it lies in a window or at most ten steps after its start, and other
 // pages are false. It is what score.py beside the data counts.
 func (s production) judge(rows []row) tally {
-	var a tally
-	hit := map[int]bool{}
+	a, _ := s.judged(rows)
+	return a
+}
+
+// hits says which windows were found.
+func (s production) hits(rows []row) []bool {
+	_, hit := s.judged(rows)
+	out := make([]bool, len(s.windows))
+	for i := range out {
+		out[i] = hit[i]
+	}
+	return out
+}
+
+func (s production) judged(rows []row) (a tally, hit map[int]bool) {
+	hit = map[int]bool{}
 	for _, w := range s.windows {
 		if w[0] >= s.from {
 			a.windows++
@@ -105,7 +119,7 @@ func (s production) judge(rows []row) tally {
 			a.hit++
 		}
 	}
-	return a
+	return a, hit
 }
 
 // window is the one that a page at t belongs to: one not yet hit before

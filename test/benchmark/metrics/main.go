@@ -116,6 +116,10 @@ func run(w io.Writer, data string, starts bool) error {
 	if err := errors.Join(reportNull(w, "baseline", ours), reportNull(w, "light", light)); err != nil {
 		return err
 	}
+	fmt.Fprint(w, "\n## invented series with anomalies planted in them\n\n")
+	reportInvented(w, "baseline", ours)
+	reportInvented(w, "light", light)
+	reportInvented(w, "EWMA", ewma)
 	fmt.Fprint(w, "\n## changes of level (level_shift)\n\n")
 	return reportLevels(w)
 }
