@@ -94,12 +94,18 @@ func logfmtMessage(s string) (msg string, level Level, ok bool) {
 	}
 	var b [maxKey + 1]byte
 	for s != "" {
-		s = strings.TrimLeft(s, " \t")
-		k := strings.IndexAny(s, "= \t")
-		if k < 0 || s[k] != '=' {
-			if k < 0 {
-				break
-			}
+		k := 0
+		for k < len(s) && isSpace(s[k]) {
+			k++
+		}
+		s = s[k:]
+		for k = 0; k < len(s) && s[k] != '=' && !isSpace(s[k]); {
+			k++
+		}
+		if k == len(s) {
+			break
+		}
+		if s[k] != '=' {
 			s = s[k:]
 			continue
 		}
@@ -112,10 +118,11 @@ func logfmtMessage(s string) (msg string, level Level, ok bool) {
 				break // torn: what is left is not to be trusted
 			}
 			value, s = v, s[next:]
-		} else if k = strings.IndexAny(s, " \t"); k >= 0 {
-			value, s = s[:k], s[k:]
 		} else {
-			value, s = s, ""
+			for k = 0; k < len(s) && !isSpace(s[k]); {
+				k++
+			}
+			value, s = s[:k], s[k:]
 		}
 		switch string(lower(b[:], key)) {
 		case "msg", "message":
@@ -130,3 +137,5 @@ func logfmtMessage(s string) (msg string, level Level, ok bool) {
 	}
 	return msg, level, ok
 }
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
