@@ -79,24 +79,34 @@ func afterTime(s string, stamp stamp) (string, Level) {
 		case level == Unknown && len(word) == 1 && letterLevel(word[0]) != Unknown && tagged(rest):
 			level, tag = letterLevel(word[0]), true
 			s = rest
+		case level == Unknown && len(word) == 1 && letterLevel(word[0]) != Unknown && grouped(rest):
+			level, component = letterLevel(word[0]), true
+			_, s, _ = firstWord(rest)
 		case !letters(word) && !(strings.Count(word, ".") >= 3 && anyDigit(word)):
 			s = rest // numbers, dashes, stars
 		case word[0] == '"':
 			return s, level
+		case !component && level == Unknown && len(word) > 3 && word[1] == '/' && word[len(word)-1] == ':' && letterLevel(word[0]) != Unknown:
+			level, component, ended = letterLevel(word[0]), true, true // W/Tag:
+			s = rest
 		case word[0] == '(' && strings.HasSuffix(word, "):") && component:
 			ended = true
 			s = rest
+		case !component && level != Unknown && (word[0] == '(' && word[len(word)-1] == ')' || word[0] == '<' && word[len(word)-1] == '>'):
+			s = rest
+		case component && (strings.HasPrefix(rest, "|") || strings.HasPrefix(rest, " | ")) && !hasAny(word, &noTag):
+			s = rest
 		case !component && (stamp.short || stamp.zoned && (word[0] < 'A' || word[0] > 'Z')) && host(word, rest):
 			tag = true
+			s = rest
+		case !component && level == Unknown && host(word, rest) && strings.Contains(rest, "]:"):
 			s = rest
 		case !component && isComponent(word, rest, tag):
 			component = true
 			ended = strings.HasSuffix(word, ":") || strings.HasPrefix(rest, " : ")
 			s = strings.TrimPrefix(rest, " : ")
-		case !component && level == Unknown && host(word, rest) && strings.Contains(rest, "]:"):
-			s = rest
 		default:
-			if component || level != Unknown {
+			if level != Unknown {
 				return s, level
 			}
 			beyond, l, ok := levelBeyond(s)
@@ -123,8 +133,8 @@ func levelColon(s string) (string, Level, bool) {
 	return strings.TrimLeft(s[i+1:], " "), l, true
 }
 
-// levelBeyond finds a level in capitals behind up to three words that are none of a
-// sentence: anna@shop ERROR:.
+// levelBeyond finds a level in capitals behind up to three words that begin no
+// sentence: anna@shop ERROR:, and web-1 main WARN.
 func levelBeyond(s string) (string, Level, bool) {
 	for n := range 4 {
 		word, rest, ok := firstWord(s)
@@ -134,7 +144,8 @@ func levelBeyond(s string) (string, Level, bool) {
 		if l := levelOf(bareWord(word)); l != Unknown && n > 0 && isUpper(word) {
 			return rest, l, true
 		}
-		if endsClause[word[len(word)-1]] || strings.IndexByte(word, '=') >= 0 || !anyDigit(word) && !hasAny(word, &inNames) {
+		// A capital and small letters begin a sentence.
+		if endsClause[word[len(word)-1]] || hasAny(word, &noHost) && word[0] != '(' || isCapital(rune(word[0])) && plainWord(word) {
 			break
 		}
 		s = rest
@@ -142,16 +153,17 @@ func levelBeyond(s string) (string, Level, bool) {
 	return "", Unknown, false
 }
 
-// separated eats columns that a comma or a semicolon joins, without spaces.
+// separated eats columns that a comma, a semicolon, a pipe or a tab joins, without
+// spaces. Before an object is the message.
 func separated(s string) (string, Level, bool) {
-	if len(s) < 2 || s[0] != ',' && s[0] != ';' || s[1] == ' ' {
+	if len(s) < 2 || strings.IndexByte(",;|\t", s[0]) < 0 || s[1] == ' ' {
 		return "", Unknown, false
 	}
 	sep, level := s[0], Unknown
 	s = s[1:]
 	for {
 		i := strings.IndexByte(s, sep)
-		if i < 0 || i > 60 || blank(s[:i]) < i {
+		if i < 0 || i > 60 || blank(s[:i]) < i || i+1 < len(s) && s[i+1] == '{' {
 			return s, level, true
 		}
 		level = max(level, levelOf(s[:i]))
@@ -162,6 +174,11 @@ func separated(s string) (string, Level, bool) {
 // untimed cuts headers that have no time that we read: INFO:root:, what a kernel
 // counts since its start, and brackets with a level and a number.
 func untimed(s string) (string, Level, bool) {
+	if len(s) > 2 && s[1] == '/' && letterLevel(s[0]) != Unknown {
+		if i := strings.Index(s[:min(len(s), 60)], "): "); i > 0 && strings.IndexByte(s[:i], '(') > 0 {
+			return s[i+3:], letterLevel(s[0]), true // W/Tag( 4711):
+		}
+	}
 	if s[0] == '<' {
 		if i := strings.IndexByte(s, '>'); i > 1 && digits(s[1:i]) {
 			s = s[i+1:]
@@ -286,6 +303,13 @@ func tagged(rest string) bool {
 	return ok && (strings.HasSuffix(word, ":") || strings.HasPrefix(strings.TrimLeft(rest, " "), ": "))
 }
 
+// grouped says whether a word in capitals and a group follow: NETWORK  [conn1].
+func grouped(rest string) bool {
+	word, rest, ok := firstWord(rest)
+	rest = trimBlanks(rest)
+	return ok && isUpper(word) && letters(word) && rest != "" && rest[0] == '['
+}
+
 // isComponent recognises what names the place a line comes from: x.y.Z,
 // sshd[123]:, name:, file.go:12, Name followed by a dash, a pipe or a column's
 // padding. A plain word with a colon is one where a tag has its place; elsewhere
@@ -302,7 +326,7 @@ func isComponent(w, rest string, tag bool) bool {
 		return true
 	case w != bare && (tag || !plainWord(bare)) && !hasAny(bare, &noTag) && len(bare) > 1 || w != bare && strings.HasSuffix(bare, ")"):
 		return true
-	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "), strings.HasPrefix(rest, " | "):
+	case strings.HasPrefix(rest, " - "), strings.HasPrefix(rest, "|"), strings.HasPrefix(rest, "  "), strings.HasPrefix(rest, "\t"), strings.HasPrefix(rest, " : "), strings.HasPrefix(rest, " | "), strings.HasPrefix(rest, " :: "), strings.HasPrefix(rest, " / "):
 		return !strings.ContainsAny(w, "=\"")
 	}
 	if i := strings.IndexByte(w, '('); i > 0 && strings.IndexByte(w[:i], '.') > 0 && strings.HasSuffix(w, ")") && digits(w[i+1:len(w)-1]) {

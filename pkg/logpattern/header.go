@@ -37,7 +37,9 @@ func content(line string, depth int, memo *timeMemo) (string, Level) {
 			inner, l := content(msg, depth+1, nil)
 			return inner, max(level, l)
 		}
-		return s, Unknown
+		if !beginsTime(s, 1) {
+			return s, Unknown
+		}
 	}
 	if msg, level, ok := logfmtMessage(s); ok {
 		return msg, level
@@ -64,7 +66,7 @@ func content(line string, depth int, memo *timeMemo) (string, Level) {
 	}
 	// What was relayed has another timestamp after a few words.
 	if !stamp.clock || clockAhead(rest) {
-		if again, ok := findTime(rest); ok {
+		if again, ok := findTimeAfter(rest, false); ok {
 			stamp, rest = again, rest[again.end:]
 		}
 	}

@@ -15,8 +15,12 @@ type stamp struct {
 }
 
 // findTime finds a timestamp that begins within the first six words.
-func findTime(s string) (stamp, bool) {
-	pos := 0
+func findTime(s string) (stamp, bool) { return findTimeAfter(s, true) }
+
+// findTimeAfter does so, and says whether plain words may stand before it: a thread or
+// a host, where a level in capitals beside the time shows that they are no sentence.
+func findTimeAfter(s string, plain bool) (stamp, bool) {
+	pos, words := 0, false
 	for n := range 6 {
 		for pos < len(s) && (s[pos] == ' ' || s[pos] == '\t' || s[pos] == '|') {
 			pos++
@@ -24,8 +28,15 @@ func findTime(s string) (stamp, bool) {
 		if pos >= len(s) {
 			return stamp{}, false
 		}
-		if s[pos] == '[' || s[pos] == '(' || beginsTime(s, pos) {
-			if t, ok := timeAt(s, pos); ok {
+		at := pos
+		if (s[pos] == '"' || s[pos] == '{' || s[pos] == '<') && beginsTime(s, pos+1) {
+			at++
+		}
+		if s[pos] == '[' || s[pos] == '(' || beginsTime(s, at) {
+			if t, ok := timeAt(s, at); ok {
+				if words && (!t.clock || t.short || !levelBeside(s[:pos], s[t.end:])) {
+					return stamp{}, false
+				}
 				t.begin = int32(pos)
 				t.five = n == 1 && s[0] == '<' && strings.HasSuffix(s[:pos], ">1 ")
 				return t, true
@@ -35,7 +46,7 @@ func findTime(s string) (stamp, bool) {
 		for end < len(s) && !endsWord[s[end]] {
 			end++
 		}
-		if (s[pos] == '1' || s[pos] == '[') && epoch(s[pos:end], s[end:], n == 0) {
+		if !words && (s[pos] == '1' || s[pos] == '[') && epoch(s[pos:end], s[end:], n == 0) {
 			return stamp{begin: int32(pos), end: int32(end)}, true
 		}
 		if s[pos] == '[' {
@@ -46,12 +57,31 @@ func findTime(s string) (stamp, bool) {
 		}
 		// A plain word before a date means that the date is part of a sentence,
 		// unless a record of columns began with a number.
-		if w := s[pos:end]; endsClause[w[len(w)-1]] && !(n == 0 && len(w) == 2 && w[1] == ',') || w[0] == '"' || (s[0] < '0' || s[0] > '9') && plainWord(w) {
+		if w := s[pos:end]; endsClause[w[len(w)-1]] && !(n == 0 && len(w) == 2 && w[1] == ',') || w[0] == '"' {
 			return stamp{}, false
+		} else if (s[0] < '0' || s[0] > '9') && plainWord(w) {
+			if words = true; !plain || n > 2 {
+				return stamp{}, false
+			}
 		}
 		pos = end
 	}
 	return stamp{}, false
+}
+
+// levelBeside says whether there is a level in capitals among the words before a
+// time, or right after it.
+func levelBeside(before, after string) bool {
+	next, _, ok := firstWord(after)
+	if ok && isUpper(next) && levelOf(bareWord(next)) != Unknown {
+		return true
+	}
+	for before != "" {
+		if next, before, ok = firstWord(before); ok && isUpper(next) && levelOf(strings.Trim(next, "[]():|<>,")) != Unknown {
+			return true
+		}
+	}
+	return false
 }
 
 // endsClause are the signs after which a date is part of what is said.
@@ -74,6 +104,9 @@ func epoch(w, rest string, first bool) bool {
 	}
 	next, _, ok := firstWord(rest)
 	levelled := first && ok && (next[0] == '[' || levelOf(bareWord(next)) != Unknown)
+	if first && !levelled {
+		_, _, levelled = levelBeyond(trimBlanks(rest))
+	}
 	switch tail := w[10:]; {
 	case tail == "":
 		return ok && digits(next) || levelled || bracket && first
@@ -147,7 +180,7 @@ func timeAt(s string, pos int) (stamp, bool) {
 			continue
 		}
 		i = j
-		if i < len(s) && (s[i] == ']' || s[i] == ')') {
+		if i < len(s) && (s[i] == ']' || s[i] == ')' || s[i] == '"' || s[i] == '}' || s[i] == '>') {
 			i++
 			t.open = 0
 			break
@@ -205,7 +238,7 @@ func zoneByte(c byte) bool { return c == 'Z' || c == '+' || c == '-' }
 // endsTime are the bytes that a word of a timestamp ends at, endsWord those that
 // any word of a header ends at.
 var (
-	endsTime = bytesOf(" \t])|")
+	endsTime = bytesOf(" \t])|\"}>")
 	endsWord = bytesOf(" \t|")
 )
 
