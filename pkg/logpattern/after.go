@@ -378,5 +378,4 @@ var (
 	noHost   = bytesOf("=:\"'(")
 	noGroup  = bytesOf(" \"=:,")
 	noKey    = bytesOf(" \t\"'{[(")
-	inNames  = bytesOf(".@-_")
 )
