@@ -33,16 +33,28 @@ import (
 
 func main() {
 	sizes := flag.String("series", "1000,10000,100000", "`numbers` of series")
-	steps := flag.Int("steps", 40, "steps of 15s that are measured, after as many that are not")
+	steps := flag.Int("steps", 40, "steps that are measured, after as many that are not")
+	step := flag.Duration("step", 15*time.Second, "time between two samples; longer ones fill the ledgers of thirty days")
 	deep := flag.Int("deep", -1, "series that are known in full; -1: as by default")
+	clock := flag.Bool("steady", false, "let the samples come at the pace of the clock over a bus on disk, with checkpoints")
 	flag.Parse()
-	if err := run(os.Stdout, *sizes, *steps, *deep); err != nil {
+	how := measure
+	if *clock {
+		how = steady
+	}
+	if err := run(os.Stdout, *sizes, pace{*step, *steps}, *deep, how); err != nil {
 		fmt.Fprintln(os.Stderr, "series:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, sizes string, steps, deep int) error {
+// pace is how many samples of each series come, and how far apart.
+type pace struct {
+	step  time.Duration
+	steps int
+}
+
+func run(w io.Writer, sizes string, at pace, deep int, measure func(io.Writer, detector.Config, *policy.Store, int, pace) error) error {
 	store, err := policy.NewStore(policies.FS)
 	if err != nil {
 		return err
@@ -53,14 +65,12 @@ func run(w io.Writer, sizes string, steps, deep int) error {
 			return err
 		}
 	}
-	fmt.Fprintf(w, "%9s  %12s  %12s  %10s  %10s  %10s  %10s  %12s\n",
-		"series", "samples/s", "15s on a core", "heap B/ser", "RSS B/ser", "write", "read", "B/ser written")
 	for text := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return fmt.Errorf("-series: %w", err)
 		}
-		if err := measure(w, cfg, store, n, steps); err != nil {
+		if err := measure(w, cfg, store, n, at); err != nil {
 			return err
 		}
 	}
@@ -124,7 +134,7 @@ func parts(cfg detector.Config, store *policy.Store, n int) ([]*part, error) {
 	return all, nil
 }
 
-func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int) error {
+func measure(w io.Writer, cfg detector.Config, store *policy.Store, n int, pace pace) error {
 	all, err := parts(cfg, store, n)
 	if err != nil {
 		return err
@@ -134,10 +144,10 @@ func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int
 	rng := rand.New(rand.NewPCG(1, uint64(n)))
 	var used time.Duration
 	samples := 0
-	for step := range 2 * steps {
-		at := time.UnixMilli(begin + int64(step)*15_000).UTC()
+	for step := range 2 * pace.steps {
+		at := time.UnixMilli(begin + int64(step)*pace.step.Milliseconds()).UTC()
 		for i, p := range all {
-			payloads, attributes, err := p.encoded(at, step, rng)
+			payloads, attributes, err := p.encoded(at, rng)
 			if err != nil {
 				return err
 			}
@@ -150,14 +160,14 @@ func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int
 				if err := p.apply(e.Data, at); err != nil {
 					return err
 				}
-				if step >= steps {
+				if step >= pace.steps {
 					samples += len(e.Data.Series)
 				}
 			}
 			if err := p.apply(event.Tick{Watermark: at, Signals: []string{"metrics"}}, at); err != nil {
 				return fmt.Errorf("partition %d: %w", i, err)
 			}
-			if step >= steps {
+			if step >= pace.steps {
 				used += cpu() - from
 			}
 		}
@@ -169,6 +179,8 @@ func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int
 		return err
 	}
 	rate := float64(samples) / used.Seconds()
+	fmt.Fprintf(w, "%9s  %12s  %12s  %10s  %10s  %10s  %10s  %12s\n",
+		"series", "samples/s", "15s on a core", "heap B/ser", "RSS B/ser", "write", "read", "B/ser written")
 	fmt.Fprintf(w, "%9d  %12.0f  %11.1f %%  %10.0f  %10.0f  %10s  %10s  %12.0f\n",
 		n, rate, 100*float64(n)/15/rate, float64(heap)/float64(n), float64(grown)/float64(n),
 		write.Round(time.Millisecond), read.Round(time.Millisecond), float64(size)/float64(n))
@@ -177,21 +189,12 @@ func measure(w io.Writer, cfg detector.Config, store *policy.Store, n, steps int
 }
 
 // encoded are the batches of a step, as they come over the bus.
-func (p *part) encoded(at time.Time, step int, rng *rand.Rand) ([][]byte, []event.Attributes, error) {
+func (p *part) encoded(at time.Time, rng *rand.Rand) ([][]byte, []event.Attributes, error) {
 	var payloads [][]byte
 	var attributes []event.Attributes
+	p.next(at, rng)
 	for i := range p.batches {
-		b := &p.batches[i]
-		b.Step = at
-		for k := range b.Series {
-			level := 1 + float64(b.Series[k].ID%1000)
-			if b.Series[k].Labels.Get(event.LabelUnit) == "1" {
-				level = float64(b.Series[k].ID%1000) / 2000
-			}
-			wave := math.Sin(2 * math.Pi * float64(step) / 5760)
-			b.Series[k].Points[0] = event.Point{T: at.UnixMilli(), V: level * (1 + 0.2*wave + 0.05*rng.NormFloat64())}
-		}
-		o := event.MetricsRead.Out(*b)
+		o := event.MetricsRead.Out(p.batches[i])
 		payload, err := o.Payload()
 		if err != nil {
 			return nil, nil, err
@@ -200,6 +203,22 @@ func (p *part) encoded(at time.Time, step int, rng *rand.Rand) ([][]byte, []even
 		attributes = append(attributes, event.Attributes{ID: o.ID, Type: o.Type, Subject: o.Subject, Time: o.Time, Extensions: o.Extensions})
 	}
 	return payloads, attributes, nil
+}
+
+// next makes the samples of a step.
+func (p *part) next(at time.Time, rng *rand.Rand) {
+	for i := range p.batches {
+		b := &p.batches[i]
+		b.Step = at
+		for k := range b.Series {
+			level := 1 + float64(b.Series[k].ID%1000)
+			if b.Series[k].Labels.Get(event.LabelUnit) == "1" {
+				level = float64(b.Series[k].ID%1000) / 2000
+			}
+			wave := math.Sin(2 * math.Pi * float64(at.UnixMilli()-begin) / 86_400_000)
+			b.Series[k].Points[0] = event.Point{T: at.UnixMilli(), V: level * (1 + 0.2*wave + 0.05*rng.NormFloat64())}
+		}
+	}
 }
 
 func (p *part) apply(data any, at time.Time) error {
