@@ -66,7 +66,10 @@ func steady(w io.Writer, cfg detector.Config, store *policy.Store, n int, pace p
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- run.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		_ = <-ended // which is that it was cancelled, or was returned
+	}()
 
 	rng := rand.New(rand.NewPCG(2, uint64(n)))
 	clock := time.NewTicker(pace.step)
@@ -94,6 +97,7 @@ func steady(w io.Writer, cfg detector.Config, store *policy.Store, n int, pace p
 		select {
 		case <-clock.C:
 		case err := <-ended:
+			ended <- err
 			return fmt.Errorf("detectors ended: %w", err)
 		}
 	}
