@@ -169,6 +169,9 @@ func look(ctx context.Context, b *bus.Bus, since time.Time) (*seen, error) {
 				for _, series := range v.Series {
 					ls := series.Labels
 					from, ns, w := ls.Get(event.LabelFamily), ls.Get(event.LabelNamespace), ls.Workload()
+					if from == ls.Get(event.LabelName) {
+						continue // of a detector in policies/detectors, which has one signal
+					}
 					kind := "resources"
 					switch name := ls.Get(event.LabelSLO); {
 					case name != "":

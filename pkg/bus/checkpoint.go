@@ -8,10 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/oncall-copilot/oncall/pkg/event"
 )
 
 // checkpoint is how far a fold has come, and its state there. It is written
@@ -77,20 +81,25 @@ func (c *checkpoints) load(ctx context.Context, partition int) (checkpoint, uint
 }
 
 // newest returns the checkpoint of a partition that went furthest, of all
-// configurations of a group, whose keys begin with the prefix; a zero one where there
-// is none.
+// configurations of a group; a zero one where there is none. The subjects of the bucket's
+// stream say which there are: whoever may open a bucket may ask for these, and to list
+// its keys takes a consumer, which a detector may not make there.
 func (c *checkpoints) newest(ctx context.Context, group string, partition int) (checkpoint, error) {
-	keys, err := c.kv.Keys(ctx, group)
+	stream, err := c.js.Stream(ctx, "KV_"+bucketCheckpoints)
 	if err != nil {
-		return checkpoint{}, err
+		return checkpoint{}, fmt.Errorf("open checkpoints: %w", err)
+	}
+	const before = "$KV." + bucketCheckpoints + "."
+	after := fmt.Sprintf(".%02d", partition)
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(before+event.Token(group)+".*"+after))
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("list checkpoints: %w", err)
 	}
 	var best checkpoints
 	var furthest uint64
-	for _, key := range keys {
-		prefix, ok := strings.CutSuffix(key, fmt.Sprintf(".%02d", partition))
-		if !ok {
-			continue
-		}
+	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+		key := strings.TrimPrefix(subject, before)
+		prefix := strings.TrimSuffix(key, after)
 		raw, _, err := c.kv.Get(ctx, key)
 		var ck checkpoint
 		if err != nil || json.Unmarshal(raw, &ck) != nil || ck.Seq <= furthest {

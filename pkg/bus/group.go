@@ -274,7 +274,7 @@ func (r *groupRunner) adopt(ctx context.Context, n int) (Fold, checkpoint, error
 	if !ok {
 		return f, checkpoint{}, nil
 	}
-	ck, err := r.checkpoints.newest(ctx, event.Token(r.g.Name)+".", n)
+	ck, err := r.checkpoints.newest(ctx, r.g.Name, n)
 	if err == nil && ck.State != nil {
 		err = protect(func() error { return heir.Adopt(ck.State) })
 	}

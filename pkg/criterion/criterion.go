@@ -1,5 +1,5 @@
-// Package criterion is a detector without Go: a PromQL or LogQL expression, a
-// model of what is normal for it, and what a departure means. The files are
+// Package criterion is a detector without Go: a PromQL expression, a model of what
+// is normal for it, and what a departure means. The files are
 // policies/detectors/*.yaml; the collector evaluates the expressions, and the
 // detector service judges the results.
 package criterion
@@ -7,6 +7,7 @@ package criterion
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ const (
 	Smoothing Model = "double_exponential_smoothing"
 )
 
+var metricRE = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
+
 var models = []Model{Threshold, QuantileBand, Seasonal, PredictLinear, Smoothing}
 
 // Criterion is one file.
@@ -42,11 +45,12 @@ type Criterion struct {
 	Name string `yaml:"name"`
 	// Doc says in one sentence what it finds.
 	Doc string `yaml:"doc"`
-	// Source is prometheus or loki. Default: prometheus.
-	Source string `yaml:"source"`
-	// Expr is PromQL or metric LogQL. What its labels name is what the anomaly is
-	// about: namespace with workload, pod or node, else the namespace, else the
-	// cluster. $window is the rate window of the source.
+	// Guard is a metric without which there is nothing to ask: the expression is
+	// evaluated only where it is there. Default: none, it is evaluated at every step.
+	Guard string `yaml:"guard"`
+	// Expr is PromQL. What its labels name is what the anomaly is about: a workload or
+	// pod of a namespace, a volume claim, a node, else the namespace, else the cluster.
+	// $window is the rate window of the source.
 	Expr string `yaml:"expr"`
 	// Unit of the value, UCUM-like: s, By, 1, {pod}. Default: none.
 	Unit string `yaml:"unit"`
@@ -86,7 +90,7 @@ type Criterion struct {
 // Parse reads one file and fills in the defaults.
 func Parse(file string, b []byte) (Criterion, error) {
 	c := Criterion{
-		Source: "prometheus", Quantiles: []float64{0.001, 0.999}, Smoothing: []float64{0.1, 0.02}, MinChange: 0.2, Window: 6 * time.Hour,
+		Quantiles: []float64{0.001, 0.999}, Smoothing: []float64{0.1, 0.02}, MinChange: 0.2, Window: 6 * time.Hour,
 		Horizon: 4 * time.Hour, For: 5 * time.Minute, Severity: event.Warning,
 	}
 	if err := policy.Decode(file, b, &c); err != nil {
@@ -133,11 +137,11 @@ func (c *Criterion) Validate() error {
 	if c.Doc == "" {
 		bad("doc", nil, "is missing", "say in one sentence what it finds")
 	}
-	if c.Source != "prometheus" && c.Source != "loki" {
-		bad("source", c.Source, "is not prometheus or loki", "write prometheus")
+	if c.Guard != "" && !metricRE.MatchString(c.Guard) {
+		bad("guard", c.Guard, "is not the name of a metric", "write the metric without which there is nothing to ask, or leave it out")
 	}
 	if strings.TrimSpace(c.Expr) == "" {
-		bad("expr", nil, "is missing", "write a PromQL or LogQL expression")
+		bad("expr", nil, "is missing", "write a PromQL expression")
 	}
 	if !slices.Contains(models, c.Model) {
 		bad("model", c.Model, "is not threshold, quantile_band, seasonal, predict_linear or double_exponential_smoothing", "write model: threshold")

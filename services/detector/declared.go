@@ -214,13 +214,18 @@ func (d *declared) anomaly(s event.Series, p event.Point, prob float64, normal e
 		Series: event.SeriesHash(s.ID), Entity: s.Labels.Entity(), Signal: d.c.Name, Class: d.c.Class, Severity: d.c.Severity,
 		Onset: time.UnixMilli(run).UTC(), Observed: p.V, Expected: &normal, Unit: d.c.Unit, TailProb: prob, Labels: s.Labels.Map(),
 		Explanation: fmt.Sprintf("policies/detectors: %s, %s for %s", d.c.Model, why, d.c.For), RunbookURL: d.c.Runbook,
-		Evidence: []event.EvidenceRef{{Source: d.c.Source, Query: d.c.Expr, Start: at.Add(-d.c.Window), End: at}},
+		Evidence: []event.EvidenceRef{{Source: "prometheus", Query: shown(d.c.Expr), Start: at.Add(-d.c.Window), End: at}},
 	}
 	a.Summary = expand(d.c.Summary, p.V, a.Labels)
 	if a.Summary == "" {
-		a.Summary = fmt.Sprintf("%s: %s %.4g", d.c.Doc, d.c.Name, p.V)
+		a.Summary = fmt.Sprintf("%s: %s %.4g", strings.TrimSuffix(d.c.Doc, "."), d.c.Name, p.V)
 	}
 	return a
+}
+
+// shown is an expression as a person may ask it.
+func shown(expr string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(expr, "$window", "5m")), " ")
 }
 
 // expand fills $value and $label into a summary. What it fills in is data: a

@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/oncall-copilot/oncall/pkg/criterion"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/slo"
@@ -48,6 +49,13 @@ func loadQueries(s *policy.Store) (queries, error) {
 			}
 			out[f.Family+"/"+q.Signal] = expr
 		}
+	}
+	declared, err := criterion.Load(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range declared {
+		out[c.Name+"/"+c.Name] = strings.ReplaceAll(strings.TrimSpace(c.Expr), "$window", shown)
 	}
 	promised, err := slo.Load(s)
 	if err != nil {

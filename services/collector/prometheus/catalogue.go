@@ -52,8 +52,11 @@ type Query struct {
 	promise promise // the zero value: a golden signal
 }
 
-// anything is the Entity of a query whose answer says what it is about, if at all.
-const anything = "anything"
+// Entities of queries whose answers say what they are about, if at all.
+const (
+	anything = "anything" // of an objective
+	whatever = "whatever" // of a detector of policies/detectors
+)
 
 // Validate checks the fields.
 func (f *Family) Validate() error {
@@ -170,6 +173,8 @@ type boundQuery struct {
 	unless []string
 	Query
 }
+
+func (q boundQuery) name() string { return q.family + "/" + q.Signal }
 
 // text is the PromQL with its window filled in.
 func (q boundQuery) text(window time.Duration) string {

@@ -139,8 +139,11 @@ func labels(e *entities.Map, m model.Metric, q boundQuery, own ownership) (event
 	if s.Pod != "" {
 		o, owned = own.ofPod(s.Namespace, s.Pod)
 	}
-	missing := false
-	switch q.Entity {
+	missing, of := false, q.Entity
+	if of == whatever {
+		of = named(s)
+	}
+	switch of {
 	case "workload":
 		if s.Workload == "" && s.Pod != "" {
 			s.Workload = event.WorkloadOfPod(s.Pod)

@@ -3,6 +3,7 @@ package prometheus
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,8 +56,9 @@ func only(globs []string) string {
 	return globs[0]
 }
 
-// loadQueries are the families that a source asks for: what is promised first, so
-// that it is not what a step has no room for.
+// loadQueries are the families that a source asks for: what is promised and what
+// somebody wrote a detector of first, so that these are not what a step has no room
+// for.
 func loadQueries(store *policy.Store) ([]Family, error) {
 	own, err := promised(store)
 	if err != nil {
@@ -66,7 +68,11 @@ func loadQueries(store *policy.Store) ([]Family, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(own, golden...), nil
+	declared, err := declared(store, golden)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(own, declared, golden), nil
 }
 
 // checkedAtOnce is how many latency objectives one probe looks at, each with at

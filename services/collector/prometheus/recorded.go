@@ -33,7 +33,7 @@ type Recorded struct {
 	steps  []time.Time
 	bySig  map[signal][]event.Series
 	byExpr map[string]signal
-	guards map[string]string // metric to family
+	guards map[string][]string // metric to families
 	wait   func(context.Context, time.Time) error
 }
 
@@ -57,13 +57,13 @@ func NewRecorded(name string, series []event.Series, env collector.Env, wait fun
 	cfg := Config{}
 	cfg.Name = name
 	cfg.Fill()
-	r := &Recorded{bySig: map[signal][]event.Series{}, byExpr: map[string]signal{}, guards: map[string]string{}, wait: wait}
+	r := &Recorded{bySig: map[signal][]event.Series{}, byExpr: map[string]signal{}, guards: map[string][]string{}, wait: wait}
 	r.source = &Source{cfg: cfg, env: env, ask: r, families: families, entities: names, owners: owners{}}
 	ratios := map[signal]bool{}
 	first := map[string]string{} // signal to the first family that has it
 	for _, f := range families {
 		if f.Guard != "" {
-			r.guards[f.Guard] = f.Family
+			r.guards[f.Guard] = append(r.guards[f.Guard], f.Family)
 		}
 		for _, q := range f.Queries {
 			s := signal{f.Family, q.Signal}
@@ -151,9 +151,8 @@ func (r *Recorded) End() time.Time {
 func (r *Recorded) Has(_ context.Context, metrics []string, at time.Time) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, m := range metrics {
-		family := r.guards[m]
 		for s := range r.bySig {
-			if s.family == family && family != "" && len(r.values(s, at)) > 0 {
+			if slices.Contains(r.guards[m], s.family) && len(r.values(s, at)) > 0 {
 				out[m] = true
 				break
 			}

@@ -98,6 +98,8 @@ type Source struct {
 	entities *entities.Map
 
 	latencies latencies
+	refused   map[string]string // by query, why the last step was without it
+	bad       map[string]string // those of refused, while history is read
 
 	mu      sync.Mutex
 	queries []boundQuery
@@ -295,10 +297,12 @@ func (s *Source) read(ctx context.Context, at time.Time) ([]event.Outgoing, erro
 func (s *Source) answers(ctx context.Context, at time.Time) ([][]event.Series, error) {
 	answers := make([][]event.Series, len(s.queries))
 	errs := make([]error, len(s.queries))
+	refused := make([]string, len(s.queries))
 	slots := make(chan struct{}, concurrent)
 	var wg sync.WaitGroup
 	for i, q := range s.queries {
-		if q.Ratio != nil {
+		// Of the past is not asked what the server has refused of now.
+		if refused[i] = s.bad[q.name()]; q.Ratio != nil || refused[i] != "" {
 			continue
 		}
 		slots <- struct{}{}
@@ -307,7 +311,7 @@ func (s *Source) answers(ctx context.Context, at time.Time) ([][]event.Series, e
 			v, err := s.instant(ctx, q.text(s.cfg.Window), at)
 			if upstream.KindOf(err) == upstream.BadQuery && err != nil {
 				// One query that this server refuses must not blind the others.
-				s.env.Log.Error("query refused, left out", "source", s.cfg.Name, "family", q.family, "signal", q.Signal, "err", s.env.Redact.Line(upstream.Reason(err)))
+				refused[i] = s.env.Redact.Line(upstream.Reason(err))
 				return
 			}
 			errs[i] = err
@@ -318,6 +322,7 @@ func (s *Source) answers(ctx context.Context, at time.Time) ([][]event.Series, e
 	if err := errors.Join(errs...); err != nil {
 		return nil, firstOf(errs)
 	}
+	s.tell(refused)
 	s.yield(answers)
 	for i, q := range s.queries {
 		if q.Ratio != nil {

@@ -75,8 +75,8 @@ func (s *Source) history(ctx context.Context, until time.Time, now [][]event.Ser
 			past[i] = append(past[i], event.Series{ID: one.ID, Labels: one.Labels})
 		}
 	}
-	s.past.alone = true
-	defer func() { s.past.alone = false }()
+	s.past.alone, s.bad = true, s.refused
+	defer func() { s.past.alone, s.bad = false, nil }()
 	for at := until.Add(-s.cfg.WarmStart.History).Truncate(s.cfg.Step); at.Before(until); at = at.Add(s.cfg.Step) {
 		step, err := s.answers(ctx, at)
 		// What was too much at once is asked for in smaller parts.

@@ -65,8 +65,18 @@ func (c *counted) past(t *testing.T, now time.Time, target string) (files []stri
 	return files
 }
 
+// ownDetector is one of policies/detectors, of the same counters.
+const ownDetector = `name: payments_failing
+doc: Payments fail.
+expr: sum by (namespace, deployment) (rate(payments_failed_total[1m]))
+model: threshold
+above: 2
+for: 10s
+class: cause
+`
+
 // TestAnObjectiveWithQueriesOfItsOwnPages runs every service on a Prometheus that
-// holds nothing but what policies/slo.yaml asks for.
+// holds nothing but what policies/slo.yaml and policies/detectors ask for.
 func TestAnObjectiveWithQueriesOfItsOwnPages(t *testing.T) {
 	now := time.Now()
 	c := &counted{since: now.Add(-time.Hour)}
@@ -90,6 +100,12 @@ func TestAnObjectiveWithQueriesOfItsOwnPages(t *testing.T) {
     errors: sum by (namespace, deployment) (rate(payments_failed_total[1m]))
     total: sum by (namespace, deployment) (rate(payments_total[1m]))
 `), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(own, "detectors"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(own, "detectors", "payments.yaml"), []byte(ownDetector), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cfg := service.DefaultConfig(pipeline.Services...)
@@ -144,6 +160,17 @@ func TestAnObjectiveWithQueriesOfItsOwnPages(t *testing.T) {
 	if told.Priority != event.P1 || told.Entity.String() != "shop/deployment/pay" || !strings.Contains(told.TLDR, "SLO payments 0.9995: burn") {
 		t.Errorf("%s about %s: %s", told.Priority, told.Entity, told.TLDR)
 	}
+	within(t, "an anomaly of the detector in policies/detectors", func() bool {
+		found := false
+		if err := h.Bus.Read(t.Context(), event.Anomalies, bus.ReadOptions{}, func(m bus.Message) error {
+			a, ok := m.Data.(event.Anomaly)
+			found = found || ok && a.Detector == "payments_failing" && a.Entity.String() == "shop/deployment/pay"
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	})
 	for _, check := range told.Checks {
 		_, query, ok := strings.Cut(check.Command, "$PROMETHEUS ")
 		if !ok {
