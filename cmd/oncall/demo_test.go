@@ -94,8 +94,14 @@ func TestEveryShippedIncidentReplaysAlikeFromSourcesAndTelemetry(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer func() { _ = h.Close() }()
-				if err := (&pipeline.Replay{Host: h, Bundle: b, From: from}).Run(t.Context()); err != nil {
+				r := &pipeline.Replay{Host: h, Bundle: b, From: from}
+				if err := r.Run(t.Context()); err != nil {
 					t.Fatal(err)
+				}
+				// What is shipped is what this program finds: whoever replays it is told
+				// that it is equal.
+				if c, err := r.Compare(t.Context()); err != nil || c.Difference != "" {
+					t.Errorf("from %s: %s, %v; if that is meant, judge it again: oncall replay --from sources --record", from, c.Difference, err)
 				}
 				d, err := pipeline.Digest(t.Context(), h.Bus)
 				if err != nil {

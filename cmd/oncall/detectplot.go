@@ -21,10 +21,12 @@ import (
 // drawing collects what a plot shows: the value, the interval that was
 // expected, and the samples in anomalies.
 type drawing struct {
-	title     string
-	value     plotter.XYs
-	low, high plotter.XYs
-	anomalies plotter.XYs
+	title string
+
+	first, last time.Time // of the values
+	value       plotter.XYs
+	low, high   plotter.XYs
+	anomalies   plotter.XYs
 }
 
 // plottable refuses what cannot be drawn, before anything is read.
@@ -41,7 +43,10 @@ func (d *drawing) add(at time.Time, x float64, v baseline.Verdict) {
 		return
 	}
 	p := plotter.XY{X: float64(at.UnixMilli()) / 1000, Y: x}
-	d.value = append(d.value, p)
+	if d.value = append(d.value, p); len(d.value) == 1 {
+		d.first = at
+	}
+	d.last = at
 	if v.Ready && !math.IsNaN(v.Low) {
 		d.low, d.high = append(d.low, plotter.XY{X: p.X, Y: v.Low}), append(d.high, plotter.XY{X: p.X, Y: v.High})
 	}
@@ -64,7 +69,7 @@ func (d *drawing) save(name string) error {
 	}
 	p := plot.New()
 	p.Title.Text = filepath.Base(d.title)
-	p.X.Tick.Marker = plot.TimeTicks{Format: timeFormat(d.value)}
+	p.X.Tick.Marker = clockTicks(d.first, d.last)
 	p.Legend.Top, p.Legend.Left = true, true
 	if len(d.low) > 1 {
 		around := make(plotter.XYs, 0, 2*len(d.low))
@@ -107,10 +112,37 @@ func (d *drawing) save(name string) error {
 	return nil
 }
 
-// timeFormat shows hours where the whole is short, and days where it is long.
-func timeFormat(v plotter.XYs) string {
-	if span := v[len(v)-1].X - v[0].X; span < 2*86_400 {
-		return "15:04"
+// clockTicks are at most ten or so round times between two, in UTC.
+func clockTicks(first, last time.Time) plot.ConstantTicks {
+	const day = 24 * time.Hour
+	span := last.Sub(first)
+	step := day
+	for 10*step < span {
+		step += day
 	}
-	return "2 Jan"
+	for _, s := range []time.Duration{
+		10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute,
+		30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,
+	} {
+		if span <= 10*s {
+			step = s
+			break
+		}
+	}
+	layout := "15:04"
+	switch {
+	case step < time.Minute:
+		layout = "15:04:05"
+	case step >= day:
+		layout = "2 Jan"
+	case step >= 12*time.Hour:
+		layout = "2 Jan 15:04"
+	}
+	var out plot.ConstantTicks
+	for t := first.UTC().Truncate(step); !t.After(last); t = t.Add(step) {
+		if !t.Before(first) {
+			out = append(out, plot.Tick{Value: float64(t.UnixMilli()) / 1000, Label: t.Format(layout)})
+		}
+	}
+	return out
 }

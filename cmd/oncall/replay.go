@@ -26,7 +26,7 @@ type replayFlags struct {
 	speed         float64
 	workers       int
 	digest, quiet bool
-	record        string
+	record, plot  string
 }
 
 func newReplay(o *options) *cobra.Command {
@@ -47,7 +47,7 @@ With a time, --from shows what was found from then on, and --to stops there. Wha
 lies before --from is folded all the same, as fast as it goes, so that what is
 shown is what the whole replay shows of that time. A time is 2026-11-25T02:10:00Z,
 02:10 (UTC), or +10m from the recording's beginning. --from can be given twice.`,
-		Example: "  oncall replay examples/incidents/oom-after-rollout.tar.zst\n  oncall replay --from anomalies --digest incident-9kd\n  oncall replay --from +12m --to +20m --speed 10 incident-9kd",
+		Example: "  oncall replay examples/incidents/oom-after-rollout.tar.zst\n  oncall replay --from anomalies --digest incident-9kd\n  oncall replay --from +12m --to +20m --speed 10 incident-9kd\n  oncall replay --plot timeline.svg incident-9kd",
 		Args:    exactArgs(1, "a bundle: a folder or a .tar.zst"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.workers < 1 || f.workers > event.Partitions {
@@ -55,6 +55,11 @@ shown is what the whole replay shows of that time. A time is 2026-11-25T02:10:00
 			}
 			if f.speed < 0 {
 				return &service.UsageError{Err: fmt.Errorf("--speed %g: is negative; 1 is the speed it had, 0 as fast as it goes", f.speed)}
+			}
+			if f.plot != "" {
+				if err := plottable(f.plot); err != nil {
+					return err
+				}
 			}
 			b, err := bundle.Open(args[0])
 			if err != nil {
@@ -70,6 +75,7 @@ shown is what the whole replay shows of that time. A time is 2026-11-25T02:10:00
 	c.Flags().BoolVar(&f.digest, "digest", false, "print a hash of all that was found, and nothing else")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no lines while the incident develops")
 	c.Flags().StringVar(&f.record, "record", "", "write what this replay found into a `bundle` of its own: a folder or a .tar.zst")
+	c.Flags().StringVar(&f.plot, "plot", "", "draw the gravest incident to `file`.svg or .png: what was found when, what had changed")
 	completeParts(c)
 	return c
 }
@@ -124,6 +130,11 @@ func replay(ctx context.Context, o *options, b *bundle.Bundle, f *replayFlags, n
 	}
 	if f.record != "" {
 		if err := writeBundle(f.record, func(dir string) error { return r.Record(ctx, dir) }); err != nil {
+			return err
+		}
+	}
+	if f.plot != "" {
+		if err := plotReplay(ctx, h.Bus, f.plot, span.Holds); err != nil {
 			return err
 		}
 	}

@@ -43,3 +43,28 @@ draw burn_rate error_ratio,request_rate 720 60 '
 	if (i >= 200 && i < 202) v = 0.2
 	if (i >= 400 && i < 430) v = 0.3 + 0.01*noise
 	at(sprintf("%f,%f", v, 100 + 5*noise))'
+# A rollout with half the memory: what each detector said of it, and when.
+oncall replay --quiet --plot incident.svg ../../examples/incidents/oom-after-rollout.tar.zst >/dev/null
+# A day of a workload's logs, and a quarter of an hour in which its card processor refuses
+# connections: a heartbeat stops, a warning comes far oftener, an error is new, and four
+# requests in ten are answered with 503.
+mkdir "$made/logs"
+cat >"$made/logs/manifest.json" <<'END'
+{"version": 1, "name": "logs", "start": "2026-03-01T00:00:00Z", "end": "2026-03-02T02:00:00Z", "state": "complete", "made_by": "docs"}
+END
+awk '
+function at(i, line) {
+	gsub(/"/, "\\\"", line)
+	printf "{\"labels\": {\"namespace\": \"shop\", \"pod\": \"pay-7d4b9c6f5-x2x8q\"}, \"line\": \"%s\", \"timestamp\": \"%s\"}\n", line, strftime("%Y-%m-%dT%H:%M:%SZ", 1772323200 + i, 1)
+}
+BEGIN {
+	srand(7); began = 25*3600
+	for (i = 0; i < 26*3600; i++) {
+		odd = i >= began && i < began + 900
+		if (i % 20 == 0 && !odd) at(i, "level=info msg=\"heartbeat sent\" to=coordinator")
+		if (rand() < 0.15) at(i, sprintf("level=info msg=\"request served\" path=/pay/%d status=%d took_ms=%d", 9999*rand(), odd && rand() < 0.4 ? 503 : 200, 20 + 30*rand()))
+		if (rand() < (odd ? 0.5 : 0.01)) at(i, sprintf("level=warn msg=\"retrying call\" to=bank attempt=%d", 1 + 3*rand()))
+		if (odd && i > began + 60 && rand() < 0.2) at(i, sprintf("level=error msg=\"card processor refused connection\" err=\"dial tcp 10.0.0.%d:443: connection refused\"", 250*rand()))
+	}
+}' >"$made/logs/logs.jsonl"
+oncall replay --quiet --plot logs.svg "$made/logs" >/dev/null

@@ -80,11 +80,12 @@ func (d *levelShift) anomaly(s event.Series, at time.Time, v baseline.Shift) eve
 	a.Severity, a.TailProb, a.Observed = severityOf(v.TailProb), v.TailProb, v.Recent
 	a.Expected = &event.Interval{Low: v.Low, High: v.High}
 	a.Onset = time.UnixMilli(v.Onset).UTC()
-	a.Summary = fmt.Sprintf("%s moved from about %s to about %s", a.Signal, number(v.Expected, a.Unit), number(v.Recent, a.Unit))
+	unit := unitOf(a.Signal, a.Unit)
+	a.Summary = fmt.Sprintf("%s moved from about %s to about %s", a.Signal, number(v.Expected, unit), number(v.Recent, unit))
 	level := "usual level"
 	if v.AtHour {
 		level = "level of this hour"
-		a.Summary = fmt.Sprintf("%s about %s, usually about %s at this hour", a.Signal, number(v.Recent, a.Unit), number(v.Expected, a.Unit))
+		a.Summary = fmt.Sprintf("%s about %s, usually about %s at this hour", a.Signal, number(v.Recent, unit), number(v.Expected, unit))
 	}
 	a.Explanation = fmt.Sprintf("mean of the last %s lies %.1f clipped sigmas from the %s; tail probability %.1e, alarm below %.1e",
 		d.rules.Window, v.Drift, level, v.TailProb, v.Limit)

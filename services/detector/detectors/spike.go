@@ -248,7 +248,8 @@ func (s *spike) anomaly(of event.Series, at time.Time) event.Anomaly {
 	a.Severity, a.TailProb, a.Observed = severityOf(prob), prob, s.value
 	a.Expected = &event.Interval{Low: s.Low, High: s.High}
 	a.Onset = time.UnixMilli(s.Onset).UTC()
-	a.Summary = fmt.Sprintf("%s %s, expected %s to %s", a.Signal, number(s.value, a.Unit), number(s.Low, a.Unit), number(s.High, a.Unit))
+	unit := unitOf(a.Signal, a.Unit)
+	a.Summary = fmt.Sprintf("%s %s, expected %s to %s", a.Signal, number(s.value, unit), number(s.Low, unit), number(s.High, unit))
 	a.Explanation = fmt.Sprintf("%s; tail probability %.1e against %.0f samples of this series; now %.1f robust standard deviations from the usual level",
 		s.view, prob, s.n, min(s.Distance, 99))
 	if s.hours {

@@ -185,6 +185,15 @@ func severityOf(p float64) event.Severity {
 // annotations are what UCUM has in braces: {request}/s.
 var annotations = strings.NewReplacer("{", "", "}", "")
 
+// unitOf is the unit to write behind a value of a signal: none where the signal is
+// called by it, so that nobody reads of restarts that they are 3 restart.
+func unitOf(signal, unit string) string {
+	if "{"+strings.TrimSuffix(signal, "s")+"}" == unit {
+		return ""
+	}
+	return unit
+}
+
 // number writes a value as a person would, with its unit.
 func number(v float64, unit string) string {
 	a := math.Abs(v)
