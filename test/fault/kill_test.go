@@ -119,6 +119,8 @@ func TestAWorkerThatWasStoppedForLongWritesNothing(t *testing.T) {
 	r.startAll()
 	r.readTo(0.4)
 	r.running["detector"].signal(syscall.SIGSTOP)
+	// So long that something is left to be folded once the other has taken over.
+	r.sources.pace.Store(int64(2 * slow))
 	r.start("detector-2")
 	ck := r.kv("ckpt")
 	revisions := func() map[string]uint64 {
