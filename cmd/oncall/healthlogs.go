@@ -19,6 +19,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/triage"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
@@ -241,25 +242,17 @@ func (s *watchedSignals) count(ctx context.Context, x *suspect, now time.Time) e
 	if err = cmp.Or(err, counting); err != nil {
 		return err
 	}
-	var a struct {
-		Data struct {
-			Result []struct {
-				Values []model.SamplePair `json:"values"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &a); err != nil {
-		return fmt.Errorf("answer of Loki is not JSON, or was cut: %w", err)
+	samples, err := loghistory.DecodeCounts(body)
+	if err != nil {
+		return err
 	}
 	if len(oldest) == 0 {
 		return nil // nothing is known of before
 	}
 	x.Known = now.Sub(oldest[0].at)
 	said := map[int64]float64{} // by the end of the ten minutes, in milliseconds
-	for _, series := range a.Data.Result {
-		for _, v := range series.Values {
-			said[int64(v.Timestamp)] += float64(v.Value)
-		}
+	for _, v := range samples {
+		said[int64(v.Timestamp)] += float64(v.Value)
 	}
 	for at := end; at.Add(-recent).After(oldest[0].at); at = at.Add(-recent) {
 		n := said[at.UnixMilli()] // times without a line have no value

@@ -136,7 +136,7 @@ func (r *Reader) countOne(ctx context.Context, q Question, s Statement) (*Histor
 	if err != nil {
 		return nil, err
 	}
-	series, err := decodeCounts(body)
+	series, err := DecodeCounts(body)
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +147,9 @@ func (r *Reader) countOne(ctx context.Context, q Question, s Statement) (*Histor
 	return h, nil
 }
 
-// decodeCounts reads the answer to a metric query.
-func decodeCounts(body []byte) ([]model.SamplePair, error) {
+// DecodeCounts reads Loki's answer to a metric query over a range: the samples of all
+// its series, one series after the other. The error says that it is no JSON.
+func DecodeCounts(body []byte) ([]model.SamplePair, error) {
 	var a struct {
 		Data struct {
 			Result []struct {

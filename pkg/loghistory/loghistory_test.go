@@ -230,7 +230,7 @@ func FuzzDecode(f *testing.F) {
 		if h == nil {
 			h = &History{Start: q.Start, End: q.End, Step: q.Step()}
 		}
-		counts, _ := decodeCounts(body)
+		counts, _ := DecodeCounts(body)
 		for _, c := range counts {
 			h.add(c.Timestamp.Time(), float64(c.Value))
 		}
