@@ -45,13 +45,29 @@ func (c *Cluster) current(p *corev1.Pod) *corev1.Pod {
 	return &out
 }
 
+// outlived says whether a pod has got past what an event says stood in its way.
+func outlived(p *corev1.Pod, ev event.KubeEvent) bool {
+	switch ev.Reason {
+	case "FailedScheduling":
+		return p.Spec.NodeName != ""
+	case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":
+		return len(p.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.State.Running == nil || s.State.Running.StartedAt.Time.Before(ev.Time())
+		})
+	}
+	return false
+}
+
 // about are the recent warnings about an entity, its pods, and what stands
-// between them.
+// between them, without those that a pod has outlived: that it waited for a node
+// explains nothing of how it runs.
 func (c *Cluster) about(e event.Entity, pods []*corev1.Pod) []event.KubeEvent {
 	seen := map[event.Entity]bool{e: true}
+	there := map[event.Entity]*corev1.Pod{}
 	if e.Kind != "Node" {
 		for _, p := range pods {
 			seen[entity("Pod", p)] = true
+			there[entity("Pod", p)] = p
 			for _, o := range p.OwnerReferences {
 				seen[event.Entity{Namespace: p.Namespace, Kind: o.Kind, Name: o.Name}] = true
 			}
@@ -65,7 +81,7 @@ func (c *Cluster) about(e event.Entity, pods []*corev1.Pod) []event.KubeEvent {
 	var out []event.KubeEvent
 	for about := range seen {
 		for _, ev := range c.events[about] {
-			if c.Now.Sub(ev.Time()) <= recently {
+			if p := there[about]; c.Now.Sub(ev.Time()) <= recently && (p == nil || !outlived(p, ev)) {
 				out = append(out, ev)
 			}
 		}
