@@ -83,7 +83,7 @@ func againIncident(ctx context.Context, o *options, f *agentFlags, notes io.Writ
 	var health *check.Result
 	if l.kube != nil {
 		if health, err = l.examine(ctx, inc.Entity.Namespace); err != nil {
-			x.NotLooked = append(x.NotLooked, check.Unchecked{What: "the cluster's objects", Why: firstLine(err)})
+			x.NotLooked = append(x.NotLooked, check.NotRead("the cluster's objects", err))
 		}
 	}
 	x.judge(ctx, l, inc, health)

@@ -214,7 +214,7 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 		err  error
 	}{{"use of containers, and so no advice", noUsage}, {"money", noPrices}} {
 		if not.err != nil {
-			x.Unchecked = append([]check.Unchecked{{What: not.what, Why: firstLine(not.err)}}, x.Unchecked...)
+			x.Unchecked = append([]check.Unchecked{check.NotRead(not.what, not.err)}, x.Unchecked...)
 		}
 	}
 	x.Requests, x.Queries, x.Seconds = requests.Load(), queries.Load(), time.Since(began).Seconds()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/oncall-copilot/oncall/internal/signals"
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
@@ -159,11 +160,11 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		return err
 	}
 	mask := redact.New(redact.Options{})
-	signals, err := newSignals(o, f.namespace, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
+	beyond, err := newSignals(o, f.namespace, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
 	if err != nil {
 		return &service.UsageError{Err: err}
 	}
-	defer signals.close()
+	defer beyond.close()
 	look := func(ctx context.Context) (*examination, event.Urgency, error) {
 		requests.Store(0)
 		x, began := &examination{}, time.Now()
@@ -172,16 +173,16 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		}
 		// What is measured is read while the objects are.
 		var wg sync.WaitGroup
-		var measured *reading
-		wg.Go(func() { measured = signals.read(ctx) })
+		var measured *signals.Reading
+		wg.Go(func() { measured = beyond.read(ctx) })
 		var also []string
 		if f.hygiene || f.failOn == string(event.Hygiene) {
 			also = check.ForHygiene
 		}
 		cluster, err := check.Read(ctx, client, f.namespace, began, also...)
 		wg.Wait()
-		if signals.err != nil {
-			return nil, "", signals.err
+		if beyond.err != nil {
+			return nil, "", beyond.err
 		}
 		if err != nil {
 			try := "kubectl --context " + rule.Quote(name) + " get nodes"
@@ -193,7 +194,7 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 		}
 		cluster.Policy = agreed
 		var unmeasured []check.Unchecked
-		cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
+		cluster.Signals, unmeasured = measured.Judge(ctx, cluster, event.Entity{})
 		x.Result, err = check.Examine(ctx, cluster, check.Options{Rules: rules, Redact: mask, Ask: evidence.NewKubernetes(client, mask), Context: f.context, Exempt: exempt})
 		if err != nil {
 			return nil, "", err

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncall-copilot/oncall/internal/signals"
 	"github.com/oncall-copilot/oncall/pkg/check"
+	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -115,23 +117,23 @@ func (l *lookups) examine(ctx context.Context, namespace string) (*check.Result,
 	if err != nil {
 		return nil, &service.UsageError{Err: err}
 	}
-	signals, err := l.signals(namespace)
+	beyond, err := l.signals(namespace)
 	if err != nil {
 		return nil, &service.UsageError{Err: err}
 	}
 	var wg sync.WaitGroup
-	var measured *reading
-	wg.Go(func() { measured = signals.read(ctx) })
+	var measured *signals.Reading
+	wg.Go(func() { measured = beyond.read(ctx) })
 	cluster, err := check.Read(ctx, l.kube, namespace, time.Now())
 	wg.Wait()
 	if err != nil {
 		return nil, err
 	}
-	measured.missing = slices.DeleteFunc(measured.missing, func(u check.Unchecked) bool {
-		return l.prometheus == nil && strings.HasPrefix(u.What, ofMetrics) || l.loki == nil && u.What == ofLogs
+	measured.Missing = slices.DeleteFunc(measured.Missing, func(u check.Unchecked) bool {
+		return l.prometheus == nil && strings.HasPrefix(u.What, signals.OfMetrics) || l.loki == nil && u.What == signals.OfLogs
 	})
 	var unmeasured []check.Unchecked
-	cluster.Signals, unmeasured = signals.signals(ctx, measured, cluster)
+	cluster.Signals, unmeasured = measured.Judge(ctx, cluster, event.Entity{})
 	x, err := check.Examine(ctx, cluster, check.Options{
 		Rules: rules, Redact: l.mask, Ask: evidence.NewKubernetes(l.kube, l.mask), Context: l.context(), Exempt: exempt,
 	})

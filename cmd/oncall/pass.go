@@ -104,7 +104,7 @@ func (p *pass) sources(ctx context.Context, f *upFlags, cfg *service.Config, not
 		if err != nil {
 			name := sourceName(kind, src)
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			p.dead = append(p.dead, check.Unchecked{What: name, Why: firstLine(err)})
+			p.dead = append(p.dead, check.NotRead(name, err))
 		}
 		have[kind] = true
 		if k, ok := src.(kubernetes.Config); ok && err == nil {

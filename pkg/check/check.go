@@ -71,6 +71,13 @@ type Unchecked struct {
 	Why  string `json:"why"`
 }
 
+// NotRead is what could not be checked since an answer failed; of the error the
+// first line is told.
+func NotRead(what string, err error) Unchecked {
+	why, _, _ := strings.Cut(err.Error(), "\n")
+	return Unchecked{What: what, Why: why}
+}
+
 // run runs the checks whose needs could be read.
 func run(c *Cluster, checks []Info) (found []Problem, skipped []Unchecked) {
 	without := map[string][]string{} // checks by the resource they lack

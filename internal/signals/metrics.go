@@ -1,9 +1,10 @@
-package main
+package signals
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -47,9 +48,9 @@ type ranged struct {
 
 // measureAll reads the last hours of every signal that is there. It gives what
 // could not be read.
-func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unchecked {
+func (s *Reader) measureAll(ctx context.Context, r *Reading) *check.Unchecked {
 	var guards []string
-	for _, f := range s.families {
+	for _, f := range s.Families {
 		if slices.ContainsFunc(f.Queries, func(q prometheus.Query) bool { return told[q.Signal] != "" }) {
 			guards = append(guards, f.Guard)
 		}
@@ -59,20 +60,20 @@ func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unch
 	}
 	slices.Sort(guards)
 	guards = slices.Compact(guards)
-	present, err := s.prometheus.Has(ctx, guards, r.at)
+	present, err := s.Prometheus.Has(ctx, guards, r.at)
 	if err != nil {
-		return &check.Unchecked{What: ofMetrics, Why: firstLine(err)}
+		return notRead(OfMetrics, err)
 	}
-	r.at = s.prometheus.Upstream().Clock().Now() // it has told its time
+	r.at = s.Prometheus.Upstream().Clock().Now() // it has told its time
 	end := r.at.Truncate(signalStep)
 	matchers := ""
-	if s.namespace != "" {
-		matchers = fmt.Sprintf("namespace=%q", s.namespace)
+	if s.Namespace != "" {
+		matchers = fmt.Sprintf("namespace=%q", s.Namespace)
 	}
 	var list []ranged
-	for _, f := range s.families {
+	for _, f := range s.Families {
 		for _, q := range f.Queries {
-			if present[f.Guard] && told[q.Signal] != "" && (s.namespace == "" || q.Entity != "node") {
+			if present[f.Guard] && told[q.Signal] != "" && (s.Namespace == "" || q.Entity != "node") {
 				expr := strings.TrimSpace(strings.ReplaceAll(q.Expr, "$window", "2m"))
 				if least, ok := above[q.Signal]; ok {
 					expr = fmt.Sprintf("(%s) > %g", expr, least)
@@ -93,34 +94,33 @@ func (s *watchedSignals) measureAll(ctx context.Context, r *reading) *check.Unch
 			q.err = fmt.Errorf("more than %d queries", maxRanges)
 			continue
 		}
-		wg.Go(func() { q.matrix, q.err = s.prometheus.Range(ctx, q.expr, end.Add(-signalHistory), end, signalStep) })
+		wg.Go(func() { q.matrix, q.err = s.Prometheus.Range(ctx, q.expr, end.Add(-signalHistory), end, signalStep) })
 	}
 	wg.Wait()
 	r.ranges = list
 	if len(list) == 0 && len(r.measured) == 0 {
-		return &check.Unchecked{What: ofMetrics, Why: "Prometheus has none of the metrics of policies/queries that tell of them"}
+		return &check.Unchecked{What: OfMetrics, Why: "Prometheus has none of the metrics of policies/queries that tell of them"}
 	}
 	var failed []string
-	why := ""
+	var first error
 	for _, a := range r.measured {
 		if a.err != nil {
-			failed = append(failed, a.measures[0].Name)
-			why = cmp.Or(why, firstLine(a.err))
+			failed, first = append(failed, a.measures[0].Name), cmp.Or(first, a.err)
 		}
 	}
 	for _, q := range list {
 		if q.err != nil {
-			failed = append(failed, q.family.Family+" "+q.Signal)
-			why = cmp.Or(why, firstLine(q.err))
+			failed, first = append(failed, q.family.Family+" "+q.Signal), cmp.Or(first, q.err)
 		}
 	}
 	if failed == nil {
 		return nil
 	}
-	if s.namespace == "" && strings.Contains(why, string(upstream.TooLarge)) {
-		why += "; -n NAMESPACE reads less"
+	u := check.NotRead(fmt.Sprintf("%s (%d of the metrics)", OfMetrics, len(failed)), fmt.Errorf("%s: %w", failed[0], first))
+	if s.Namespace == "" && strings.Contains(u.Why, string(upstream.TooLarge)) {
+		u.Why += "; -n NAMESPACE reads less"
 	}
-	return &check.Unchecked{What: fmt.Sprintf("%s (%d of the metrics)", ofMetrics, len(failed)), Why: failed[0] + ": " + why}
+	return &u
 }
 
 // track is one series of a thing: a value a minute, NaN where there is none.
@@ -135,7 +135,7 @@ type track struct {
 const steps = int(signalHistory/signalStep) + 1
 
 // tracks joins the series of an answer that speak of one thing.
-func (s *watchedSignals) tracks(q *ranged, start time.Time, c *check.Cluster) []*track {
+func (s *Reader) tracks(q *ranged, start time.Time, c *check.Cluster) []*track {
 	by := map[uint64]*track{}
 	var out []*track
 	for _, series := range q.matrix {
@@ -171,13 +171,13 @@ func (s *watchedSignals) tracks(q *ranged, start time.Time, c *check.Cluster) []
 
 // labels are those by which the detectors know a series, as the pipeline writes
 // them, and the thing that it speaks of.
-func (s *watchedSignals) labels(q *ranged, m model.Metric, c *check.Cluster) (event.Labels, event.Entity, bool) {
+func (s *Reader) labels(q *ranged, m model.Metric, c *check.Cluster) (event.Labels, event.Entity, bool) {
 	get := func(l string) string { return string(m[model.LabelName(l)]) }
 	out := map[string]string{
 		event.LabelName: q.Signal, event.LabelFamily: q.family.Family, event.LabelUnit: q.Unit, event.LabelClass: string(q.Class), event.LabelDetected: told[q.Signal],
 	}
 	var e event.Entity
-	switch sub := s.entities.Subject(get); q.Entity {
+	switch sub := s.Entities.Subject(get); q.Entity {
 	case "workload":
 		var ok bool
 		if e, ok = s.whose(c, get); !ok {
@@ -195,15 +195,15 @@ func (s *watchedSignals) labels(q *ranged, m model.Metric, c *check.Cluster) (ev
 		return nil, e, false
 	}
 	for name, v := range m {
-		if !s.entities.Names(string(name)) {
+		if !s.Entities.Names(string(name)) {
 			out[string(name)] = string(v)
 		}
 	}
-	return s.mask.Labels(event.LabelsOf(out)), e, true
+	return s.Redact.Labels(event.LabelsOf(out)), e, true
 }
 
 // judge has the detectors look at what was read, minute by minute.
-func (s *watchedSignals) judge(r *reading, c *check.Cluster, into *check.Signals) error {
+func (s *Reader) judge(r *Reading, c *check.Cluster, into *check.Signals) error {
 	end := r.at.Truncate(signalStep)
 	start := end.Add(-signalHistory)
 	var all []*track
@@ -288,7 +288,7 @@ func part(all []*track, of *track, signal string) *track {
 }
 
 // ratios are the signals that are one signal over another.
-func (s *watchedSignals) ratios(r *reading, all []*track) []*track {
+func (s *Reader) ratios(r *Reading, all []*track) []*track {
 	var out []*track
 	for i := range r.ranges {
 		q := &r.ranges[i]
@@ -325,12 +325,8 @@ func (s *watchedSignals) ratios(r *reading, all []*track) []*track {
 
 // detect folds the minutes into the detectors of the pipeline, and gives the
 // anomalies that go on at the end.
-func (s *watchedSignals) detect(all []*track, start time.Time) ([]event.Anomaly, error) {
-	_, cfg, err := s.o.store()
-	if err != nil {
-		return nil, err
-	}
-	fold, err := detector.NewFold(detector.Metrics, 0, cfg.Section(detector.Spec.Name).(detector.Config), s.store, nil)
+func (s *Reader) detect(all []*track, start time.Time) ([]event.Anomaly, error) {
+	fold, err := detector.NewFold(detector.Metrics, 0, s.Detectors, s.Policies, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +355,7 @@ func (s *watchedSignals) detect(all []*track, start time.Time) ([]event.Anomaly,
 		}
 	}
 	var list []event.Anomaly
-	for _, key := range sortedNames(open) {
+	for _, key := range slices.Sorted(maps.Keys(open)) {
 		list = append(list, open[key])
 	}
 	slices.SortStableFunc(list, func(a, b event.Anomaly) int { return cmp.Compare(a.TailProb, b.TailProb) })

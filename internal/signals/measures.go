@@ -1,4 +1,4 @@
-package main
+package signals
 
 import (
 	"cmp"
@@ -30,8 +30,8 @@ type bounds struct {
 }
 
 // measures are those that are to be asked for what is looked at.
-func (s *watchedSignals) measures() []check.Measure {
-	if s.namespace == "" {
+func (s *Reader) measures() []check.Measure {
+	if s.Namespace == "" {
 		return check.Measures
 	}
 	return slices.DeleteFunc(slices.Clone(check.Measures), func(m check.Measure) bool { return m.Of != "workload" && m.Of != "job" })
@@ -39,7 +39,7 @@ func (s *watchedSignals) measures() []check.Measure {
 
 // askMeasures asks for everything that is beyond a bound, of the measures whose
 // metrics are there.
-func (s *watchedSignals) askMeasures(ctx context.Context, r *reading, present map[string]bool, matchers string) {
+func (s *Reader) askMeasures(ctx context.Context, r *Reading, present map[string]bool, matchers string) {
 	list := slices.DeleteFunc(slices.Clone(s.measures()), func(m check.Measure) bool { return !present[m.Guard] })
 	for part := range slices.Chunk(list, measuresAtOnce) {
 		r.measured = append(r.measured, bounds{measures: part})
@@ -52,14 +52,14 @@ func (s *watchedSignals) askMeasures(ctx context.Context, r *reading, present ma
 			for _, m := range a.measures {
 				parts = append(parts, fmt.Sprintf("label_replace(%s, %q, %q, \"\", \"\")", upstream.InjectPromQL(m.Expr, matchers), measureLabel, m.Name))
 			}
-			a.vector, a.err = s.prometheus.Instant(ctx, strings.Join(parts, " or "), r.at)
+			a.vector, a.err = s.Prometheus.Instant(ctx, strings.Join(parts, " or "), r.at)
 		})
 	}
 	wg.Wait()
 }
 
 // beyond joins the answers with the things that they speak of.
-func (s *watchedSignals) beyond(r *reading, c *check.Cluster, into *check.Signals) {
+func (s *Reader) beyond(r *Reading, c *check.Cluster, into *check.Signals) {
 	exprs := map[string]check.Measure{}
 	for _, a := range r.measured {
 		for _, m := range a.measures {
@@ -96,13 +96,13 @@ func of(m check.Measure, e event.Entity) string {
 }
 
 // measuredOf is the thing that the labels of a measure speak of.
-func (s *watchedSignals) measuredOf(c *check.Cluster, m check.Measure, labels map[string]string) (event.Entity, bool) {
+func (s *Reader) measuredOf(c *check.Cluster, m check.Measure, labels map[string]string) (event.Entity, bool) {
 	get := func(l string) string { return labels[l] }
 	switch m.Of {
 	case "workload":
 		return s.whose(c, get)
 	case "node":
-		return c.NodeAt(s.entities.Subject(get).Node)
+		return c.NodeAt(s.Entities.Subject(get).Node)
 	case "apiservice":
 		return event.Entity{Kind: "APIService", Name: labels["name"]}, labels["name"] != ""
 	case "job":

@@ -1,4 +1,4 @@
-package main
+package signals
 
 import (
 	"cmp"
@@ -51,10 +51,10 @@ type recentLines struct {
 
 // readLines reads the lines of the last minutes that look like trouble. It gives
 // why it could not.
-func (s *watchedSignals) readLines(ctx context.Context, r *reading) *check.Unchecked {
+func (s *Reader) readLines(ctx context.Context, r *Reading) *check.Unchecked {
 	selector := `{namespace=~".+"}`
-	if s.namespace != "" {
-		selector = fmt.Sprintf("{namespace=%q}", s.namespace)
+	if s.Namespace != "" {
+		selector = fmt.Sprintf("{namespace=%q}", s.Namespace)
 	}
 	end := time.Now()
 	lines, err := s.queryLines(ctx, selector+" |~ `"+triage.TroubleWords+"`", end.Add(-recent), end, maxLines, "backward")
@@ -65,11 +65,11 @@ func (s *watchedSignals) readLines(ctx context.Context, r *reading) *check.Unche
 	}
 	switch {
 	case err != nil:
-		return &check.Unchecked{What: ofLogs, Why: firstLine(err)}
+		return notRead(OfLogs, err)
 	case len(held) == 0:
-		return &check.Unchecked{What: ofLogs, Why: "Loki holds no line of the last hour with " + selector}
+		return &check.Unchecked{What: OfLogs, Why: "Loki holds no line of the last hour with " + selector}
 	}
-	r.lines = &recentLines{s.loki.Clock().Now(), lines}
+	r.lines = &recentLines{s.Loki.Clock().Now(), lines}
 	return nil
 }
 
@@ -84,12 +84,12 @@ type lokiStreams struct {
 }
 
 // queryLines asks for lines.
-func (s *watchedSignals) queryLines(ctx context.Context, expr string, start, end time.Time, limit int, direction string) ([]logLine, error) {
+func (s *Reader) queryLines(ctx context.Context, expr string, start, end time.Time, limit int, direction string) ([]logLine, error) {
 	params := url.Values{
-		"query": {upstream.InjectLogQL(expr, s.loki.Config().ExtraMatchers)}, "direction": {direction}, "limit": {strconv.Itoa(limit)},
+		"query": {upstream.InjectLogQL(expr, s.Loki.Config().ExtraMatchers)}, "direction": {direction}, "limit": {strconv.Itoa(limit)},
 		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
 	}
-	body, err := s.loki.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: expr})
+	body, err := s.Loki.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: expr})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (s *watchedSignals) queryLines(ctx context.Context, expr string, start, end
 			if err != nil || !ok {
 				continue
 			}
-			out = append(out, logLine{st.Stream, time.Unix(0, ns).UTC(), s.mask.Line(strings.ToValidUTF8(text, "\uFFFD")), text})
+			out = append(out, logLine{st.Stream, time.Unix(0, ns).UTC(), s.Redact.Line(strings.ToValidUTF8(text, "\uFFFD")), text})
 		}
 	}
 	return out, nil
@@ -123,8 +123,8 @@ type suspect struct {
 }
 
 // statements counts in the hours before what was said in the last minutes.
-func (s *watchedSignals) statements(ctx context.Context, r *recentLines, c *check.Cluster, into *check.Signals) error {
-	list := s.suspects(r, c)
+func (s *Reader) statements(ctx context.Context, r *recentLines, c *check.Cluster, only event.Entity, into *check.Signals) error {
+	list := s.suspects(r, c, only)
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i := range list {
@@ -137,8 +137,9 @@ func (s *watchedSignals) statements(ctx context.Context, r *recentLines, c *chec
 	return errors.Join(errs...)
 }
 
-// suspects are the statements that were made often enough to be counted.
-func (s *watchedSignals) suspects(r *recentLines, c *check.Cluster) []suspect {
+// suspects are the statements that were made often enough to be counted: of one
+// workload, or of all.
+func (s *Reader) suspects(r *recentLines, c *check.Cluster, only event.Entity) []suspect {
 	begun := map[string]time.Time{} // pods that came meanwhile
 	for _, p := range c.Pods {
 		if p.Status.StartTime != nil && r.at.Sub(p.Status.StartTime.Time) < recent+startUp {
@@ -157,12 +158,12 @@ func (s *watchedSignals) suspects(r *recentLines, c *check.Cluster) []suspect {
 	}
 	var all []said
 	for _, l := range r.lines {
-		sub := s.entities.Subject(func(n string) string { return l.labels[n] })
+		sub := s.Entities.Subject(func(n string) string { return l.labels[n] })
 		if at, ok := begun[sub.Namespace+"/"+sub.Pod]; ok && l.at.Sub(at) < startUp {
 			continue
 		}
 		e, ok := s.whose(c, func(n string) string { return l.labels[n] })
-		if !ok || !s.only.IsZero() && e != s.only {
+		if !ok || !only.IsZero() && e != only {
 			continue
 		}
 		m := miner.Add(l.text)
@@ -200,20 +201,20 @@ func (s *watchedSignals) suspects(r *recentLines, c *check.Cluster) []suspect {
 }
 
 // selector chooses the streams of a workload by the labels that a line of it has.
-func (s *watchedSignals) selector(labels map[string]string, e event.Entity) string {
+func (s *Reader) selector(labels map[string]string, e event.Entity) string {
 	var ms []string
-	for _, n := range s.entities.Namespace {
+	for _, n := range s.Entities.Namespace {
 		if labels[n] != "" {
 			ms = append(ms, fmt.Sprintf("%s=%q", n, labels[n]))
 			break
 		}
 	}
-	for _, n := range s.entities.Pod {
+	for _, n := range s.Entities.Pod {
 		if labels[n] != "" {
 			return "{" + strings.Join(append(ms, fmt.Sprintf("%s=~%q", n, regexp.QuoteMeta(e.Name)+"(-.*)?")), ", ") + "}"
 		}
 	}
-	for _, n := range s.entities.Workload {
+	for _, n := range s.Entities.Workload {
 		if labels[n] != "" {
 			ms = append(ms, fmt.Sprintf("%s=%q", n, labels[n]))
 			break
@@ -224,7 +225,7 @@ func (s *watchedSignals) selector(labels map[string]string, e event.Entity) stri
 
 // count asks how often a statement was made in the hours before, and how far the
 // workload's logs go back.
-func (s *watchedSignals) count(ctx context.Context, x *suspect, now time.Time) error {
+func (s *Reader) count(ctx context.Context, x *suspect, now time.Time) error {
 	// Loki evaluates at multiples of the step. Asked for other times it takes later
 	// ones, and would count the lines of now among those of before.
 	start, end := now.Add(-signalHistory).Truncate(recent), now.Add(-recent).Truncate(recent)
@@ -234,10 +235,10 @@ func (s *watchedSignals) count(ctx context.Context, x *suspect, now time.Time) e
 	wg.Go(func() { oldest, err = s.queryLines(ctx, x.selector, start, end, 1, "forward") })
 	expr := fmt.Sprintf("sum(count_over_time(%s[%s]))", x.Query, model.Duration(recent))
 	params := url.Values{
-		"query": {upstream.InjectLogQL(expr, s.loki.Config().ExtraMatchers)}, "step": {strconv.Itoa(int(recent.Seconds()))},
+		"query": {upstream.InjectLogQL(expr, s.Loki.Config().ExtraMatchers)}, "step": {strconv.Itoa(int(recent.Seconds()))},
 		"start": {strconv.FormatInt(start.Add(recent).UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
 	}
-	body, counting := s.loki.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: expr})
+	body, counting := s.Loki.Get(ctx, "/loki/api/v1/query_range", params, upstream.Query{Operation: "query_range", Text: expr})
 	wg.Wait()
 	if err = cmp.Or(err, counting); err != nil {
 		return err
