@@ -38,7 +38,7 @@ bench-metrics: ## the detector of one series on labelled data, where that is the
 	$(GO) run ./test/benchmark/metrics -leave-one-out
 
 bench-logs: ## the log miner on invented logs, on those of real programs, on labelled ones where those are there, and the detectors of logs on healthy ones
-	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented|Programs|HeaderShapes' -benchtime 1x ./pkg/logpattern
+	$(GO) test -v -run '^$$' -bench 'Grouping|LeaveOneOut|Invented|Imitated|Programs|HeaderShapes' -benchtime 1x ./pkg/logpattern
 	$(GO) test -run '^$$' -bench 'Add' -benchtime 2s ./pkg/logpattern
 	$(GO) test -v -run '^$$' -bench HealthyLogs -benchtime 1x ./services/detector/detectors
 	$(GO) test -run '^$$' -bench LogFold -benchtime 3x -cpu 1 ./services/detector
