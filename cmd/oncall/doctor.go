@@ -154,7 +154,7 @@ func examine(ctx context.Context, o *options, f *upFlags) ([]finding, error) {
 			}
 		}
 	})
-	out = append(out, objectives(ctx, store, measured)...)
+	out = append(out, judgeableObjectives(ctx, store, measured)...)
 	out = append(out, declaredDetectors(ctx, store, measured)...)
 	if cluster != nil {
 		out = append(out, rights(ctx, o, *cluster)...)

@@ -12,10 +12,10 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/slo"
 )
 
-// objectives finds out whether the objectives with queries of their own can be
+// judgeableObjectives finds out whether the objectives with queries of their own can be
 // judged: their series are there, and the threshold of a latency is the bound of a
 // bucket. One of the sources has to have them.
-func objectives(ctx context.Context, store *policy.Store, sources []*promql.Client) []finding {
+func judgeableObjectives(ctx context.Context, store *policy.Store, sources []*promql.Client) []finding {
 	p, err := slo.Load(store)
 	if err != nil || len(sources) == 0 {
 		return nil // policies, and sources that do not answer, are told already

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oncall-copilot/oncall/internal/backtest"
+	"github.com/oncall-copilot/oncall/internal/objectives"
 	"github.com/oncall-copilot/oncall/pkg/bundle"
 	"github.com/oncall-copilot/oncall/pkg/canary"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -56,7 +57,7 @@ var outputs = []struct {
 	{"record", "What oncall record writes: what a bundle holds.", []string{"record"}, bundle.Manifest{}, none},
 	{"reports", "What oncall replay and demo write: of every incident the report at its worst.", []string{"replay", "demo"}, []event.Report{}, none},
 	{"slo-prom", "What oncall slo-prom writes: the state of an error budget.", []string{"slo-prom"}, budgets{}, budgetExamples},
-	{"slo-suggest", "What oncall slo suggest writes: objectives that were kept, and the policy file that they make.", []string{"slo suggest"}, suggested{}, none},
+	{"slo-suggest", "What oncall slo suggest writes: objectives that were kept, and the policy file that they make.", []string{"slo suggest"}, objectives.Suggested{}, none},
 	{"triage", "What oncall triage writes: what is known of one workload, and what to do next.", []string{"triage"}, triaged{}, none},
 	{"version", "What oncall version writes.", []string{"version"}, versions{}, none},
 	{"why", "What oncall why writes: an incident, and every decision about telling people of it.", []string{"why"}, explained{}, none},

@@ -146,7 +146,7 @@ func budgetLeft(s slo.Status) string {
 	}
 	of := fmt.Sprintf("(%s of %s requests %s", render.Count(s.Errors), render.Count(s.Requests), failed)
 	if s.KnownHours < s.PeriodHours-1 {
-		of += fmt.Sprintf("; Prometheus has %s of %gd", age(s.KnownHours), s.PeriodHours/24)
+		of += fmt.Sprintf("; Prometheus has %s of %gd", slo.Age(s.KnownHours), s.PeriodHours/24)
 	}
 	of += ")"
 	if *s.BudgetRemaining <= 0 {
@@ -154,7 +154,7 @@ func budgetLeft(s slo.Status) string {
 	}
 	left := fmt.Sprintf("budget: %.1f %% left %s", 100*floor(*s.BudgetRemaining), of)
 	if s.ExhaustedHours != nil {
-		left += ", gone in " + age(*s.ExhaustedHours) + " at this rate"
+		left += ", gone in " + slo.Age(*s.ExhaustedHours) + " at this rate"
 	}
 	return left
 }
@@ -170,15 +170,4 @@ func burn(x *float64) string {
 		return fmt.Sprintf("%.0fx", *x)
 	}
 	return fmt.Sprintf("%.3gx", *x)
-}
-
-// age is a number of hours as people say it.
-func age(hours float64) string {
-	switch {
-	case hours < 1:
-		return fmt.Sprintf("%.0f min", 60*hours)
-	case hours < 48:
-		return fmt.Sprintf("%.1f h", hours)
-	}
-	return fmt.Sprintf("%.1f d", hours/24)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/oncall-copilot/oncall/internal/objectives"
 	"github.com/oncall-copilot/oncall/pkg/budget"
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
@@ -226,26 +227,26 @@ func (f *sloFlags) read(ctx context.Context, r *budgetReader, now time.Time) ([]
 // golden is the state of each workload whose objective it is by the golden signals:
 // of what the families of policies/queries count.
 func (r *budgetReader) golden(ctx context.Context, now time.Time) ([]slo.Status, error) {
-	t, err := newTrafficReader(r.client, r.store, r.window, r.objective.Match.Namespaces)
+	t, err := objectives.NewReader(r.client, r.store, r.window, r.objective.Match.Namespaces)
 	if err != nil {
 		return nil, err
 	}
 	now = now.Truncate(time.Minute)
-	all, err := t.read(ctx, now.Add(r.window-r.objective.Period), now)
+	all, err := t.Read(ctx, now.Add(r.window-r.objective.Period), now)
 	if err != nil {
 		return nil, err
 	}
 	var out []slo.Status
 	for _, w := range all {
-		if o, ok := r.policy.For(w.namespace, w.workload); !ok || o.Name != r.objective.Name {
+		if o, ok := r.policy.For(w.Namespace, w.Workload); !ok || o.Name != r.objective.Name {
 			continue
 		}
 		var l slo.Ledger
-		for _, x := range w.steps() {
+		for _, x := range w.Steps() {
 			l.Serve(x, r.window)
 		}
 		s := r.objective.Status(&l, r.policy.Windows, now.UnixMilli())
-		s.Labels = map[string]string{"namespace": w.namespace, "workload": w.workload}
+		s.Labels = map[string]string{"namespace": w.Namespace, "workload": w.Workload}
 		out = append(out, s)
 	}
 	if out == nil {

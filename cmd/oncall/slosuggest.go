@@ -2,20 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
 
-	"github.com/oncall-copilot/oncall/pkg/event"
-	"github.com/oncall-copilot/oncall/pkg/policy"
-	"github.com/oncall-copilot/oncall/pkg/promql"
+	"github.com/oncall-copilot/oncall/internal/objectives"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/slo"
@@ -88,7 +82,7 @@ func (f *suggestFlags) run(ctx context.Context, o *options, out, notes io.Writer
 	if err != nil {
 		return err
 	}
-	x, err := f.found(ctx, client, store, p, since, time.Now())
+	x, err := objectives.Suggest(ctx, client, store, p, objectives.Options{Since: since, Step: time.Duration(f.windowMinutes) * time.Minute, Namespace: f.namespace, Now: time.Now()})
 	if err != nil {
 		return queryError(err)
 	}
@@ -104,167 +98,4 @@ func (f *suggestFlags) run(ctx context.Context, o *options, out, notes io.Writer
 		return hint(fmt.Errorf("no workload has served requests in %s, or each has an objective", f.since), service.ExitUndecided, "oncall doctor --coverage says which metrics are there")
 	}
 	return err
-}
-
-// found reads the traffic of every family that is there, and suggests an objective
-// for each workload of which none speaks by name.
-func (f *suggestFlags) found(ctx context.Context, client *promql.Client, store *policy.Store, p slo.Policy, since time.Duration, now time.Time) (*suggested, error) {
-	step := time.Duration(f.windowMinutes) * time.Minute
-	var namespaces []string
-	if f.namespace != "" {
-		namespaces = []string{f.namespace}
-	}
-	r, err := newTrafficReader(client, store, step, namespaces)
-	if err != nil {
-		return nil, err
-	}
-	now = now.Truncate(step)
-	all, err := r.read(ctx, now.Add(step-since), now)
-	if err != nil {
-		return nil, err
-	}
-	out := &suggested{hours: since.Hours(), Since: f.since, WindowMinutes: f.windowMinutes, Suggestions: []keptObjective{}, NotKept: []slo.Suggestion{}}
-	taken := map[string]bool{}
-	for _, o := range p.Objectives {
-		taken[o.Name] = true
-	}
-	for _, t := range all {
-		if o, ok := p.For(t.namespace, t.workload); ok && len(o.Match.Workloads) > 0 {
-			continue
-		}
-		s, ok := slo.Suggest(t.steps(), step, p.Windows)
-		if !ok {
-			continue
-		}
-		s.Namespace, s.Workload, s.Family = t.namespace, t.workload, t.family
-		if s.Target == 0 {
-			out.NotKept = append(out.NotKept, s)
-			continue
-		}
-		out.Suggestions = append(out.Suggestions, keptObjective{free(taken, s), s})
-	}
-	if out.Latency, err = f.latencies(ctx, r, p, out, taken, since, now); err != nil {
-		return nil, err
-	}
-	out.Policy, err = out.policy(p)
-	return out, err
-}
-
-// latencies are suggested for the workloads whose requests are, or would be: those
-// that serve enough, by the family that counts them.
-func (f *suggestFlags) latencies(ctx context.Context, r *trafficReader, p slo.Policy, of *suggested, taken map[string]bool, since time.Duration, now time.Time) ([]keptLatency, error) {
-	list := []keptLatency{}
-	var served []slo.Suggestion
-	for _, s := range of.Suggestions {
-		served = append(served, s.Suggestion)
-	}
-	served = append(served, of.NotKept...)
-	for _, fam := range r.families {
-		if !slices.ContainsFunc(served, func(s slo.Suggestion) bool { return s.Family == fam.Family }) {
-			continue
-		}
-		found, err := r.latencies(ctx, fam, since, now)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range found {
-			counted := slices.ContainsFunc(served, func(s slo.Suggestion) bool {
-				return s.Family == k.Family && s.Namespace == k.Namespace && s.Workload == k.Workload
-			})
-			told := slices.ContainsFunc(p.Objectives, func(o slo.Objective) bool { return o.Latency != nil && o.Latency.Histogram == k.Histogram })
-			if !counted || told {
-				continue
-			}
-			k.Name = free(taken, slo.Suggestion{Namespace: k.Namespace, Workload: k.Workload + "-latency"})
-			list = append(list, k)
-		}
-	}
-	return list, nil
-}
-
-// free is a name for an objective that no other has, which it then has.
-func free(taken map[string]bool, s slo.Suggestion) string {
-	name := event.Token(strings.Trim(s.Namespace+"-"+s.Workload, "-"))
-	for n := 2; taken[name]; n++ {
-		name = event.Token(fmt.Sprintf("%s-%s-%d", s.Namespace, s.Workload, n))
-	}
-	taken[name] = true
-	return name
-}
-
-// suggested is what was found, and the policy file that it makes.
-type suggested struct {
-	Since         string           `json:"since"`
-	WindowMinutes int              `json:"window_minutes"` // of the rates, and between two readings
-	Suggestions   []keptObjective  `json:"suggestions"`
-	NotKept       []slo.Suggestion `json:"not_kept"` // workloads that kept less than the mildest usual objective
-	Latency       []keptLatency    `json:"latency"`  // objectives of latency that were kept
-	// Policy is a policies/slo.yaml: what is suggested, and after it what is in force.
-	Policy string `json:"policy"`
-
-	hours float64 // that were asked for
-}
-
-// keptObjective is a suggestion with the name that the objective gets.
-type keptObjective struct {
-	Name string `json:"name"`
-	slo.Suggestion
-}
-
-// policy writes a policy file that can be read back.
-func (x *suggested) policy(p slo.Policy) (string, error) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Suggested by oncall slo suggest --since %s: what was kept, which need not be what\n# was promised. Remove what nobody wants to be woken for.\n", x.Since)
-	for _, s := range x.NotKept {
-		why := "less than any usual objective"
-		if s.Requests < 10 {
-			why = "too few to say"
-		}
-		fmt.Fprintf(&b, "# %s/%s kept %s %% of %s requests, %s: none is suggested.\n", s.Namespace, s.Workload, share(s.Kept), render.Count(s.Requests), why)
-	}
-	b.WriteString("objectives:\n")
-	for _, s := range x.Suggestions {
-		fmt.Fprintf(&b, "  # kept %s %% of %s requests (%.3g/s, %s, %s); at this target %s\n", share(s.Kept), render.Count(s.Requests), s.PerSecond, age(s.Hours), s.Family, burned(s.Suggestion))
-		if s.Hours < 0.9*x.hours {
-			fmt.Fprintf(&b, "  # Prometheus has %s of the %s that were asked for: look again when it has more\n", age(s.Hours), x.Since)
-		}
-		if s.Few {
-			fmt.Fprintf(&b, "  # fewer than %d requests in five minutes, as a rule: burns show in the longer windows only\n", slo.DefaultMinRequests)
-		}
-		match := fmt.Sprintf("workloads: [%q]", s.Workload)
-		if s.Namespace != "" {
-			match = fmt.Sprintf("namespaces: [%q], %s", s.Namespace, match)
-		}
-		fmt.Fprintf(&b, "  - name: %s\n    target: %g\n    match: {%s}\n", s.Name, s.Target, match)
-	}
-	for _, k := range x.Latency {
-		b.WriteString(k.lines(x.Since))
-	}
-	kept, err := p.Written()
-	if err != nil {
-		return "", err
-	}
-	b.WriteString(kept)
-	if _, err := slo.Parse("the suggestion", []byte(b.String())); err != nil {
-		return "", errors.Join(errors.New("the suggestion does not read back"), err)
-	}
-	return b.String(), nil
-}
-
-// share is a share in percent that is not rounded up to all.
-func share(x float64) string {
-	if x < 1 && x >= 0.99995 {
-		return fmt.Sprintf("%.6g", math.Floor(x*1e6)/1e4)
-	}
-	return fmt.Sprintf("%.4g", 100*x)
-}
-
-func burned(s slo.Suggestion) string {
-	many := func(n int, what string) string {
-		if n == 1 {
-			return "1 " + what
-		}
-		return fmt.Sprintf("%d %ss", n, what)
-	}
-	return many(s.Pages, "page") + ", " + many(s.Tickets, "ticket")
 }

@@ -34,6 +34,7 @@ var rules = []struct {
 	{"services/notifier", []string{"pkg/", "policies", "services/notifier"}},
 	{"internal/pipeline", []string{"pkg/", "services/", "policies"}},
 	{"internal/backtest", []string{"pkg/", "services/", "policies"}},
+	{"internal/objectives", []string{"pkg/", "services/collector"}},
 	{"internal/signals", []string{"pkg/", "services/collector", "services/detector"}},
 	{"cmd/", []string{"pkg/", "services/", "schemas", "policies", "internal/", "examples/"}},
 }

@@ -173,3 +173,14 @@ func Span(d time.Duration) string {
 	}
 	return d.String()
 }
+
+// Age is a number of hours as people say it: 30 min, 3.5 h, 2.1 d.
+func Age(hours float64) string {
+	switch {
+	case hours < 1:
+		return fmt.Sprintf("%.0f min", 60*hours)
+	case hours < 48:
+		return fmt.Sprintf("%.1f h", hours)
+	}
+	return fmt.Sprintf("%.1f d", hours/24)
+}

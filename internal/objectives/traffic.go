@@ -1,4 +1,7 @@
-package main
+// Package objectives reads what workloads have served from Prometheus' history, and
+// suggests the objectives that they have kept: what `oncall slo suggest` writes, and
+// what `oncall slo-prom` judges where it is given no queries.
+package objectives
 
 import (
 	"cmp"
@@ -21,17 +24,19 @@ import (
 	"github.com/oncall-copilot/oncall/services/collector/prometheus"
 )
 
-// maxTrafficSeries bounds an answer: a day of each is 288 points.
-const maxTrafficSeries = 5000
+// maxSeries bounds an answer: a day of each is 288 points.
+const maxSeries = 5000
 
-// traffic is what was asked of a workload, by one family of metrics.
-type traffic struct {
-	namespace, workload, family string
-	served                      map[int64]*slo.Served
+// Traffic is what was asked of a workload, by one family of metrics.
+type Traffic struct {
+	Namespace, Workload string
+	Family              string // of policies/queries, which counts it
+
+	served map[int64]*slo.Served
 }
 
-// steps are what was served, in the order of time.
-func (t *traffic) steps() []slo.Served {
+// Steps are what was served, in the order of time.
+func (t *Traffic) Steps() []slo.Served {
 	out := make([]slo.Served, 0, len(t.served))
 	for _, at := range slices.Sorted(maps.Keys(t.served)) {
 		out = append(out, *t.served[at])
@@ -39,8 +44,8 @@ func (t *traffic) steps() []slo.Served {
 	return out
 }
 
-// trafficReader reads the requests that the families of policies/queries count.
-type trafficReader struct {
+// Reader reads the requests that the families of policies/queries count.
+type Reader struct {
 	client     *promql.Client
 	step       time.Duration // of the reading, and the range of the rates
 	namespaces []string      // globs; empty: all
@@ -49,8 +54,11 @@ type trafficReader struct {
 	names    *entities.Map
 }
 
-func newTrafficReader(client *promql.Client, store *policy.Store, step time.Duration, namespaces []string) (*trafficReader, error) {
-	r := &trafficReader{client: client, step: step, namespaces: namespaces}
+// NewReader prepares the reading of some namespaces, globs, or of all. The step is
+// the distance of two readings and the range of the rates, at least twice the time
+// between two scrapes.
+func NewReader(client *promql.Client, store *policy.Store, step time.Duration, namespaces []string) (*Reader, error) {
+	r := &Reader{client: client, step: step, namespaces: namespaces}
 	var err error
 	if r.families, err = prometheus.LoadFamilies(store); err != nil {
 		return nil, err
@@ -59,9 +67,9 @@ func newTrafficReader(client *promql.Client, store *policy.Store, step time.Dura
 	return r, err
 }
 
-// read is the traffic of each workload from a time to another, a day at a time,
+// Read is the traffic of each workload from a time to another, a day at a time,
 // sorted by name; of several families the one that the others yield to.
-func (r *trafficReader) read(ctx context.Context, from, to time.Time) ([]*traffic, error) {
+func (r *Reader) Read(ctx context.Context, from, to time.Time) ([]*Traffic, error) {
 	var guards []string
 	for _, fam := range r.families {
 		guards = append(guards, fam.Guard)
@@ -70,7 +78,7 @@ func (r *trafficReader) read(ctx context.Context, from, to time.Time) ([]*traffi
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]*traffic{}
+	all := map[string]*Traffic{}
 	for _, fam := range r.families {
 		requests, failed := r.expression(fam, "request_rate"), r.expression(fam, "error_rate")
 		if !present[fam.Guard] || requests == "" || failed == "" {
@@ -89,8 +97,8 @@ func (r *trafficReader) read(ctx context.Context, from, to time.Time) ([]*traffi
 				if err != nil {
 					return nil, fmt.Errorf("family %s: %w", fam.Family, err)
 				}
-				if len(m) > maxTrafficSeries {
-					return nil, fmt.Errorf("family %s: %w", fam.Family, &promql.Mismatch{Problem: fmt.Sprintf("%d series, more than the %d that are read", len(m), maxTrafficSeries), Fix: "choose a namespace: -n NS, match: {namespaces: [NS]}, or extra_matchers of the source"})
+				if len(m) > maxSeries {
+					return nil, fmt.Errorf("family %s: %w", fam.Family, &promql.Mismatch{Problem: fmt.Sprintf("%d series, more than the %d that are read", len(m), maxSeries), Fix: "choose a namespace: -n NS, match: {namespaces: [NS]}, or extra_matchers of the source"})
 				}
 				r.book(all, fam.Family, m, q.add)
 			}
@@ -101,7 +109,7 @@ func (r *trafficReader) read(ctx context.Context, from, to time.Time) ([]*traffi
 
 // expression is the query of a signal, asked of the namespaces alone where its
 // series say theirs.
-func (r *trafficReader) expression(fam prometheus.Family, signal string) string {
+func (r *Reader) expression(fam prometheus.Family, signal string) string {
 	for _, q := range fam.Queries {
 		if q.Signal == signal {
 			return inNamespaces(strings.TrimSpace(strings.ReplaceAll(q.Expr, "$window", slo.Span(r.step))), r.namespaces)
@@ -134,20 +142,29 @@ func inNamespaces(expr string, namespaces []string) string {
 	return upstream.InjectPromQL(expr, fmt.Sprintf("namespace=~%q", strings.Join(patterns, "|")))
 }
 
+// subject is the workload that a series speaks of; "" when it is none that is read.
+func (r *Reader) subject(m model.Metric) (namespace, workload string) {
+	who := r.names.Subject(func(l string) string { return string(m[model.LabelName(l)]) })
+	if who.Workload == "" && who.Pod != "" {
+		who.Workload = event.WorkloadOfPod(who.Pod)
+	}
+	if !slo.Matches(r.namespaces, who.Namespace) {
+		return "", ""
+	}
+	return who.Namespace, who.Workload
+}
+
 // book adds an answer to the workloads that its series speak of.
-func (r *trafficReader) book(all map[string]*traffic, family string, m model.Matrix, add func(*slo.Served, float64)) {
+func (r *Reader) book(all map[string]*Traffic, family string, m model.Matrix, add func(*slo.Served, float64)) {
 	for _, s := range m {
-		who := r.names.Subject(func(l string) string { return string(s.Metric[model.LabelName(l)]) })
-		if who.Workload == "" && who.Pod != "" {
-			who.Workload = event.WorkloadOfPod(who.Pod)
-		}
-		if who.Workload == "" || !slo.Matches(r.namespaces, who.Namespace) {
+		namespace, workload := r.subject(s.Metric)
+		if workload == "" {
 			continue
 		}
-		key := family + "\x00" + who.Namespace + "\x00" + who.Workload
+		key := family + "\x00" + namespace + "\x00" + workload
 		t := all[key]
 		if t == nil {
-			t = &traffic{who.Namespace, who.Workload, family, map[int64]*slo.Served{}}
+			t = &Traffic{namespace, workload, family, map[int64]*slo.Served{}}
 			all[key] = t
 		}
 		for _, v := range s.Values {
@@ -165,20 +182,20 @@ func (r *trafficReader) book(all map[string]*traffic, family string, m model.Mat
 }
 
 // best leaves out what another family tells better of the same workload.
-func (r *trafficReader) best(all map[string]*traffic) []*traffic {
-	var out []*traffic
+func (r *Reader) best(all map[string]*Traffic) []*Traffic {
+	var out []*Traffic
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		t := all[key]
-		i := slices.IndexFunc(r.families, func(fam prometheus.Family) bool { return fam.Family == t.family })
+		i := slices.IndexFunc(r.families, func(fam prometheus.Family) bool { return fam.Family == t.Family })
 		better := slices.ContainsFunc(r.families[i].Unless, func(other string) bool {
-			return all[other+"\x00"+t.namespace+"\x00"+t.workload] != nil
+			return all[other+"\x00"+t.Namespace+"\x00"+t.Workload] != nil
 		})
-		if !better && !slices.ContainsFunc(out, func(o *traffic) bool { return o.namespace == t.namespace && o.workload == t.workload }) {
+		if !better && !slices.ContainsFunc(out, func(o *Traffic) bool { return o.Namespace == t.Namespace && o.Workload == t.Workload }) {
 			out = append(out, t)
 		}
 	}
-	slices.SortFunc(out, func(a, b *traffic) int {
-		return cmp.Or(strings.Compare(a.namespace, b.namespace), strings.Compare(a.workload, b.workload))
+	slices.SortFunc(out, func(a, b *Traffic) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Workload, b.Workload))
 	})
 	return out
 }
