@@ -86,8 +86,9 @@ func (s *Imitation) Lines(seed uint64) (out []Line) {
 	for len(out) < 2000 {
 		i := m.zipf(len(s.statements))
 		for range 1 + m.IntN(3) {
+			m.variant = m.variant[:0]
 			msg := m.fill(s.statements[i].text)
-			out = append(out, Line{Raw: m.header(s.statements[i], msg), Content: msg, Event: fmt.Sprint(i)})
+			out = append(out, Line{Variant: string(m.variant), Raw: m.header(s.statements[i], msg), Content: msg, Event: fmt.Sprint(i)})
 		}
 	}
 	return out[:2000]
@@ -97,8 +98,18 @@ func (s *Imitation) Lines(seed uint64) (out []Line) {
 type mimic struct {
 	*Imitation
 	*rand.Rand
-	at    time.Time
-	hosts []string
+	at      time.Time
+	hosts   []string
+	variant []byte // which of the parts of the statement were chosen
+	inside  int    // how deep in a value, whose parts are no variants
+}
+
+// choose notes a choice.
+func (m *mimic) choose(k int) int {
+	if m.inside == 0 {
+		m.variant = append(m.variant, byte('a'+k))
+	}
+	return k
 }
 
 // zipf draws the index of one of n things, of which the first are the most frequent.
@@ -139,22 +150,24 @@ func (m *mimic) fill(s string) string {
 		case strings.HasPrefix(rest, "("):
 			in, n := enclosed(rest)
 			parts := alternatives(in)
-			b.WriteString(m.fill(parts[m.zipf(len(parts))]))
+			b.WriteString(m.fill(parts[m.choose(m.zipf(len(parts)))]))
 			i += 1 + n
 		case strings.HasPrefix(rest, "["):
 			in, n := enclosed(rest)
-			if m.IntN(2) == 0 {
+			if m.choose(m.IntN(2)) == 0 {
 				b.WriteString(m.fill(in))
 			}
 			i += 1 + n
 		case strings.HasPrefix(rest, "+("):
 			in, n := enclosed(rest[1:])
+			m.inside++
 			for k := range 1 + m.zipf(5) {
 				if k > 0 {
 					b.WriteString(", ")
 				}
 				b.WriteString(m.fill(in))
 			}
+			m.inside--
 			i += 2 + n
 		default:
 			kind := m.kind(rest)
@@ -201,6 +214,8 @@ func (m *mimic) kind(s string) string {
 
 func (m *mimic) value(kind string) string {
 	if pool, ok := m.pools[kind]; ok {
+		m.inside++
+		defer func() { m.inside-- }()
 		return m.fill(pool[m.zipf(len(pool))])
 	}
 	return kinds[kind](m)

@@ -13,7 +13,12 @@ import (
 
 // Line is a line of a log: all of it, its message without what stands before it,
 // and the statement that wrote it.
-type Line struct{ Raw, Content, Event string }
+type Line struct {
+	Raw, Content, Event string
+	// Variant is which of the texts of its statement the line has, where that has
+	// several: of the words that may stand in a place, and of parts that may be missing.
+	Variant string
+}
 
 // Shared reads LogHub's samples in a folder, by system. Where there is no such
 // folder the error is [os.ErrNotExist].
@@ -60,7 +65,7 @@ func loadLogHub(dir, system string) ([]Line, error) {
 	}
 	out := make([]Line, 0, len(lines))
 	for i, row := range rows[1:] {
-		out = append(out, Line{lines[i], row[content], row[id]})
+		out = append(out, Line{Raw: lines[i], Content: row[content], Event: row[id]})
 	}
 	return out, nil
 }
@@ -82,6 +87,41 @@ func GroupingAccuracy(got []uint64, want []string) float64 {
 	for i := range got {
 		if len(groups[got[i]]) == 1 && sizes[got[i]] == truth[want[i]] {
 			right++
+		}
+	}
+	return float64(right) / float64(len(got))
+}
+
+// GroupingUpToVariants is the same for who takes the variants of a statement for
+// statements of their own, or some of them for one: the share of lines whose group
+// holds lines of one statement only, and all lines of each variant in it.
+func GroupingUpToVariants(got []uint64, lines []Line) float64 {
+	type variant struct{ event, text string }
+	type group struct {
+		events   map[string]bool
+		variants map[variant]int
+	}
+	groups, truth := map[uint64]group{}, map[variant]int{}
+	for i, id := range got {
+		g, ok := groups[id]
+		if !ok {
+			g = group{map[string]bool{}, map[variant]int{}}
+			groups[id] = g
+		}
+		v := variant{lines[i].Event, lines[i].Variant}
+		g.events[v.event] = true
+		g.variants[v]++
+		truth[v]++
+	}
+	right := 0
+	for _, g := range groups {
+		all, whole := 0, len(g.events) == 1
+		for v, n := range g.variants {
+			all += n
+			whole = whole && n == truth[v]
+		}
+		if whole {
+			right += all
 		}
 	}
 	return float64(right) / float64(len(got))
