@@ -29,7 +29,8 @@ const (
 //
 // Expr is PromQL for Prometheus (an instant query at End when Step is zero,
 // else a range query), LogQL for Loki (a log query gives lines, newest last; a
-// metric query gives values), and for Kubernetes one of
+// metric query gives values) or history and a [Told] as JSON (what statements of a
+// program did from Start on, for at most [HistoryRange]), and for Kubernetes one of
 //
 //	object KIND NAMESPACE/NAME          the object, reduced (KIND NAME for what has no namespace)
 //	pods NAMESPACE KIND/NAME            the pods of a workload, reduced

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
 )
@@ -158,12 +159,15 @@ func (p prometheus) Retrieve(ctx context.Context, q Query) (event.Evidence, erro
 }
 
 type loki struct {
-	up     *upstream.Client
-	redact Redactor
+	up      *upstream.Client
+	redact  Redactor
+	history *loghistory.Reader
 }
 
-// NewLoki answers LogQL.
-func NewLoki(up *upstream.Client, redact Redactor) Retriever { return loki{up, redact} }
+// NewLoki answers LogQL, and questions for the history of statements.
+func NewLoki(up *upstream.Client, redact Redactor) Retriever {
+	return loki{up, redact, loghistory.New(up, redact.Line)}
+}
 
 // lokiAnswer is Loki's answer to query and query_range.
 type lokiAnswer struct {
@@ -177,6 +181,11 @@ type lokiAnswer struct {
 func (l loki) Retrieve(ctx context.Context, q Query) (event.Evidence, error) {
 	if err := q.Check(); err != nil {
 		return event.Evidence{}, err
+	}
+	if t, ok, err := toldOf(q.Expr); err != nil {
+		return event.Evidence{}, err
+	} else if ok {
+		return l.historyOf(ctx, q, t)
 	}
 	askCtx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer in %v", askTimeout))
 	defer cancel()

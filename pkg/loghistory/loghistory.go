@@ -67,18 +67,19 @@ const (
 
 // History is what is known of a statement.
 type History struct {
-	Source Source
+	Source Source `json:"source"`
 	// Known is from when on something is known: the start of the question, or later
 	// when the logs of the streams, or Loki's patterns of them, begin later.
-	Known time.Time
+	Known time.Time `json:"known"`
 	// First is the beginning of the first step with a line; zero when there is none.
-	First time.Time
+	First time.Time `json:"first,omitzero"`
 	// Start is that of the first step of Counts, End that of the question.
-	Start, End time.Time
-	Step       time.Duration
-	Counts     []float64 // lines of each step
-	Query      string    // that was asked: a selector of patterns, or a metric query
-	Patterns   []string  // of Loki that are of the statement, masked; the commonest first
+	Start    time.Time     `json:"start"`
+	End      time.Time     `json:"end"`
+	Step     time.Duration `json:"step"`
+	Counts   []float64     `json:"counts,omitempty"`   // lines of each step
+	Query    string        `json:"query"`              // that was asked: a selector of patterns, or a metric query
+	Patterns []string      `json:"patterns,omitempty"` // of Loki that are of the statement, masked; the commonest first
 }
 
 // Total is how many lines there are from one time to another, by whole steps.
