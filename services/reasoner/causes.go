@@ -22,7 +22,7 @@ func (d *draft) causes() {
 	r := &d.report
 	var all []candidate
 	for _, s := range d.inc.Suspects {
-		c := d.candidate(s)
+		c := d.doubted(d.candidate(s))
 		if c.Confidence != "" && len(c.Evidence)+len(c.facts) > 0 && !slices.ContainsFunc(all, func(o candidate) bool { return o.Text == c.Text }) {
 			all = append(all, c)
 		}
@@ -92,6 +92,18 @@ func (d *draft) candidate(s event.Suspect) candidate {
 		if a.Class != event.ClassSymptom {
 			c.facts = append(c.facts, observed(a))
 			break
+		}
+	}
+	return c
+}
+
+// doubted is a cause that is an anomaly which Loki speaks against, with that.
+func (d *draft) doubted(c candidate) candidate {
+	if p, ok := d.doubtOf(c.Text); ok {
+		c.Text += "; " + p.doubt
+		c.facts = append(c.facts, p.shown)
+		if c.Confidence != "" {
+			c.Confidence = lower(c.Confidence)
 		}
 	}
 	return c

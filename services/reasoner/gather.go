@@ -62,7 +62,14 @@ func (d *draft) gather(ctx context.Context) []subject {
 		out[i] = subject{entity: e, answers: map[string]event.Evidence{}}
 		first = append(first, d.firstQuestions(i, e)...)
 	}
-	d.ask(ctx, out, first)
+	// What logs said before is of no subject; its answers are put last, and taken out.
+	before := d.historyQuestions(len(out))
+	for _, q := range before {
+		first = append(first, q.question)
+	}
+	all := append(out, subject{answers: map[string]event.Evidence{}})
+	d.ask(ctx, all, first)
+	d.remember(before, all[len(out)].answers)
 	for i := range out {
 		second = append(second, d.secondQuestions(i, out[i])...)
 	}

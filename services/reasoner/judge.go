@@ -20,6 +20,9 @@ type draft struct {
 	report event.Report
 	tags   []string
 	rules  []string
+	pasts  map[string]past // what Loki knows of before, by the key of the anomaly
+	unread []unread
+	misses []miss
 }
 
 // judge applies the rules to every subject, keeps what holds with the evidence
@@ -48,6 +51,7 @@ func (d *draft) judge(ctx context.Context, subjects []subject) error {
 		d.account(s)
 	}
 	d.unsaid()
+	d.recall()
 	d.unknowns(subjects)
 	slices.SortStableFunc(d.report.Findings, func(a, b event.Finding) int {
 		return cmp.Or(cmp.Compare(group(a), group(b)), cmp.Compare(b.Severity.Number(), a.Severity.Number()), cmp.Compare(rank(a.Confidence), rank(b.Confidence)))
@@ -198,14 +202,23 @@ var titles = map[string]string{
 	"pods": "pods", "object": "state", "events": "events", "logs": "logs", "crash": "last lines before the crash", "node": "node", "hpa": "autoscaler",
 }
 
+// miss is what gave no answer for one reason.
+type miss struct {
+	why  string
+	what []string
+}
+
+func (d *draft) miss(what, why string) {
+	if i := slices.IndexFunc(d.misses, func(m miss) bool { return m.why == why }); i >= 0 {
+		d.misses[i].what = append(d.misses[i].what, what)
+		return
+	}
+	d.misses = append(d.misses, miss{why, []string{what}})
+}
+
 // unknowns lists the look-ups that gave no answer, those that failed alike in
 // one line.
 func (d *draft) unknowns(subjects []subject) {
-	type miss struct {
-		why  string
-		what []string
-	}
-	var misses []miss
 	for _, s := range subjects {
 		for _, name := range rule.Lookups {
 			e, ok := s.answers[name]
@@ -213,15 +226,13 @@ func (d *draft) unknowns(subjects []subject) {
 			if !ok || e.Failed == "" || optional && strings.Contains(strings.ToLower(e.Failed), "not found") {
 				continue
 			}
-			what := titles[name] + " of " + s.entity.String()
-			if i := slices.IndexFunc(misses, func(m miss) bool { return m.why == e.Failed }); i >= 0 {
-				misses[i].what = append(misses[i].what, what)
-			} else {
-				misses = append(misses, miss{e.Failed, []string{what}})
-			}
+			d.miss(titles[name]+" of "+s.entity.String(), e.Failed)
 		}
 	}
-	for _, m := range misses {
+	for _, q := range d.unread {
+		d.miss(q.what, q.why)
+	}
+	for _, m := range d.misses {
 		if n := len(m.what); n > 3 {
 			m.what = append(m.what[:3:3], fmt.Sprintf("%d more look-ups", n-3))
 		}

@@ -176,6 +176,9 @@ func (d *draft) tldr() string {
 	default:
 		s = append(s, fmt.Sprintf("For %s: %s.", age(i.Updated.Sub(i.Onset)), what))
 	}
+	if p, ok := d.doubtOf(what); ok {
+		s = append(s, "That is in doubt: "+p.doubt+".")
+	}
 	if others > 0 && i.State == event.Open {
 		s = append(s, countIs(others, "other")+" affected.")
 	}
