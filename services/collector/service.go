@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -138,46 +137,18 @@ func Define[C any, P Checked[C]](name, doc string, build func(C, Env) (Built, er
 	}
 }
 
-// Registry holds kinds of sources. The zero value is ready to use.
-type Registry struct{ infos []Info }
+// Builtin holds the kinds of sources compiled into this binary.
+var Builtin service.Registry[Info]
 
-// Builtin holds the kinds compiled into this binary.
-var Builtin Registry
+// PartName is the name of the kind.
+func (i Info) PartName() string { return i.Name }
 
-// Register adds a kind. It panics on a duplicate or incomplete Info.
-func (r *Registry) Register(i Info) {
+// Complete says what the registration lacks.
+func (i Info) Complete() error {
 	if i.Name == "" || i.Doc == "" || i.Build == nil || i.Decode == nil {
-		panic(fmt.Sprintf("collector: incomplete source %q", i.Name))
+		return fmt.Errorf("collector: incomplete source %q", i.Name)
 	}
-	if _, ok := r.Lookup(i.Name); ok {
-		panic("collector: source " + i.Name + " is registered twice")
-	}
-	r.infos = append(r.infos, i)
-}
-
-// Lookup finds a kind by name.
-func (r *Registry) Lookup(name string) (Info, bool) {
-	i := slices.IndexFunc(r.infos, func(i Info) bool { return i.Name == name })
-	if i < 0 {
-		return Info{}, false
-	}
-	return r.infos[i], true
-}
-
-// All returns the kinds by name.
-func (r *Registry) All() []Info {
-	out := slices.Clone(r.infos)
-	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// Names lists the kinds, for error messages.
-func (r *Registry) Names() string {
-	var names []string
-	for _, i := range r.All() {
-		names = append(names, i.Name)
-	}
-	return strings.Join(names, ", ")
+	return nil
 }
 
 // UnmarshalYAML reads the section. Errors of the sources' own fields are found

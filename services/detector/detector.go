@@ -10,7 +10,6 @@ import (
 	"encoding"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/service"
 )
 
 // A Detector is a fold over the windows of one partition. It reads no clock,
@@ -161,25 +161,14 @@ func Define[C any](m Meta, def C, build func(C, Settings) (Detector, error)) Inf
 	}
 }
 
-// Registry holds detectors by name. The zero value is ready to use.
-type Registry struct{ infos []Info }
-
 // Builtin holds the detectors compiled into this binary.
-var Builtin Registry
+var Builtin service.Registry[Info]
 
-// Register adds a detector. It panics on a duplicate or incomplete Info: a
-// programming error that any test importing the package finds.
-func (r *Registry) Register(i Info) {
-	if err := i.complete(); err != nil {
-		panic(err.Error())
-	}
-	if _, ok := r.Lookup(i.Name); ok {
-		panic("detector: " + i.Name + " is registered twice")
-	}
-	r.infos = append(r.infos, i)
-}
+// PartName is the name of the detector.
+func (i Info) PartName() string { return i.Name }
 
-func (i Info) complete() error {
+// Complete says what the registration lacks.
+func (i Info) Complete() error {
 	switch {
 	case i.Name == "" || i.Name != strings.ToLower(i.Name) || strings.ContainsAny(i.Name, " -./:"):
 		return fmt.Errorf("detector: name %q is not lower_snake", i.Name)
@@ -191,31 +180,6 @@ func (i Info) complete() error {
 		return fmt.Errorf("detector: %s is the name of a setting of the service", i.Name)
 	}
 	return nil
-}
-
-// Lookup finds a detector by name.
-func (r *Registry) Lookup(name string) (Info, bool) {
-	i := slices.IndexFunc(r.infos, func(i Info) bool { return i.Name == name })
-	if i < 0 {
-		return Info{}, false
-	}
-	return r.infos[i], true
-}
-
-// All returns the detectors by name.
-func (r *Registry) All() []Info {
-	out := slices.Clone(r.infos)
-	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// Names lists the detectors, for error messages.
-func (r *Registry) Names() string {
-	var names []string
-	for _, i := range r.All() {
-		names = append(names, i.Name)
-	}
-	return strings.Join(names, ", ")
 }
 
 // stateVersions are of what the folds of an input keep beside their detectors, and of

@@ -32,7 +32,7 @@ type Service struct {
 // off, and those that policies declare.
 func New(cfg Config, env service.Env) (service.Runner, error) { return newService(cfg, env, &Builtin) }
 
-func newService(cfg Config, env service.Env, reg *Registry) (*Service, error) {
+func newService(cfg Config, env service.Env, reg *service.Registry[Info]) (*Service, error) {
 	set := Settings{Policies: env.Policies}
 	declared, err := Declared(env.Policies)
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/service"
 )
 
 // Thread is what a channel remembers of an incident between its messages: the
@@ -152,45 +152,16 @@ func Define[C any](name, doc string, traits Traits, def func() C, build func(C, 
 	}
 }
 
-// Registry holds the kinds of channels by name. The zero value is ready to use.
-type Registry struct{ infos []Info }
+// Builtin holds the kinds of channels compiled into this binary.
+var Builtin service.Registry[Info]
 
-// Builtin holds the channels compiled into this binary.
-var Builtin Registry
+// PartName is the name of the kind.
+func (i Info) PartName() string { return i.Name }
 
-// Register adds a kind of channel. It panics on a duplicate or incomplete
-// Info: a programming error that any test importing the package finds.
-func (r *Registry) Register(i Info) {
+// Complete says what the registration lacks.
+func (i Info) Complete() error {
 	if i.Name == "" || i.Doc == "" || i.New == nil || i.Check == nil || len(i.Examples) == 0 {
-		panic(fmt.Sprintf("notifier: incomplete channel %q", i.Name))
+		return fmt.Errorf("notifier: incomplete channel %q", i.Name)
 	}
-	if _, ok := r.Lookup(i.Name); ok {
-		panic("notifier: channel " + i.Name + " is registered twice")
-	}
-	r.infos = append(r.infos, i)
-}
-
-// Lookup finds a kind of channel by name.
-func (r *Registry) Lookup(name string) (Info, bool) {
-	i := slices.IndexFunc(r.infos, func(i Info) bool { return i.Name == name })
-	if i < 0 {
-		return Info{}, false
-	}
-	return r.infos[i], true
-}
-
-// All returns the kinds of channels by name.
-func (r *Registry) All() []Info {
-	out := slices.Clone(r.infos)
-	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// Names lists the kinds of channels, for error messages.
-func (r *Registry) Names() string {
-	var names []string
-	for _, i := range r.All() {
-		names = append(names, i.Name)
-	}
-	return strings.Join(names, ", ")
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/notifier"
 	"github.com/oncall-copilot/oncall/services/notifier/notifiertest"
 )
@@ -36,7 +37,7 @@ func (w *world) register(name string, traits notifier.Traits, p probe) {
 func latencies(t *testing.T, withSlow bool) time.Duration {
 	t.Helper()
 	w := newWorld(t, "mode: page\n")
-	w.kinds = &notifier.Registry{}
+	w.kinds = &service.Registry[notifier.Info]{}
 	arrived := make(chan string)
 	w.register("fast", notifier.Traits{Edits: true}, func(_ context.Context, n event.Notification) error {
 		arrived <- n.Incident

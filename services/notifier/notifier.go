@@ -49,7 +49,7 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 	return build(cfg, env, &Builtin, defaultPace, env.Clock())
 }
 
-func build(cfg Config, env service.Env, kinds *Registry, pace pace, now func() time.Time) (*Service, error) {
+func build(cfg Config, env service.Env, kinds *service.Registry[Info], pace pace, now func() time.Time) (*Service, error) {
 	s := &Service{cfg: cfg, env: env, outlets: map[string]*outlet{}, now: now, pace: pace}
 	client := NewClient(cfg.Timeout)
 	for _, name := range sortedKeys(cfg.Channels) {

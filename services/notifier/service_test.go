@@ -35,7 +35,7 @@ type world struct {
 	t      *testing.T
 	server *embedded.Server
 	bus    *bus.Bus // the test's own connection
-	kinds  *notifier.Registry
+	kinds  *service.Registry[notifier.Info]
 	config string // YAML
 	skew   atomic.Int64
 	log    lockedBuffer
