@@ -40,6 +40,12 @@ func TestTablesAsPeopleHaveThem(t *testing.T) {
 		{"no line of names, and two series", "2026-03-01 10:00,7,\n2026-03-01 10:01,8,9\n", "column 2 column 3; 1 10:00:00.000 [7 NaN]; 2 10:01:00.000 [8 9]"},
 		{"a value and what others said of it", "host,timestamp,value,label\nweb-1,1772359200,7,odd\n", "value; 2 10:00:00.000 [7]"},
 		{"numbers of rows for times", "timestamp,value\n0,7\n1,8\n", "value; 2 00:00:00.000 [7]; 3 00:00:01.000 [8]"},
+		{"a mark before a quoted name", "\ufeff\"timestamp\",\"value\"\n\"1772359200\",\"7\"\n", "value; 2 10:00:00.000 [7]"},
+		{"comments before the names and between rows", "# exported; by hand\ntimestamp,value\n1772359200,7\n# a gap\n1772359260,8\n", "value; 3 10:00:00.000 [7]; 5 10:01:00.000 [8]"},
+		{"a time of a usual name in the second column", "requests,ts\n7,1772359200\n", "requests; 2 10:00:00.000 [7]"},
+		{"time is the time, where a date stands beside it", "date,time,a\n7,1772359200,8\n", "date a; 2 10:00:00.000 [7 8]"},
+		{"words for nothing", "time,a,b,c,d\n1772359200,null,NA,None,-\n1772359260,N/A,\\N,#N/A,nil\n", "a b c d; 2 10:00:00.000 [NaN NaN NaN NaN]; 3 10:01:00.000 [NaN NaN NaN NaN]"},
+		{"more than a float holds", "time,a,b\n1772359200,1e400,-1e400\n", "a b; 2 10:00:00.000 [+Inf -Inf]"},
 		{"what is no number but a float", "time,a\n1772359200,NaN\n1772359260,+Inf\n", "a; 2 10:00:00.000 [NaN]; 3 10:01:00.000 [+Inf]"},
 	} {
 		got, err := all(c.in)
@@ -95,10 +101,30 @@ func TestATimeIsReadInTheWaysTablesHaveIt(t *testing.T) {
 	for _, s := range []string{
 		"2026-03-01T10:00:00Z", "2026-03-01 10:00:00", "2026-03-01T11:00:00+01:00", "2026-03-01 10:00:00+00:00",
 		"2026-03-01 10:00", "2026-03-01T10:00", "2026/03/01 10:00:00", "2026-03-01 10:00:00.000", "2026-03-01 12:00:00.0+02:00",
+		"2026-03-01T10:00Z", "2026-03-01T11:00+01:00", "2026-03-01T11:00:00+0100", "2026-03-01 11:00:00+0100", "2026-03-01 10:00:00 +0000 UTC",
+		"2026-03-01 10:00:00 UTC", "20260301T100000Z",
 		"1772359200", "1772359200000", "1772359200000000", "1772359200000000000", " 1772359200.0 ",
 	} {
 		if got, err := Time(s); err != nil || !got.Equal(want) {
 			t.Errorf("Time(%q) = %v, %v, want %v", s, got, err, want)
+		}
+	}
+}
+
+func TestTimesSinceTheEpochAreKeptToTheirUnit(t *testing.T) {
+	for s, want := range map[string]string{
+		"1772359200000001": "10:00:00.000001", "1772359200000000001": "10:00:00.000000001", "1772359200.25": "10:00:00.25",
+	} {
+		if got, err := Time(s); err != nil || got.Format("15:04:05.999999999") != want {
+			t.Errorf("Time(%s) = %v, %v, want %s", s, got, err, want)
+		}
+	}
+}
+
+func TestATimeThatCouldBeTwoIsRefused(t *testing.T) {
+	for _, s := range []string{"03/04/2026 10:00", "2026-03-01 10:00:00 CST", "-1"} {
+		if got, err := Time(s); err == nil {
+			t.Errorf("Time(%q) = %v, want an error", s, got)
 		}
 	}
 }
