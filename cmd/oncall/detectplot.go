@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,15 +68,15 @@ func (d *drawing) save(name string) error {
 	if len(d.value) == 0 {
 		return &service.UsageError{Err: fmt.Errorf("--plot %s: the file has no numbers to draw", name)}
 	}
+	value, low, high, anomalies := thinned(d.value), thinned(d.low), thinned(d.high), thinned(d.anomalies)
 	p := plot.New()
 	p.Title.Text = filepath.Base(d.title)
 	p.X.Tick.Marker = clockTicks(d.first, d.last)
 	p.Legend.Top, p.Legend.Left = true, true
-	if len(d.low) > 1 {
-		around := make(plotter.XYs, 0, 2*len(d.low))
-		around = append(around, d.high...)
-		for i := len(d.low) - 1; i >= 0; i-- {
-			around = append(around, d.low[i])
+	if len(low) > 1 {
+		around := slices.Clone(high)
+		for _, xy := range slices.Backward(low) {
+			around = append(around, xy)
 		}
 		band, err := plotter.NewPolygon(around)
 		if err != nil {
@@ -85,15 +86,15 @@ func (d *drawing) save(name string) error {
 		p.Add(band)
 		p.Legend.Add("expected", band)
 	}
-	line, err := plotter.NewLine(d.value)
+	line, err := plotter.NewLine(value)
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", name, err)
 	}
 	line.Color, line.Width = valueColour, vg.Points(0.6)
-	p.Add(line)
+	p.Add(strokes{line})
 	p.Legend.Add("value", line)
-	if len(d.anomalies) > 0 {
-		dots, err := plotter.NewScatter(d.anomalies)
+	if len(anomalies) > 0 {
+		dots, err := plotter.NewScatter(anomalies)
 		if err != nil {
 			return fmt.Errorf("draw %s: %w", name, err)
 		}
@@ -103,7 +104,7 @@ func (d *drawing) save(name string) error {
 	}
 	// The value decides the scale: a band that is wide while little is known
 	// would flatten it.
-	_, _, lowest, highest := plotter.XYRange(d.value)
+	_, _, lowest, highest := plotter.XYRange(value)
 	room := max(0.15*(highest-lowest), 1e-9*math.Abs(highest), 1e-12)
 	p.Y.Min, p.Y.Max = lowest-room, highest+2*room
 	if err := p.Save(30*vg.Centimeter, 10*vg.Centimeter, name); err != nil {
