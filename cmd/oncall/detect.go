@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,8 @@ came before it alone.
 
 FILE is CSV (a column time or timestamp, and a column value or several series) or
 OpenMetrics with timestamps, either of them also compressed with gzip; - is standard
-input. Counters of OpenMetrics are read as their rate per second, over their resets.
+input. Counters of OpenMetrics, and what histograms and summaries count, are read as
+their rate per second, over their resets; the first sample of one has none.
 
   timestamp         as RFC 3339, in UTC
   series            which one, where there is more than one
@@ -71,10 +73,8 @@ docs/detectors.md explains the detectors and what they were measured on.`,
 					return err
 				}
 			}
-			if err := d.file(args[0], cmd.InOrStdin()); err != nil {
-				return err
-			}
-			if err := d.out.Flush(); err != nil {
+			// Lines before what cannot be read are whole.
+			if err := errors.Join(d.file(args[0], cmd.InOrStdin()), d.out.Flush()); err != nil {
 				return err
 			}
 			for _, note := range d.notes {
@@ -133,9 +133,7 @@ func (d *detection) file(name string, stdin io.Reader) error {
 	if err != nil {
 		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
-	// A table's first line has a separator, and no brace or comment before it.
-	first, _ := text.Peek(4096)
-	if line, _, _ := bytes.Cut(first, []byte("\n")); len(line) > 0 && line[0] == '#' || bytes.IndexByte(line, '{') >= 0 || !bytes.ContainsAny(line, ",;\t") && bytes.IndexByte(line, ' ') > 0 {
+	if first, _ := text.Peek(4096); isOpenMetrics(first) {
 		return d.openMetrics(name, text)
 	}
 	err = d.csv(text)
@@ -143,6 +141,24 @@ func (d *detection) file(name string, stdin io.Reader) error {
 		return &service.UsageError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return err
+}
+
+// isOpenMetrics tells by the first lines of a text whether it is no table: that has
+// comments of no form, and then a line with a separator and no brace before it.
+func isOpenMetrics(text []byte) bool {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	for {
+		line, rest, more := bytes.Cut(text, []byte("\n"))
+		switch word := bytes.Fields(line); {
+		case len(line) == 0 || line[0] != '#':
+			return bytes.IndexByte(line, '{') >= 0 || !bytes.ContainsAny(line, ",;\t") && bytes.IndexByte(line, ' ') > 0
+		case len(word) > 1 && string(word[0]) == "#" && slices.Contains([]string{"TYPE", "HELP", "UNIT", "EOF"}, string(word[1])):
+			return true
+		case !more:
+			return true // comments alone: OpenMetrics may be of those, and says what is missing
+		}
+		text = rest
+	}
 }
 
 // unpacked reads what may be compressed.
@@ -185,6 +201,9 @@ func (d *detection) csv(r io.Reader) error {
 	for {
 		row, err := t.Next()
 		if errors.Is(err, io.EOF) {
+			if rows == 0 {
+				d.notes = append(d.notes, "it has no rows after the names")
+			}
 			if late > 0 {
 				d.notes = append(d.notes, fmt.Sprintf("%d of %d rows are not later than one before them, and were passed over; sort the file by time", late, rows))
 			}
@@ -286,18 +305,25 @@ func (d *detection) one(series int) error {
 	return nil
 }
 
-// rates are the increases of a counter per second. A fall is a reset: what it
-// counted since is all that is known of the increase.
+// rates are the increases of a counter per second, since the last number before each
+// point: none for the first. A fall is a reset: what it counted since is all that is
+// known of the increase.
 func rates(points []event.Point) []event.Point {
-	var out []event.Point
-	for i := 1; i < len(points); i++ {
-		up := points[i].V - points[i-1].V
+	out := make([]event.Point, len(points))
+	last := event.Point{V: math.NaN()}
+	for i, p := range points {
+		out[i] = event.Point{T: p.T, V: math.NaN()}
+		if math.IsNaN(p.V) || math.IsInf(p.V, 0) {
+			continue
+		}
+		up := p.V - last.V
 		if up < 0 {
-			up = points[i].V
+			up = p.V
 		}
-		if dt := float64(points[i].T-points[i-1].T) / 1000; dt > 0 {
-			out = append(out, event.Point{T: points[i].T, V: up / dt})
+		if dt := float64(p.T-last.T) / 1000; dt > 0 {
+			out[i].V = up / dt
 		}
+		last = p
 	}
 	return out
 }
@@ -350,6 +376,10 @@ func jsonNumber(x float64) *float64 {
 	return &x
 }
 
+// telling is the tail probability down to which nothing is worth an explanation: every
+// sample is further away in one way than in the others.
+const telling = 0.01
+
 // explanation says in a sentence why a sample looks as it does.
 func explanation(s *baseline.Series, v baseline.Verdict) string {
 	switch {
@@ -359,6 +389,9 @@ func explanation(s *baseline.Series, v baseline.Verdict) string {
 		return fmt.Sprintf("learning: sample %d", s.Seen())
 	case v.View == "":
 		return "as usual"
+	case v.TailProb > telling && !v.Anomaly:
+		return fmt.Sprintf("as usual: tail probability %.2g over %d samples; %.1f robust standard deviations from the usual level, %.1f from what is usual at this hour",
+			v.TailProb, s.Seen()-1, v.Distance, v.HourDistance)
 	}
 	return fmt.Sprintf("%s: tail probability %.1e over %d samples; %.1f robust standard deviations from the usual level, %.1f from what is usual at this hour",
 		v.View, v.TailProb, s.Seen()-1, v.Distance, v.HourDistance)

@@ -175,3 +175,20 @@ func TestWhatIsMalformedNamesFileAndLine(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAHistogramCountsIsACounter(t *testing.T) {
+	t.Parallel()
+	m, err := ReadMetrics(strings.NewReader("\ufeff# TYPE took histogram\n# TYPE lag summary\n# TYPE queue_count gauge\ntook_bucket{le=\"1\"} 1 2\n# EOF\n"), "x.om")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]MetricType{
+		"took_bucket": Counter, "took_count": Counter, "took_sum": Counter, "took_created": Unknown,
+		"lag_count": Counter, "lag_sum": Counter, "lag": Unknown, // a quantile
+		"queue_count": Gauge, "other_count": Unknown,
+	} {
+		if got := m.TypeOf(name); got != want {
+			t.Errorf("TypeOf(%s) = %s, want %s", name, got, want)
+		}
+	}
+}

@@ -20,6 +20,10 @@ const (
 	Counter MetricType = "counter" // only grows; a fall is a reset
 	Gauge   MetricType = "gauge"
 	Unknown MetricType = "unknown"
+
+	// counts is of families whose samples are what was counted, but for the moment
+	// from which on, and quantiles: histograms and summaries.
+	counts MetricType = "histogram"
 )
 
 // Metrics is the content of an OpenMetrics text with timestamps.
@@ -29,10 +33,15 @@ type Metrics struct {
 }
 
 // TypeOf is the type of a sample's family: that of its name, or of its name
-// less _total.
+// less _total. What a histogram or a summary counts is a counter.
 func (m *Metrics) TypeOf(name string) MetricType {
-	if t, ok := m.Types[name]; ok {
+	if t, ok := m.Types[name]; ok && t != counts {
 		return t
+	}
+	for _, part := range []string{"_bucket", "_count", "_sum"} {
+		if family, ok := strings.CutSuffix(name, part); ok && m.Types[family] == counts {
+			return Counter
+		}
 	}
 	if family, ok := strings.CutSuffix(name, "_total"); ok {
 		if t, ok := m.Types[family]; ok {
@@ -54,6 +63,9 @@ func ReadMetrics(r io.Reader, name string) (*Metrics, error) {
 	openMetrics := false
 	for n := 1; sc.Scan(); n++ {
 		line := strings.TrimRight(sc.Text(), "\r ")
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
 		switch {
 		case line == "":
 			continue
@@ -97,6 +109,8 @@ func metricType(s string) MetricType {
 		return Counter
 	case "gauge":
 		return Gauge
+	case "histogram", "summary":
+		return counts
 	}
 	return Unknown
 }
