@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -265,26 +266,12 @@ metadata:
 	if err := c.Apply(ctx, t.String()); err != nil {
 		return err
 	}
-	if err := c.Wait(ctx, fmt.Sprintf("%d nodes ready", n), func(ctx context.Context) (bool, error) {
-		var list struct {
-			Items []struct {
-				Status struct {
-					Conditions []struct{ Type, Status string }
-				}
-			}
-		}
+	if err := c.Wait(ctx, fmt.Sprintf("%d nodes ready and untainted", n), func(ctx context.Context) (bool, error) {
+		var list struct{ Items []nodeState }
 		if err := c.Get(ctx, "/api/v1/nodes", &list); err != nil {
 			return false, err
 		}
-		ready := 0
-		for _, node := range list.Items {
-			for _, cond := range node.Status.Conditions {
-				if cond.Type == "Ready" && cond.Status == "True" {
-					ready++
-				}
-			}
-		}
-		return ready >= n, nil
+		return len(slices.DeleteFunc(list.Items, func(x nodeState) bool { return !x.takesPods() })) >= n, nil
 	}); err != nil {
 		return err
 	}
@@ -296,6 +283,27 @@ metadata:
 		}
 	}
 	return nil
+}
+
+// nodeState is what a node says of whether it takes pods.
+type nodeState struct {
+	Spec struct {
+		Taints []struct{ Key string }
+	}
+	Status struct {
+		Conditions []struct{ Type, Status string }
+	}
+}
+
+// takesPods is more than being ready: the taint of a node that was not is taken
+// away a moment later, and pods are refused until then.
+func (n nodeState) takesPods() bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True" && len(n.Spec.Taints) == 0
+		}
+	}
+	return false
 }
 
 // StartKubeStateMetrics starts kube-state-metrics on a cluster.

@@ -92,21 +92,10 @@ func (b *Bed) StartNode(ctx context.Context, c *Cluster, cfg NodeConfig) (*Node,
 	if err := n.kubelet(ctx, b, c, bin, dir); err != nil {
 		return nil, err
 	}
-	if err := c.Wait(ctx, "node "+cfg.Name+" ready", func(ctx context.Context) (bool, error) {
-		var node struct {
-			Status struct {
-				Conditions []struct{ Type, Status string }
-			}
-		}
-		if err := c.Get(ctx, "/api/v1/nodes/"+cfg.Name, &node); err != nil {
-			return false, err
-		}
-		for _, cond := range node.Status.Conditions {
-			if cond.Type == "Ready" {
-				return cond.Status == "True", nil
-			}
-		}
-		return false, nil
+	if err := c.Wait(ctx, "node "+cfg.Name+" ready and untainted", func(ctx context.Context) (bool, error) {
+		var node nodeState
+		err := c.Get(ctx, "/api/v1/nodes/"+cfg.Name, &node)
+		return node.takesPods(), err
 	}); err != nil {
 		return nil, err
 	}
