@@ -125,9 +125,13 @@ type suspect struct {
 // statements counts in the hours before what was said in the last minutes.
 func (s *Reader) statements(ctx context.Context, r *recentLines, c *check.Cluster, only event.Entity, into *check.Signals) error {
 	list := s.suspects(r, c, only)
+	known := s.shown(ctx, list, r.at)
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i := range list {
+		if known[i] {
+			continue
+		}
 		wg.Go(func() { errs[i] = s.count(ctx, &list[i], r.at) })
 	}
 	wg.Wait()
@@ -135,6 +139,48 @@ func (s *Reader) statements(ctx context.Context, r *recentLines, c *check.Cluste
 		into.Statements = append(into.Statements, l.Statement)
 	}
 	return errors.Join(errs...)
+}
+
+// shown asks Loki's own patterns for the suspects, a question a workload, and says of
+// which they show already that there is nothing to tell: what they show is the least
+// that there was. They are no more than a short cut, so that what they do not answer
+// is not said.
+func (s *Reader) shown(ctx context.Context, list []suspect, now time.Time) []bool {
+	settled := make([]bool, len(list))
+	by := map[string][]int{}
+	for i, x := range list {
+		if len(by[x.selector]) < loghistory.MaxStatements {
+			by[x.selector] = append(by[x.selector], i)
+		}
+	}
+	start, end := now.Add(-signalHistory).Truncate(recent), now.Add(-news).Truncate(recent)
+	var wg sync.WaitGroup
+	for selector, of := range by {
+		wg.Go(func() {
+			q := loghistory.Question{Selector: selector, Start: start, End: end}
+			for _, i := range of {
+				q.Statements = append(q.Statements, loghistory.Statement{Template: list[i].Template, Lines: []string{list[i].Example}})
+			}
+			all, err := s.history.Shown(ctx, q)
+			if err != nil {
+				return
+			}
+			for n, h := range all {
+				if h == nil {
+					continue
+				}
+				x := list[of[n]].Statement
+				for at := end; at.Add(-recent).After(h.Known); at = at.Add(-recent) {
+					x.Before.Add(h.Total(at.Add(-recent), at), float64(signalHistory/recent))
+				}
+				if x.Before.Sum > 0 && !x.Told() {
+					settled[of[n]] = true
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return settled
 }
 
 // suspects are the statements that were made often enough to be counted: of one

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/promql"
 	"github.com/oncall-copilot/oncall/pkg/redact"
@@ -27,7 +28,7 @@ import (
 //
 // What is asked is bounded: of Prometheus at most [maxRanges] ranges, a query for
 // every [measuresAtOnce] measures and the question what there is, of Loki at most
-// 2 + 2 × [maxSuspects] queries, each all at the same time, so that a source far
+// 2 + 3 × [maxSuspects] queries, each all at the same time, so that a source far
 // away costs a few round trips.
 type Reader struct {
 	Prometheus *promql.Client      // nil when there is none
@@ -38,6 +39,9 @@ type Reader struct {
 	Detectors  detector.Config // their settings
 	Redact     *redact.Redactor
 	Namespace  string // the only one that is read; "" for all
+
+	history   *loghistory.Reader
+	historyOf *upstream.Client
 }
 
 // Times of the signals.
@@ -76,6 +80,9 @@ func (s *Reader) Read(ctx context.Context) *Reading {
 		wg.Go(func() { unmeasured = s.measureAll(ctx, r) })
 	}
 	if s.Loki != nil {
+		if s.historyOf != s.Loki { // it remembers whether there are patterns
+			s.history, s.historyOf = loghistory.New(s.Loki, s.Redact.Line), s.Loki
+		}
 		wg.Go(func() { unlogged = s.readLines(ctx, r) })
 	}
 	wg.Wait()

@@ -112,9 +112,10 @@ The queries are those of [policies/queries](../policies/queries), and what is od
 by the detectors of the pipeline ([detectors.md](detectors.md)) over the last four hours, a
 value a minute; what only has to be beyond a bound is asked as such
 ([below](#what-is-measured)). Of Prometheus there are at most 24 range queries, five for what
-is beyond a bound and two or three that ask what there is; of Loki at most 17, the lines of the last ten minutes that look like trouble
+is beyond a bound and two or three that ask what there is; of Loki at most 26: the lines of the last ten minutes that look like trouble
 and, of the eight most frequent statements among them, how often each was made in the four
-hours before. All of a kind are asked at the same time, and while the objects are read: a
+hours before. Where Loki mines patterns, what they show to have been there as often is not
+counted in its lines. All of a kind are asked at the same time, and while the objects are read: a
 tenth of a second of distance costs about a second in all. What is not answered within ten
 seconds is not waited for. `+"`test/integration/health`"+` runs it over a real Prometheus and a real
 Loki, with look-alikes that are well.

@@ -61,6 +61,16 @@ type Statement struct {
 	Last     time.Time
 }
 
+// Told says whether there are enough lines to be told: of a statement that was not
+// made before, or far more than of what was. One that is not told would not be told
+// either if it had been made more often before.
+func (s Statement) Told() bool {
+	if s.Before.Sum == 0 {
+		return s.Lines >= leastNew
+	}
+	return s.Lines >= leastSurge && s.Lines >= surgeTimes*s.Before.Mean() && s.Before.Tail(s.Lines) <= surgeProb
+}
+
 var signalChecks = []Info{
 	{
 		Name: "error_shift",
@@ -318,14 +328,14 @@ func logStatements(c *Cluster, found func(Problem)) {
 		}
 		mean := s.Before.Mean()
 		switch {
-		case s.Before.Sum == 0 && s.Lines >= leastNew:
+		case !s.Told():
+			continue
+		case s.Before.Sum == 0:
 			p.Title = fmt.Sprintf("new in its logs, %.0f lines: %s", s.Lines, clip(s.Example, 160))
 			p.Seen = []string{fmt.Sprintf("%.0f lines in ten minutes, none up to half an hour ago in %s of logs: %s", s.Lines, span(s.Known), s.Template)}
-		case s.Before.Sum > 0 && s.Lines >= leastSurge && s.Lines >= surgeTimes*mean && s.Before.Tail(s.Lines) <= surgeProb:
+		default:
 			p.Title = fmt.Sprintf("%.0f times as many in its logs, %.0f lines: %s", s.Lines/mean, s.Lines, clip(s.Example, 160))
 			p.Seen = []string{fmt.Sprintf("%.0f lines in ten minutes, usually %.2g, tail probability %.1e: %s", s.Lines, mean, s.Before.Tail(s.Lines), s.Template)}
-		default:
-			continue
 		}
 		told[s.Entity]++
 		p.Seen = append(p.Seen, s.Example)

@@ -159,8 +159,8 @@ func asked(t *testing.T, audit string) {
 		n[a.Source]++
 	}
 	t.Logf("queries by source: %v", n)
-	if n["prometheus"] == 0 || n["prometheus"] > 32 || n["loki"] == 0 || n["loki"] > 18 {
-		t.Errorf("%v queries, want at most 32 of Prometheus and 18 of Loki", n)
+	if n["prometheus"] == 0 || n["prometheus"] > 32 || n["loki"] == 0 || n["loki"] > 26 {
+		t.Errorf("%v queries, want at most 32 of Prometheus and 26 of Loki", n)
 	}
 }
 
