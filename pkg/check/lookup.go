@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/kube"
 )
 
 // decoded is an object as the API would give it in JSON, which is what rules
@@ -45,19 +46,6 @@ func (c *Cluster) current(p *corev1.Pod) *corev1.Pod {
 	return &out
 }
 
-// outlived says whether a pod has got past what an event says stood in its way.
-func outlived(p *corev1.Pod, ev event.KubeEvent) bool {
-	switch ev.Reason {
-	case "FailedScheduling":
-		return p.Spec.NodeName != ""
-	case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":
-		return len(p.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
-			return s.State.Running == nil || s.State.Running.StartedAt.Time.Before(ev.Time())
-		})
-	}
-	return false
-}
-
 // about are the recent warnings about an entity, its pods, and what stands
 // between them, without those that a pod has outlived: that it waited for a node
 // explains nothing of how it runs.
@@ -81,7 +69,7 @@ func (c *Cluster) about(e event.Entity, pods []*corev1.Pod) []event.KubeEvent {
 	var out []event.KubeEvent
 	for about := range seen {
 		for _, ev := range c.events[about] {
-			if p := there[about]; c.Now.Sub(ev.Time()) <= recently && (p == nil || !outlived(p, ev)) {
+			if p := there[about]; c.Now.Sub(ev.Time()) <= recently && (p == nil || !kube.StandingOf(p).Outlived(ev)) {
 				out = append(out, ev)
 			}
 		}

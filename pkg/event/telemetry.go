@@ -123,6 +123,9 @@ type KubeEvent struct {
 	// Workload is the root of the involved object's owner chain, as the
 	// collector knew it when it published the event. It is ours, not Kubernetes'.
 	Workload Entity `json:"oncallWorkload,omitzero"`
+	// Past marks an event of a first listing that is not so any more: its object is
+	// gone, or has got past what it says. It is learnt from only. It is ours, too.
+	Past bool `json:"oncallPast,omitempty"`
 }
 
 // KubeMeta is the metadata of a [KubeEvent].

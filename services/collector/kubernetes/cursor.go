@@ -126,6 +126,10 @@ func (w *world) start() {
 		}
 	}
 	first := w.saved.Schema == 0
+	if first {
+		w.markPast()
+	}
+	w.listed = nil
 	for _, owner := range slices.SortedFunc(maps.Keys(w.revisions), func(a, b kube.Ref) int { return a.Entity().Compare(b.Entity()) }) {
 		all := w.revisions[owner]
 		last, known := w.saved.Revisions[owner.Entity().String()]

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,20 +56,28 @@ func (w *world) takeKills(p *pod, o *corev1.Pod) {
 	}
 }
 
-// kills keeps of container statuses what takeKills reads.
+// kills keeps of the statuses of init containers what takeKills reads.
 func kills(list []corev1.ContainerStatus) []corev1.ContainerStatus {
+	return slices.DeleteFunc(courses(list), func(c corev1.ContainerStatus) bool {
+		return c.LastTerminationState.Terminated == nil && c.State.Terminated == nil
+	})
+}
+
+// courses keeps of container statuses what takeKills and [kube.StandingOf] read.
+func courses(list []corev1.ContainerStatus) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
 	for _, c := range list {
 		k := corev1.ContainerStatus{Name: c.Name}
+		if r := c.State.Running; r != nil {
+			k.State.Running = &corev1.ContainerStateRunning{StartedAt: r.StartedAt}
+		}
 		if t := c.LastTerminationState.Terminated; t != nil && t.Reason == "OOMKilled" {
 			k.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: t.Reason, ExitCode: t.ExitCode, FinishedAt: t.FinishedAt}
 		}
 		if t := c.State.Terminated; t != nil && t.Reason == "OOMKilled" {
 			k.State.Terminated = &corev1.ContainerStateTerminated{Reason: t.Reason, ExitCode: t.ExitCode, FinishedAt: t.FinishedAt}
 		}
-		if k.LastTerminationState.Terminated != nil || k.State.Terminated != nil {
-			out = append(out, k)
-		}
+		out = append(out, k)
 	}
 	return out
 }

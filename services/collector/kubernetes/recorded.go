@@ -67,6 +67,7 @@ type Recorded struct {
 	items      []item
 	start, end time.Time
 	calls      map[event.Entity][]event.Entity
+	past       map[string]bool // ids of events that were past when they were told
 	idle       time.Duration
 	wait       func(context.Context, time.Time) error
 }
@@ -97,7 +98,7 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 	cfg := Config{Name: name}
 	cfg.Fill()
 	objects, events := rec.Objects, rec.Events
-	r := &Recorded{cfg: cfg, env: env, start: rec.Start.UTC(), end: rec.End.UTC(), calls: rec.Calls, idle: rec.Idle, wait: wait}
+	r := &Recorded{cfg: cfg, env: env, start: rec.Start.UTC(), end: rec.End.UTC(), calls: rec.Calls, idle: rec.Idle, wait: wait, past: map[string]bool{}}
 	for i, o := range objects {
 		obj, err := decode(o.Object)
 		if err != nil {
@@ -114,6 +115,12 @@ func NewRecorded(name string, rec Recording, env collector.Env, wait func(contex
 		}
 		if e.ReportingController == ours && len(objects) > 0 {
 			continue // comes of the pods again
+		}
+		var ours struct {
+			Past bool `json:"oncallPast"`
+		}
+		if json.Unmarshal(raw, &ours) == nil && ours.Past {
+			r.past[event.KubeEventSeen.ID(kube.EventOf(e))] = true
 		}
 		r.items = append(r.items, item{kube.EventOf(e).Time(), e, false})
 	}
@@ -227,7 +234,7 @@ const moment = time.Second
 func (r *Recorded) Run(ctx context.Context, _ []byte, emit collector.Emit) error {
 	clock := r.start
 	w := newWorld(r.cfg, r.env.Redact.Line, func() time.Time { return clock }, saved{})
-	w.calls = r.calls
+	w.calls, w.past = r.calls, r.past
 	rest := r.items
 	// What was there at first is learned, as from the first lists.
 	for len(rest) > 0 && !rest[0].at.After(r.start) {

@@ -68,7 +68,7 @@ func trim(obj runtime.Object) {
 		o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
 		o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: slices.DeleteFunc(o.Status.Conditions, func(c corev1.PodCondition) bool {
 			return c.Type != corev1.PodReady && c.Type != corev1.DisruptionTarget
-		}), InitContainerStatuses: kills(o.Status.InitContainerStatuses), ContainerStatuses: kills(o.Status.ContainerStatuses)}
+		}), InitContainerStatuses: kills(o.Status.InitContainerStatuses), ContainerStatuses: courses(o.Status.ContainerStatuses)}
 	case *corev1.Node:
 		o.Annotations = nil
 		o.Status = corev1.NodeStatus{Conditions: o.Status.Conditions}

@@ -324,6 +324,7 @@ func (w *world) takeEvent(o *corev1.Event) {
 	}
 	e.Message = w.redact(clip(e.Message, maxMessage))
 	e.InvolvedObject.FieldPath = clip(e.InvolvedObject.FieldPath, 256)
+	e.Past = w.past[event.KubeEventSeen.ID(e)]
 	w.events = append(w.events, e)
 }
 

@@ -49,6 +49,8 @@ type world struct {
 	dirty       map[kube.Ref]bool
 	calls       map[event.Entity][]event.Entity // workloads that a workload calls, where a recording knows
 	versions    map[string]string               // of events: uid to resource version
+	listed      map[string]map[string]bool      // until started: what first lists held, by plural, and their scopes
+	past        map[string]bool                 // ids of events that a recording says were past
 	high        uint64                          // highest resource version of events taken in
 
 	changes []event.Change
@@ -62,6 +64,7 @@ type pod struct {
 	via                        kube.Ref // direct controller
 	root                       kube.Ref
 	labels                     map[string]string
+	standing                   kube.Standing
 	ready, over, leaving       bool
 	evicted                    bool
 	killed                     map[string]time.Time // when containers were OOM killed last, as far as it was told
@@ -115,7 +118,8 @@ func newWorld(cfg Config, redact func(string) string, now func() time.Time, s sa
 		namespaces: map[string]map[string]string{},
 		services:   map[string]map[string]map[string]string{}, autoscalers: map[string]*autoscaler{}, byRoot: map[kube.Ref]map[string]*pod{},
 		labelSets: map[string]map[string]string{}, topology: map[string]sent{}, dirty: map[kube.Ref]bool{}, versions: map[string]string{},
-		room: make(chan struct{}),
+		listed: map[string]map[string]bool{},
+		room:   make(chan struct{}),
 	}
 	maps.Copy(w.topology, s.Topology)
 	w.high = s.EventVersion
@@ -205,6 +209,9 @@ func (w *world) replace(res *resource, scope string, list []runtime.Object, firs
 		w.take(o, first)
 	}
 	if first {
+		if !w.started {
+			w.wasListed(res.plural, scope, there)
+		}
 		return
 	}
 	in := func(namespace string) bool { return scope == "" || namespace == scope }
@@ -368,7 +375,7 @@ func (w *world) takePod(o *corev1.Pod) {
 		w.pods[key] = p
 	}
 	was := *p
-	p.node = o.Spec.NodeName
+	p.node, p.standing = o.Spec.NodeName, kube.StandingOf(o)
 	p.over = o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed
 	p.leaving = o.DeletionTimestamp != nil
 	p.ready = false

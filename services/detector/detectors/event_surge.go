@@ -21,7 +21,8 @@ type EventSurgeConfig struct {
 	// not in the catalogue is odd. Default: 1e-4.
 	P float64 `yaml:"p"`
 	// Stale is how old an event may be when it is first seen; older ones, of a
-	// first listing, are learnt from only. Default: 15m.
+	// first listing, are learnt from only, and so are those of it whose object is
+	// gone or has got past what they say. Default: 15m.
 	Stale time.Duration `yaml:"stale"`
 	// NodeFor is how long a condition of a node, such as NotReady, must hold
 	// before it counts: a kubelet that restarts is back within seconds.
@@ -172,7 +173,7 @@ func (d *eventSurge) count(e event.KubeEvent, now int64) {
 		d.keys[key] = s
 	}
 	s.typ, s.message, s.object, s.lastT = e.Type, clip(e.Message, 300), e.Entity(), now
-	if at <= now-d.cfg.Stale.Milliseconds() || len(s.recent) >= maxSightings {
+	if e.Past || at <= now-d.cfg.Stale.Milliseconds() || len(s.recent) >= maxSightings {
 		s.slotN += float64(n)
 		return
 	}
