@@ -183,7 +183,7 @@ func TestWhatAHistogramCountsIsACounter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]MetricType{
-		"took_bucket": Counter, "took_count": Counter, "took_sum": Counter, "took_created": Unknown,
+		"took_bucket": Counter, "took_count": Counter, "took_sum": Counter, "took_total": Counter, "took_created": Unknown,
 		"lag_count": Counter, "lag_sum": Counter, "lag": Unknown, // a quantile
 		"queue_count": Gauge, "other_count": Unknown,
 	} {

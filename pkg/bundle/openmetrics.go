@@ -44,7 +44,7 @@ func (m *Metrics) TypeOf(name string) MetricType {
 		}
 	}
 	if family, ok := strings.CutSuffix(name, "_total"); ok {
-		if t, ok := m.Types[family]; ok {
+		if t, ok := m.Types[family]; ok && t != counts {
 			return t
 		}
 		return Counter
