@@ -19,6 +19,11 @@ func fakeRequests(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	query := r.Form.Get("query")
 	if strings.HasPrefix(query, "count by (__name__)") {
+		// Nothing is scraped at this moment.
+		if at, _ := strconv.ParseFloat(r.Form.Get("time"), 64); strings.HasPrefix(r.URL.Path, "/down") && float64(time.Now().Unix())-at < 3600 {
+			answer(w, map[string]any{"resultType": "vector", "result": []any{}})
+			return
+		}
 		answer(w, map[string]any{"resultType": "vector", "result": []any{
 			map[string]any{"metric": map[string]string{"__name__": "http_requests_total"}, "value": [2]any{time.Now().Unix(), "1"}},
 		}})

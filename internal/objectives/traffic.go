@@ -74,7 +74,7 @@ func (r *Reader) Read(ctx context.Context, from, to time.Time) ([]*Traffic, erro
 	for _, fam := range r.families {
 		guards = append(guards, fam.Guard)
 	}
-	present, err := r.client.Has(ctx, guards, to)
+	present, err := r.present(ctx, guards, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +105,21 @@ func (r *Reader) Read(ctx context.Context, from, to time.Time) ([]*Traffic, erro
 		}
 	}
 	return r.best(all), nil
+}
+
+// present says which metrics have a series at the end or on a day before: what serves
+// nothing at this moment may have served for weeks.
+func (r *Reader) present(ctx context.Context, metrics []string, from, to time.Time) (map[string]bool, error) {
+	out := map[string]bool{}
+	for at := to; !at.Before(from) && len(metrics) > 0; at = at.Add(-24 * time.Hour) {
+		found, err := r.client.Has(ctx, metrics, at)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out, found)
+		metrics = slices.DeleteFunc(metrics, func(m string) bool { return out[m] })
+	}
+	return out, nil
 }
 
 // expression is the query of a signal, asked of the namespaces alone where its
