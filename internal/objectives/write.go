@@ -51,12 +51,14 @@ func (x *Suggested) policy(p slo.Policy) (string, error) {
 	return b.String(), nil
 }
 
-// share is a share in percent that is not rounded up to all.
+// share is a share in percent that is not rounded up: not to all, and not to an
+// objective that was just missed.
 func share(x float64) string {
+	const exact = 1e-9 // 0.995 is a little less than what it is written as
 	if x < 1 && x >= 0.99995 {
-		return fmt.Sprintf("%.6g", math.Floor(x*1e6)/1e4)
+		return fmt.Sprintf("%.6g", math.Floor(x*1e6+exact)/1e4)
 	}
-	return fmt.Sprintf("%.4g", 100*x)
+	return fmt.Sprintf("%.4g", math.Floor(x*1e4+exact)/100)
 }
 
 func burned(s slo.Suggestion) string {
