@@ -53,6 +53,9 @@ func ParseForeign(file string, b []byte) ([]Objective, error) {
 		} else if err != nil {
 			return nil, policy.Syntax(file, err)
 		}
+		if blank(&n) {
+			continue
+		}
 		if docs = append(docs, &n); len(docs) > maxDocuments {
 			return nil, &policy.Error{File: file, Problems: []policy.Problem{{Text: fmt.Sprintf("has more than %d documents; split it", maxDocuments)}}}
 		}
@@ -93,6 +96,12 @@ func ParseForeign(file string, b []byte) ([]Objective, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return p.Objectives, nil
+}
+
+// blank tells whether a document has nothing in it: two lines of --- in a row, or one
+// at the end.
+func blank(n *yaml.Node) bool {
+	return len(n.Content) == 0 || len(n.Content) == 1 && n.Content[0].Tag == "!!null"
 }
 
 // first is the line in which a document begins.
@@ -167,18 +176,16 @@ func (f slothService) objectives() ([]Objective, error) {
 		case e != nil:
 			o.Errors, o.Total = e.Error+e.ErrorK, e.Total+e.TotalK
 		case r != nil:
-			// A ratio says nothing of the traffic: taken as one request a second.
 			o.Errors = r.Ratio + r.RatioK
-			o.Total = "0 * (" + o.Errors + ") + 1"
+			o.Total = perSecond(o.Errors)
 		case s.SLI.Plugin != nil:
 			return nil, fmt.Errorf("slos %s: plugin %s is a program of Sloth's; write its queries as events: error_query and total_query", s.Name, s.SLI.Plugin.ID)
 		}
 		if o.Errors == "" || o.Total == "" {
 			return nil, fmt.Errorf("slos %s: has no queries; write sli: {events: {error_query: …, total_query: …}}", s.Name)
 		}
-		o.Errors, o.Total = slothWindow.ReplaceAllString(o.Errors, rateWindow), slothWindow.ReplaceAllString(o.Total, rateWindow)
-		if strings.Contains(o.Errors+o.Total, "{{") {
-			return nil, fmt.Errorf("slos %s: a template other than {{.window}} is in its queries; write its value", s.Name)
+		if err := o.window(); err != nil {
+			return nil, fmt.Errorf("slos %s: %w", s.Name, err)
 		}
 		if s.Alerting.Page.Disable || s.Alerting.PageK.Disable {
 			o.Page = new(bool)
@@ -187,6 +194,24 @@ func (f slothService) objectives() ([]Objective, error) {
 	}
 	return out, nil
 }
+
+// window puts the range of the rates where the template for it is.
+func (o *Objective) window() error {
+	o.Errors, o.Total = slothWindow.ReplaceAllString(o.Errors, rateWindow), slothWindow.ReplaceAllString(o.Total, rateWindow)
+	if strings.Contains(o.Errors+o.Total, "{{") {
+		return errors.New("a template other than {{.window}} is in its queries; write its value")
+	}
+	return nil
+}
+
+// perSecond is the total of a ratio, which says nothing of the traffic: it is taken as
+// one request a second.
+func perSecond(ratio string) string { return "0 * (" + ratio + ") + 1" }
+
+// fewSamples is how many samples of a gauge in a window are enough to judge it by: five
+// minutes of a probe have as few as five, each of which is no chance request but the
+// state of a minute.
+const fewSamples = 3
 
 // pyrra reads a ServiceLevelObjective.
 func pyrra(n *yaml.Node, h foreignHead) ([]Objective, error) {
@@ -256,6 +281,7 @@ func pyrra(n *yaml.Node, h foreignHead) ([]Objective, error) {
 		o.Errors, o.Total = native(by(i.Native.Grouping)+"(rate("+i.Native.Total.Metric+in+")", limit)
 	case i.Bool != nil && i.Bool.Metric != "":
 		// Each sample is a request; in a window of 300 s.
+		o.MinRequests = fewSamples
 		sum := by(i.Bool.Grouping)
 		o.Total = sum + "(count_over_time(" + i.Bool.Metric + in + ") / 300"
 		o.Errors = o.Total + " - " + sum + "(sum_over_time(" + i.Bool.Metric + in + ") / 300"

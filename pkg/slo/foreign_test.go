@@ -53,6 +53,33 @@ spec:
   target: "95"
   indicator: {latencyNative: {latency: 250ms, total: {metric: http_request_duration_seconds}}}
 `
+	pyrraBool = `---
+apiVersion: pyrra.dev/v1alpha1
+kind: ServiceLevelObjective
+metadata: {name: up}
+spec:
+  target: "99"
+  indicator: {bool_gauge: {metric: 'probe_success{job="x"}', grouping: [instance]}}
+---
+`
+	openWindow = `apiVersion: openslo/v1
+kind: SLO
+metadata: {name: bad}
+spec:
+  indicator:
+    spec:
+      ratioMetric:
+        bad: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(e[{{.window}}]))'}}}
+        total: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(t[{{ .window }}]))'}}}
+  objectives: [{target: 0.99}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: raw}
+spec:
+  indicator: {spec: {ratioMetric: {rawType: success, raw: {metricSource: {type: Prometheus, spec: {query: 'avg(ok)'}}}}}}
+  objectives: [{targetPercent: 99.5}]
+`
 	openText = `apiVersion: openslo/v1
 kind: Service
 metadata: {name: shop}
@@ -98,6 +125,14 @@ func TestObjectivesOfOtherToolsAreRead(t *testing.T) {
 				Errors: "histogram_count(sum(rate(http_request_duration_seconds[5m]))) * (1 - histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[5m]))))",
 			},
 		}, []bool{true, true}},
+		"Pyrra's gauge, whose samples are few, between lines of ---": {pyrraBool, []Objective{{
+			Name: "up", Target: 0.99, MinRequests: 3, Total: `sum by (instance)(count_over_time(probe_success{job="x"}[5m])) / 300`,
+			Errors: `sum by (instance)(count_over_time(probe_success{job="x"}[5m])) / 300 - sum by (instance)(sum_over_time(probe_success{job="x"}[5m])) / 300`,
+		}}, []bool{true}},
+		"OpenSLO with the window that Sloth writes, and a ratio": {openWindow, []Objective{
+			{Name: "bad", Target: 0.99, Errors: "sum(rate(e[5m]))", Total: "sum(rate(t[5m]))"},
+			{Name: "raw", Target: 0.995, Errors: "1 - (avg(ok))", Total: "0 * (1 - (avg(ok))) + 1"},
+		}, []bool{true, true}},
 		"OpenSLO": {openText, []Objective{{
 			Name: "shop", Target: 0.999, Period: 28 * 24 * time.Hour, Total: "sum(rate(requests_total[5m]))",
 			Errors: `(sum(rate(requests_total[5m]))) - (sum(rate(requests_total{code!~"5.."}[5m])))`,
@@ -113,7 +148,10 @@ func TestObjectivesOfOtherToolsAreRead(t *testing.T) {
 					w.Period = 720 * time.Hour
 				}
 				g := got[i]
-				if g.Name != w.Name || g.Target != w.Target || g.Errors != w.Errors || g.Total != w.Total || g.Period != w.Period || *g.Page != c.page[i] {
+				if w.MinRequests == 0 {
+					w.MinRequests = DefaultMinRequests
+				}
+				if g.MinRequests != w.MinRequests || g.Name != w.Name || g.Target != w.Target || g.Errors != w.Errors || g.Total != w.Total || g.Period != w.Period || *g.Page != c.page[i] {
 					t.Errorf("got %+v (page %v), want %+v", g, *g.Page, w)
 				}
 			}
@@ -130,6 +168,9 @@ func TestAForeignObjectiveThatCannotBeKeptIsAnError(t *testing.T) {
 		"no queries":                    {"version: prometheus/v1\nservice: s\nslos: [{name: a, objective: 99}]\n", "has no queries"},
 		"a year":                        {strings.Replace(pyrraText, "2w", "1Y", 1), "is not between 1d and 90d"},
 		"no indicator":                  {"apiVersion: pyrra.dev/v1alpha1\nkind: ServiceLevelObjective\nmetadata: {name: a}\nspec: {target: '99'}\n", "has none of ratio"},
+		"another template in OpenSLO":   {strings.Replace(openWindow, "{{.window}}", "{{.x}}", 1), "ratioMetric: a template other than"},
+		"a ratio of neither kind":       {strings.Replace(openWindow, "rawType: success, ", "", 1), `ratioMetric.rawType: "" is neither success nor failure`},
+		"nothing to count":              {strings.Replace(openWindow, "total:", "tutti:", 1), "ratioMetric: has no total"},
 		"slices of time":                {strings.Replace(openText, "Occurrences", "Timeslices", 1), "counts time and not requests"},
 		"an indicator that is not here": {strings.Replace(openText, "indicatorRef: good", "indicatorRef: other", 1), "SLI other is not in this file"},
 		"another source":                {strings.ReplaceAll(openText, "type: Prometheus", "type: Datadog"), "its source is Datadog"},

@@ -30,6 +30,8 @@ type openSLI struct {
 			Good    *openSource `yaml:"good"`
 			Bad     *openSource `yaml:"bad"`
 			Total   *openSource `yaml:"total"`
+			Raw     *openSource `yaml:"raw"`
+			RawType string      `yaml:"rawType"` // success or failure
 		} `yaml:"ratioMetric"`
 	} `yaml:"spec"`
 }
@@ -82,27 +84,12 @@ func openSLO(n *yaml.Node, h foreignHead, slis map[string]openSLI) ([]Objective,
 		}
 		sli = &s
 	}
-	if sli == nil || sli.Spec.Ratio == nil || sli.Spec.Ratio.Total == nil {
-		return nil, errors.New("spec.indicator: has no ratioMetric with a total; a thresholdMetric has no requests to count")
+	if sli == nil || sli.Spec.Ratio == nil {
+		return nil, errors.New("spec.indicator: has no ratioMetric; a thresholdMetric has no requests to count")
 	}
-	r := sli.Spec.Ratio
-	total, err := r.Total.query(r.Counter)
+	failed, total, err := sli.queries()
 	if err != nil {
-		return nil, fmt.Errorf("ratioMetric.total: %w", err)
-	}
-	var failed string
-	switch {
-	case r.Bad != nil:
-		if failed, err = r.Bad.query(r.Counter); err != nil {
-			return nil, fmt.Errorf("ratioMetric.bad: %w", err)
-		}
-	case r.Good != nil:
-		if failed, err = r.Good.query(r.Counter); err != nil {
-			return nil, fmt.Errorf("ratioMetric.good: %w", err)
-		}
-		failed = "(" + total + ") - (" + failed + ")"
-	default:
-		return nil, errors.New("ratioMetric: has neither good nor bad")
+		return nil, fmt.Errorf("ratioMetric%w", err)
 	}
 	var out []Objective
 	for i, x := range f.Spec.Objectives {
@@ -118,9 +105,51 @@ func openSLO(n *yaml.Node, h foreignHead, slis map[string]openSLI) ([]Objective,
 				return nil, fmt.Errorf("spec.timeWindow: %w", err)
 			}
 		}
+		if err := o.window(); err != nil {
+			return nil, fmt.Errorf("ratioMetric: %w", err)
+		}
 		out = append(out, o)
 	}
 	return out, nil
+}
+
+// queries are those for failed and for all requests. An error begins with the field,
+// below ratioMetric.
+func (s openSLI) queries() (failed, total string, err error) {
+	r := s.Spec.Ratio
+	if r.Raw != nil {
+		ratio, err := r.Raw.query(false)
+		if err != nil {
+			return "", "", fmt.Errorf(".raw: %w", err)
+		}
+		switch r.RawType {
+		case "failure":
+		case "success":
+			ratio = "1 - (" + ratio + ")"
+		default:
+			return "", "", fmt.Errorf(".rawType: %q is neither success nor failure", r.RawType)
+		}
+		return ratio, perSecond(ratio), nil
+	}
+	if r.Total == nil {
+		return "", "", errors.New(": has no total; write total and good or bad, or raw and rawType")
+	}
+	if total, err = r.Total.query(r.Counter); err != nil {
+		return "", "", fmt.Errorf(".total: %w", err)
+	}
+	switch {
+	case r.Bad != nil:
+		if failed, err = r.Bad.query(r.Counter); err != nil {
+			return "", "", fmt.Errorf(".bad: %w", err)
+		}
+		return failed, total, nil
+	case r.Good != nil:
+		if failed, err = r.Good.query(r.Counter); err != nil {
+			return "", "", fmt.Errorf(".good: %w", err)
+		}
+		return "(" + total + ") - (" + failed + ")", total, nil
+	}
+	return "", "", errors.New(": has neither good nor bad")
 }
 
 // selector is a metric with its labels, and nothing around it.
