@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/term"
 
 	"github.com/oncall-copilot/oncall/pkg/policy"
 )
@@ -33,7 +35,7 @@ type Config struct {
 	Listen string `yaml:"listen"`
 	// LogLevel is debug, info, warn or error. Default: info.
 	LogLevel string `yaml:"log_level"`
-	// LogFormat is json or text. Default: json.
+	// LogFormat is json, text, or auto: text on a terminal, else json. Default: auto.
 	LogFormat string `yaml:"log_format"`
 	// OTLPEndpoint receives traces by OTLP over gRPC: host:port. Empty: the
 	// OTEL_EXPORTER_OTLP_ENDPOINT variable, and without it none.
@@ -47,7 +49,7 @@ type Config struct {
 
 // DefaultConfig is the configuration of a user who writes nothing.
 func DefaultConfig() Config {
-	return Config{Listen: ":8080", LogLevel: "info", LogFormat: "json", SampleRatio: 0.01}
+	return Config{Listen: ":8080", LogLevel: "info", LogFormat: "auto", SampleRatio: 0.01}
 }
 
 // Validate checks the fields.
@@ -57,8 +59,8 @@ func (c *Config) Validate() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, &policy.FieldError{Path: "log_level", Value: c.LogLevel, Problem: "is not debug, info, warn or error", Fix: "write info"})
 	}
-	if c.LogFormat != "json" && c.LogFormat != "text" {
-		errs = append(errs, &policy.FieldError{Path: "log_format", Value: c.LogFormat, Problem: "is not json or text", Fix: "write json"})
+	if !slices.Contains([]string{"json", "text", "auto"}, c.LogFormat) {
+		errs = append(errs, &policy.FieldError{Path: "log_format", Value: c.LogFormat, Problem: "is not json, text or auto", Fix: "write auto"})
 	}
 	if c.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
@@ -76,7 +78,11 @@ func NewLogger(w io.Writer, c Config) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // Validate has checked it
 	opts := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "text" {
+	text := c.LogFormat == "text"
+	if f, ok := w.(*os.File); ok && c.LogFormat == "auto" {
+		text = term.IsTerminal(int(f.Fd()))
+	}
+	if text {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
