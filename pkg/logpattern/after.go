@@ -320,7 +320,7 @@ func isComponent(w, rest string, tag bool) bool {
 		return strings.Count(bare[:i], ".") == 1 || strings.HasPrefix(rest, "\t") || w[0] == '<' // with more dots it is a host and a port
 	}
 	switch {
-	case strings.HasSuffix(bare, "]") && (w != bare || strings.HasPrefix(rest, " (")), (w != bare || strings.HasSuffix(bare, "]")) && levelFollows(rest):
+	case strings.HasSuffix(bare, "]") && (w != bare || strings.HasPrefix(rest, " (") || strings.HasPrefix(rest, " [") && pid(bare)), (w != bare || strings.HasSuffix(bare, "]")) && levelFollows(rest):
 		return true
 	case strings.Count(bare, ".") >= 2 && !hasAny(bare, &noColumn) && letters(bare):
 		return true
@@ -335,6 +335,12 @@ func isComponent(w, rest string, tag bool) bool {
 	// A place and which of its kind, before a dash: "worker 7 - ", "main #12 - ".
 	which, more, ok := firstWord(rest)
 	return ok && !letters(which) && anyDigit(which) && strings.HasPrefix(more, "- ") && !strings.ContainsAny(w, "=\"")
+}
+
+// pid says whether a word ends in a number in brackets, as a program's with its process.
+func pid(w string) bool {
+	i := strings.IndexByte(w, '[')
+	return i > 0 && digits(w[i+1:len(w)-1])
 }
 
 // levelFollows says whether a level with a colon comes next, which makes a tag of

@@ -36,11 +36,15 @@ type limits struct {
 	// Where a value was seen in an otherwise equal sentence of at least sentence
 	// constant words, seen words are enough.
 	seen, sentence int
+
+	// Around a value of several words are at least frame constant words, and phrases
+	// different ones make it a value.
+	frame, phrases int
 }
 
 // usual are the limits for every log. Which they are matters little: limits drawn
 // at random are nearly as good (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, known: 3, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, known: 3, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3, frame: 3, phrases: 5}
 
 // of is the limit for the words of a slot at place p.
 func (l *limits) of(s *slot, tokens []token, p int) int {
@@ -113,7 +117,10 @@ func (m *Miner) rewrite(tokens []token) []token {
 			}
 		}
 		if !changed {
-			return tokens
+			if tokens, changed = m.rewriteFrame(tokens); !changed {
+				return tokens
+			}
+			continue
 		}
 		tokens = collapse(tokens)
 	}
@@ -138,7 +145,7 @@ func (m *Miner) learn(i int32) {
 		if constants(tokens) < 2 {
 			return // the only word of a line is what the line says
 		}
-		if !m.learnTail(i, tokens) && !m.learnWords(i, tokens) {
+		if !m.learnTail(i, tokens) && !m.learnWords(i, tokens) && !m.learnFrames(i, tokens) {
 			return
 		}
 	}
@@ -155,7 +162,7 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 		if s.count(i, wordHash(t.text)) && identifier(t.text) {
 			s.named++
 		}
-		if s.value || len(s.words) < m.limits.of(s, tokens, p) && (len(s.words) < m.limits.seen || !m.valueSeen(tokens, p)) && !m.known(s, t) {
+		if s.value || len(s.words) < m.limits.of(s, tokens, p) && !m.valueSeen(s, tokens, p) && !m.known(s, t) {
 			continue
 		}
 		m.join(i, s, widened(tokens, p))
@@ -178,8 +185,8 @@ func (m *Miner) known(s *slot, t token) bool {
 }
 
 // settle looks at a template again that has more lines now. It takes in those that
-// have a word where it has an assigned value, once it has more lines than they: that
-// is a value then, and no state. And a word of it is a value if it was learnt since
+// have a word where it has a value, once it has more lines than they: that is a value
+// then, and no state. And a word of it is a value if it was learnt since
 // that all in its place are names.
 func (m *Miner) settle(i int32) {
 	tokens := m.templates[i].tokens
@@ -192,7 +199,7 @@ func (m *Miner) settle(i int32) {
 		switch {
 		case s == nil || s.value:
 			continue
-		case t.value && t.after == '=' && m.linesOf(s) < m.templates[i].count:
+		case t.value && p > 0 && m.linesOf(s) < m.templates[i].count:
 			m.join(i, s, tokens)
 		case !t.value && m.known(s, t):
 			m.join(i, s, widened(tokens, p))
@@ -213,10 +220,15 @@ func (m *Miner) linesOf(s *slot) (n uint64) {
 }
 
 // valueSeen says whether there is a template that is the same but for a value
-// at place p.
-func (m *Miner) valueSeen(tokens []token, p int) bool {
+// at place p, and whether that makes values of the words of the slot.
+func (m *Miner) valueSeen(s *slot, tokens []token, p int) bool {
 	wide := widened(tokens, p)
 	if constants(wide) < m.limits.sentence {
+		return false
+	}
+	// One word is enough where that has a value instead of it, and one that looks like a
+	// name where that has nothing but the value beside it; a state in capitals is never.
+	if w := tokens[p].text; len(s.words) < m.limits.seen && (isUpper(w) || len(wide) < len(tokens) && !identifier(w)) {
 		return false
 	}
 	_, ok := m.byPrint[fingerprint(wide)]

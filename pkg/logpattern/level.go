@@ -25,13 +25,13 @@ func levelOf(w string) Level {
 	}
 	var b [11]byte
 	switch string(lower(b[:], w)) {
-	case "trace", "debug", "dbg", "fine", "finer", "finest":
+	case "trace", "trce", "debug", "dbug", "dbg", "fine", "finer", "finest":
 		return Debug
 	case "info", "inf", "information", "notice", "log":
 		return Info
 	case "warn", "warning", "wrn":
 		return Warning
-	case "error", "err", "severe", "failure":
+	case "error", "err", "severe", "failure", "fail":
 		return Error
 	case "fatal", "critical", "crit", "panic", "alert", "emerg", "emergency", "dpanic":
 		return Fatal

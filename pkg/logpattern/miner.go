@@ -19,7 +19,7 @@ import (
 
 // Version changes when the same lines may be found to be other statements than
 // before: state of another version is not read, and the past is learnt again.
-const Version = "4"
+const Version = "5"
 
 // Config bounds a miner.
 type Config struct {
@@ -120,8 +120,7 @@ func (m *Miner) AddContent(text string, level Level) Match {
 	return m.miss(fp, level)
 }
 
-// settled is how many lines of a template tell enough of it; then at each power of
-// two it is looked at again.
+// settled is how many lines of a template tell enough of it to take others in.
 const settled = 8
 
 // hit counts a line of a template.
@@ -131,11 +130,20 @@ func (m *Miner) hit(i int32, level Level) Match {
 	t.count++
 	t.used = m.lines
 	t.level = max(t.level, level)
-	if t.count >= settled && t.count&(t.count-1) == 0 {
-		m.settle(i)
-		t = &m.templates[m.root(i)]
+	if t.count&(t.count-1) == 0 && !t.coarse {
+		i = m.lookAgain(i)
+		t = &m.templates[i]
 	}
 	return Match{ID: t.id, Likely: m.likely(i), Level: level}
+}
+
+// lookAgain looks at a template that has twice as many lines as it had the last time,
+// and says what it has become.
+func (m *Miner) lookAgain(i int32) int32 {
+	if m.templates[i].count >= settled {
+		m.settle(i)
+	}
+	return m.nameAll(i)
 }
 
 // miss handles a line whose fingerprint is new.
@@ -168,6 +176,7 @@ func (m *Miner) miss(fp uint64, level Level) Match {
 	m.remember(fp, i)
 	m.remember(fp2, i)
 	m.learn(i)
+	m.nameAll(i)
 	m.guess(i)
 	if root := m.root(i); root != i {
 		// It is one more line of a template, which may have become wider by it.

@@ -61,6 +61,12 @@ func tokenize(buf []token, s string) []token {
 				continue
 			}
 			if end, ok := groupValue(s, i, after); ok && (len(buf) > 0 || c != '"') {
+				// Of node[1-3,7] the word is part of the value, as it is of node3.
+				if n := len(buf); c == '[' && n > 0 && !buf[n-1].value && nameByte(s[i-1]) && ranged(s[i+1:end-1]) {
+					buf = push(buf[:n-1], token{text: wildcard, value: true, after: buf[n-1].after})
+					i, after = end, ' '
+					continue
+				}
 				if (c == '"' || c == '\'') && said(s[i+1:end-1], after) {
 					buf = append(buf, token{text: s[i+1 : end-1], after: quoted})
 					i, after = end, ' '
@@ -156,14 +162,28 @@ func assignedAll(buf []token) []token {
 	return collapse(buf)
 }
 
-// plain says whether a text is one word of letters, other than true and such.
+// plain says whether a text is one word of letters, other than true and yes and such.
 func plain(w string) bool {
 	for i := range len(w) {
 		if c := w[i] | 0x20; c < 'a' || c > 'z' {
 			return false
 		}
 	}
-	return w != "" && !isLiteral(w)
+	return w != "" && !isLiteral(w) && !isSwitch(w)
+}
+
+// isSwitch says whether a word says yes or no of what is before it. In small letters
+// after a colon it begins a sentence: no such file.
+func isSwitch(w string) bool {
+	if len(w) < 2 || len(w) > 3 {
+		return false
+	}
+	var b [3]byte
+	switch string(lower(b[:], w)) {
+	case "yes", "no":
+		return true
+	}
+	return false
 }
 
 // located says whether a word is the beginning of an address: a URL, or a path
@@ -214,7 +234,7 @@ func assigned(s string, i int) int {
 // closing finds the end of what is quoted or in brackets from s[i] on.
 func closing(s string, i int) (end int, ok bool) {
 	open := s[i]
-	if open == '"' || open == '\'' {
+	if open == '"' || open == '\'' || open == '`' {
 		for j := i + 1; j < min(len(s), i+longestGroup); j++ {
 			switch s[j] {
 			case '\\':
@@ -246,8 +266,8 @@ func closing(s string, i int) (end int, ok bool) {
 // words, lists, dumps of objects, and nothing in brackets.
 func groupValue(s string, i int, after byte) (end int, ok bool) {
 	switch s[i] {
-	case '"', '\'':
-		if i > 0 && wordByte(s[i-1]) {
+	case '"', '\'', '`':
+		if i > 0 && (nameByte(s[i-1]) || s[i-1] >= 0x80) {
 			return 0, false // it's
 		}
 		end, ok = closing(s, i)
@@ -296,12 +316,27 @@ func coded(in string) bool {
 	return i > 0 && digits(in[:i])
 }
 
+// ranged says whether a text is of numbers and ranges of them: 1-3,7.
+func ranged(in string) bool {
+	for i := range len(in) {
+		if c := in[i]; (c < '0' || c > '9') && c != '-' && c != ',' {
+			return false
+		}
+	}
+	return strings.ContainsAny(in, "-,") && anyDigit(in)
+}
+
 // listed says whether what is in brackets is a list, not a remark: commas, and
 // hardly more spaces than those that follow one.
 func listed(in string) bool {
-	commas, gaps := 0, 0
+	commas, gaps, depth := 0, 0, 0 // what is in brackets of its own is one item
 	for i := range len(in) {
 		switch {
+		case in[i] == '(' || in[i] == '[' || in[i] == '{':
+			depth++
+		case in[i] == ')' || in[i] == ']' || in[i] == '}':
+			depth--
+		case depth > 0:
 		case in[i] == ',':
 			commas++
 		case in[i] == ' ' && i > 0 && in[i-1] != ',' && in[i-1] != ' ' && in[i-1] != ':' && in[i-1] != '=':
@@ -323,7 +358,7 @@ func pushWord(buf []token, word string, after byte, kinds kinds) []token {
 		return buf
 	}
 	t := token{text: word, after: after}
-	if kinds&digitByte != 0 || kinds&^(hexByte|letterByte) != 0 && looksLikeValue(word) || lettersAreValue(word, kinds) || isLiteral(word) && (after == ':' || after == '[' || len(buf) > 0 && !strings.EqualFold(word, "none")) {
+	if kinds&digitByte != 0 || kinds&^(hexByte|letterByte) != 0 && looksLikeValue(word) || lettersAreValue(word, kinds) || after == ':' && isUpper(word) && isSwitch(word) || isLiteral(word) && (after == ':' || after == '[' || len(buf) > 0 && !strings.EqualFold(word, "none")) {
 		t.text, t.value = wildcard, true
 	} else if n := len(buf); n > 0 && buf[n-1].value && isUnit(word) {
 		return buf // 5 KB is one value
