@@ -5,82 +5,35 @@ import (
 	"strings"
 )
 
-// sensitiveNames are how keys end whose values are secrets, in lower case and
-// without what joins words.
-var sensitiveNames = []string{
-	"password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "secretkey", "secretaccesskey", "accesskey", "privatekey", "encryptionkey",
-	"signingkey", "masterkey", "accountkey", "licensekey", "credential", "credentials", "connectionstring", "otp", "pincode",
-}
-
-// sensitiveWords are one in each key that sensitiveNames or tellingWords make
-// sensitive.
-var sensitiveWords = []string{
-	"passw", "pwd", "passphrase", "secret", "token", "apikey", "_key", "-key", ".key", "accesskey", "privatekey", "encryptionkey", "signingkey", "masterkey", "accountkey",
-	"licensekey", "credential", "connectionstring", "connection_string", "connection-string", "connection.string", "otp", "pincode", "pin_code", "pin-code", "pin.code",
-	"session_id", "session-id", "sessionid",
-}
-
-// sensitiveEnd says whether a key names a secret.
-func sensitiveEnd(key string) bool {
-	var b [longestKey]byte
-	n := 0
-	for i := range len(key) {
-		if c := lowered[key[i]]; c != '_' && c != '-' && c != '.' && n < len(b) {
-			b[n] = c
-			n++
-		}
-	}
-	for _, name := range sensitiveNames {
-		if n >= len(name) && string(b[n-len(name):n]) == name {
-			return true
-		}
-	}
-	return false
-}
-
-var sensitiveKey = regexp.MustCompile(`(?i)(?:^|[_.-])(?:passw(?:or)?d|secret|token|api[_-]?key|credentials?|private[_-]?key)$`)
-
-// tellingWords make a key sensitive in which they stand anywhere, if its value
-// is random: apiTokenValue, password_old.
-var tellingWords = []string{"passw", "secret", "token", "credential", "apikey", "api_key", "api-key", "access_key", "accesskey", "access-key", "private_key", "encryption_key", "session_id", "session-id", "sessionid"}
-
-// providers are names by which the keys of configuration of services are
-// called; a random value behind one is its secret.
-var providers = []string{
-	"adafruit", "adobe", "airtable", "algolia", "alibaba", "artifactory", "asana", "atlassian", "beamer", "bintray", "bitbucket", "bittrex", "cloudflare",
-	"codecov", "cohere", "co_api_key", "coinbase", "confluence", "confluent", "contentful", "contribsys", "datadog", "discord", "dnkey", "droneci", "dropbox", "etsy", "facebook",
-	"fastly", "finicity", "finnhub", "flickr", "freshbooks", "gitter", "gocardless", "heroku", "hubspot", "intercom", "jfrog", "jira", "kraken", "kucoin",
-	"launchdarkly", "linear", "linkedin", "linked_in", "linked-in", "lob_", "lob-", "lobtoken", "lobapi", "looker", "mailchimp", "mailgun", "mapbox", "mattermost", "meraki", "message_bird", "message-bird",
-	"messagebird", "netlify", "new-relic", "new_relic", "newrelic", "nytimes", "new-york-times", "newyorktimes", "okta", "plaid", "private_ai", "private-ai",
-	"privateai", "rapidapi", "sendbird", "sentry", "snyk", "sonar", "square", "squarespace", "sumo", "telegr", "travis", "twitch", "twitter", "typeform",
-	"xray", "yandex", "zendesk",
-}
-
 // Bounds of what is looked at around a sign of assignment.
 const (
 	longestKey = 80
-	farthest   = 6 // spaces and quotes between key, sign and value
+	farthest   = 20 // blanks, backslashes and quotes between key, sign and value
 )
 
 // assignments masks the values that are given to sensitive keys, in logfmt,
 // JSON, YAML, queries, programs and prose.
-func (r *Redactor) assignments(s string) string {
+func (r *Redactor) assignments(s string, provider bool) string {
 	var b strings.Builder
+	plain := decoded(s)
 	last := 0
-	for i := 1; i < len(s); i++ {
-		if !isSign[s[i]] || i < last {
+	var room [4]span
+	for i := 1; i < len(plain); i++ {
+		if !isSign[plain[i]] || i < last {
 			continue
 		}
-		from, to, name := assigned(s, i)
-		if name == "" || insideMask(s, i) {
+		values, name := assigned(room[:0], plain, i, provider)
+		if len(values) == 0 || insideMask(s, i) {
 			continue
 		}
-		if value := s[from:to]; maskRE.MatchString(value) || insideMask(s, from) {
-			continue
+		for _, v := range values {
+			if value := s[v.from:v.to]; v.from < last || maskRE.MatchString(value) || insideMask(s, v.from) {
+				continue
+			}
+			b.WriteString(s[last:v.from])
+			b.WriteString(r.mask(name, s[v.from:v.to]))
+			last = v.to
 		}
-		b.WriteString(s[last:from])
-		b.WriteString(r.mask(name, s[from:to]))
-		last = to
 	}
 	if last == 0 {
 		return s
@@ -89,17 +42,17 @@ func (r *Redactor) assignments(s string) string {
 	return b.String()
 }
 
-var pair = regexp.MustCompile(`^[a-z][a-z_.-]{1,24}=[^=]`)
+var pair = regexp.MustCompile(`^[a-z][A-Za-z_.-]{1,30}=[^=]`)
 
 var isSign = [256]bool{'=': true, ':': true, '>': true, ',': true, '|': true}
 
-// assigned is where the secret lies that the sign at s[i] gives to a key, and
-// how its mask is called; "" when it gives none.
-func assigned(s string, i int) (from, to int, name string) {
-	// The whole sign: =, :, :=, ::=, =>, ||, ?=, .=, a comma, the end of a tag.
+// assigned are the secrets that the sign at s[i] gives to a key, and how their
+// masks are called. provider: the line names a service.
+func assigned(out []span, s string, i int, provider bool) ([]span, string) {
+	// The whole sign: =, :, :=, ::=, =>, ->, ||, ?=, .=, a comma, the end of a tag.
 	start := i
 	if start > 0 && isSign[s[start-1]] && s[start-1] != ',' {
-		return 0, 0, "" // the first one has been looked at
+		return nil, "" // the first one has been looked at
 	}
 	if s[start-1] == '?' || s[start-1] == '.' || s[start-1] == '+' {
 		start--
@@ -110,32 +63,153 @@ func assigned(s string, i int) (from, to int, name string) {
 	}
 	key, before := keyBefore(s, start)
 	if key == "" {
-		return 0, 0, ""
+		return nil, ""
+	}
+	f := builtinIndex.scan(s[start-keyLength(s, start) : min(len(s), start+2)])
+	holds := strings.EqualFold(key, "value") || strings.EqualFold(key, "val")
+	if !f.names && !f.provider && !provider && !holds && !isTypeOfValue(key) && !keyOfGroup.MatchString(key) {
+		return nil, ""
 	}
 	sign := s[i:end]
 	strong := sign != "," && sign != ">" && sign != "|" && sign != "||"
-	strict := strong && sensitiveEnd(key) && !namesObject(key)
-	by := ""
-	if !strict {
-		if by = telling(key, before); by == "" {
-			return 0, 0, ""
+	k := kindOfKey(key, before, f)
+	if strong && holds {
+		name := nameOf(s, start, key)
+		if named := kindOfKey(name, "", builtinIndex.scan(name+"=")); named != ordinary {
+			k = named
 		}
 	}
-	from, to = valueAfter(s, end, strict)
-	if to-from < 3 {
-		return 0, 0, ""
+	if !strong && k != ordinary {
+		switch was := k; {
+		case sign == "," && inHeader(s, start, end) && was != phoneKind:
+		default:
+			if k = telling(key, before, f); k == ordinary && (was == secretKind || was == randomKind) {
+				k = randomKind
+			}
+		}
 	}
-	value := s[from:to]
-	if !strict && pair.MatchString(value) {
-		return 0, 0, "" // the next key, which is asked for itself
+	if k == ordinary && keyOfGroup.MatchString(key) && inCredentials.MatchString(s[max(0, start-120):start]) {
+		k = longKind
 	}
-	switch {
-	case strict && !harmless(value) && !(strings.EqualFold(key, "secret") && objectName.MatchString(value)),
-		by == "word" && len(value) >= 10 && random(value) && !identifies(value),
-		by == "provider" && (uuidRE.MatchString(value) || len(value) >= 14 && random(value) && !identifies(value) || len(value) >= 16 && digits(value) == len(value)):
-		return from, to, "secret"
+	if k == ordinary || strings.HasSuffix(before, "arn:aws:") || ofARN.MatchString(before) {
+		return nil, ""
 	}
-	return 0, 0, ""
+	strict := k == secretKind || k == phraseKind
+	g := given{s: s, mapped: strict && isPlural(key), whole: strict || k == digitsKind || k == phoneKind, line: k == phraseKind, out: out}
+	g.at(end)
+	kept := g.out[:0]
+	for _, v := range g.out {
+		if v.to-v.from >= 3 && isGiven(s, key, sign, k, v) {
+			kept = append(kept, v)
+		}
+	}
+	if k == phoneKind {
+		return kept, "phone"
+	}
+	// A change tells the old value and the new one: "old" -> "new"
+	if n := len(kept); n > 0 && strict {
+		if m := changed.FindStringIndex(s[kept[n-1].to:min(len(s), kept[n-1].to+12)]); m != nil {
+			g := given{s: s, whole: true, out: kept}
+			g.at(kept[n-1].to + m[1])
+			kept = g.out
+		}
+	}
+	return kept, "secret"
+}
+
+var (
+	ofARN         = regexp.MustCompile(`:\d{12}:$`)
+	keyOfGroup    = regexp.MustCompile(`(?i)^(?:key|value|data)$`)
+	inCredentials = regexp.MustCompile(`(?i)(?:credentials?|secrets?)["'\\]*\s*[:=]\s*\{[^{}]*$`)
+)
+
+var changed = regexp.MustCompile(`^["'\\]{0,2} *[-=]> *`)
+
+// inHeader says whether a comma stands between the name and the value of a header in
+// a tuple: ('x-api-key', 'a1…'), {:authorization, "Bearer …"}.
+func inHeader(s string, start, end int) bool {
+	quote := s[start-1] == '"' || s[start-1] == '\''
+	j := end
+	for j < len(s) && j < end+3 && (s[j] == ' ' || s[j] == 'b') {
+		j++
+	}
+	if !quote || j >= len(s) || s[j] != '"' && s[j] != '\'' {
+		return false
+	}
+	open := start - 2
+	for open > 0 && open > start-longestKey && s[open] != s[start-1] {
+		open--
+	}
+	if open > 0 && s[open-1] == 'b' {
+		open--
+	}
+	return open > 0 && (s[open-1] == '(' || s[open-1] == '[' && open > 1 && s[open-2] == '[')
+}
+
+// isGiven says whether a value that a key of a kind is given is a secret.
+func isGiven(s, key, sign string, k kind, v span) bool {
+	value := s[v.from:v.to]
+	quoted := v.from > 0 && strings.IndexByte("\"'`", s[v.from-1]) >= 0
+	if !quoted && k != secretKind && k != phraseKind && pair.MatchString(value) {
+		return false // the next key, which is asked for itself
+	}
+	switch k {
+	case secretKind, phraseKind:
+		isCode := strings.HasSuffix(strings.ToLower(key), "tokens") || strings.HasSuffix(strings.ToLower(key), "token") || strings.HasSuffix(strings.ToLower(key), "secret") || strings.HasSuffix(strings.ToLower(key), "key")
+		switch {
+		case states(value), isCode && digits(value) == len(value) && len(value) <= 6 && !quoted, strings.HasSuffix(strings.ToLower(key), "tokens") && digits(value) == len(value):
+			return false
+		case strings.EqualFold(key, "secret") && isObject(value):
+			return false
+		case !quoted && !inBraces(s, v) && isPlural(key):
+			// Of several, one would not stand alone: tokens: 512, secrets: none found.
+			return len(value) >= 8 && (digits(value) > 0 && random(value) && !identifies(value) || sign == "=" && account.MatchString(value))
+		case sentence(value):
+			return false
+		case !quoted && k == secretKind && sign == ":" && goesOnAsProse(s, v):
+			return false
+		}
+		return true
+	case digitsKind:
+		n := digits(value)
+		return n >= 3 && n <= 9 && len(value)-n <= 2 && strings.Trim(value, "0123456789- ") == ""
+	case phoneKind:
+		n := digits(value)
+		return n >= 7 && n <= 15 && strings.Trim(value, "0123456789-+ ()./") == ""
+	case randomKind:
+		return len(value) >= 10 && random(value) && !identifies(value)
+	case longKind:
+		if accountKey.MatchString(key) && account.MatchString(value) {
+			return !states(value[strings.IndexAny(value, ":/")+1:])
+		}
+		return len(value) >= 16 && random(value) && !identifies(value)
+	case ofService:
+		return uuidRE.MatchString(value) || len(value) >= 14 && random(value) && !identifies(value) || len(value) >= 16 && digits(value) == len(value)
+	}
+	return false
+}
+
+// isPlural says whether a key is of several secrets.
+func isPlural(key string) bool {
+	k := strings.ToLower(key)
+	return strings.HasSuffix(k, "s") && !strings.HasSuffix(k, "ss")
+}
+
+// inBraces says whether a value is one of a map's.
+func inBraces(s string, v span) bool {
+	return v.from > 0 && (s[v.from-1] == '=' || s[v.from-1] == ':') && v.to < len(s) && (s[v.to] == '}' || s[v.to] == ',')
+}
+
+// accountKey and account are how a name and its password are given as one.
+var (
+	accountKey = regexp.MustCompile(`^(?:[A-Z0-9_]+_)?AUTH(?:_BASIC)?$`)
+	account    = regexp.MustCompile(`^[\w.-]{1,32}[:/][^\s:/]{5,}$|^[\w.-]{1,32}/[^\s]{5,}$`)
+)
+
+// isObject says whether a value is the name of a Secret, rather than one: several
+// words, or a namespace before it.
+func isObject(s string) bool {
+	return objectName.MatchString(s) && (strings.IndexByte(s, '/') > 0 || strings.ContainsAny(s, "-.") && digits(s) == 0)
 }
 
 // keyBefore is the name that ends before s[i], and what stands before it on the
@@ -151,97 +225,36 @@ func keyBefore(s string, i int) (key, before string) {
 	return s[j:i], s[max(0, j-30):j]
 }
 
-// valueAfter is where the value lies that begins behind s[i].
-func valueAfter(s string, i int, strict bool) (from, to int) {
-	var open byte
-	for n := 0; i < len(s) && n < farthest+2; n++ {
-		switch c := s[i]; {
-		case c == '"' || c == '\'' || c == '`':
-			open = c
-		case c == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\''):
-		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '=':
-			if open != 0 {
-				n = farthest + 2
-				continue
-			}
-		default:
-			n = farthest + 2
-			continue
+// keyLength is how far before s[i] the key begins that ends there.
+func keyLength(s string, i int) int {
+	n := 0
+	for n < i && n < longestKey+farthest {
+		c := s[i-1-n]
+		if !isWord(c) && strings.IndexByte("-. \t\r\n\f\"'`\\]", c) < 0 && c < 0x80 {
+			break
 		}
-		i++
+		n++
 	}
-	from = i
-	if open != 0 && strict {
-		// A passphrase may hold spaces: up to the quote that closes it.
-		if n := strings.IndexByte(s[from:], open); n >= 0 {
-			to = from + n
-			for to > from && s[to-1] == '\\' {
-				to--
-			}
-			return from, to
-		}
-	}
-	to = from
-	for to < len(s) && strings.IndexByte(" \t\r\n\f\v\"'`\\,;&|<>(){}[]", s[to]) < 0 {
-		to++
-	}
-	for to > from && (s[to-1] == '.' || s[to-1] == ':' || s[to-1] == '!' || s[to-1] == '?') {
-		to--
-	}
-	return from, to
+	return n
 }
 
-// telling says why a random value of a key would be a secret: "word",
-// "provider", or "" when it would not.
-func telling(key, before string) string {
-	k := key
-	if isTypeOfValue(strings.ToLower(k)) { // var adafruitToken string = …
-		fields := strings.Fields(before)
-		if len(fields) == 0 {
-			return ""
-		}
-		k = fields[len(fields)-1]
+// pairedName is a name that stands before a value of its own: {"name":"DB_PASSWORD",
+// "value":"…"}, - name: DB_PASSWORD, or the key of an object that holds the value.
+var pairedName = regexp.MustCompile(`(?i)(?:\b(?:name|key)\b[\s\\"']{0,20}[=:]{1,2}>?[\s\\"']{0,20}([\w.-]{2,80})[\s\\"',;]{0,20}|([\w.-]{2,80})[\s\\"']{0,20}[=:]{1,2}>?\s*\{[\s\\"']{0,20})$`)
+
+// nameOf is the name to which a key called value belongs.
+func nameOf(s string, start int, key string) string {
+	at := strings.LastIndex(s[:start], key)
+	m := pairedName.FindStringSubmatch(s[max(0, at-200):at])
+	if m == nil {
+		return ""
 	}
-	f := builtinIndex.scan(k)
-	if !f.names && !f.provider {
-		k = ""
-	}
-	k = strings.ToLower(k)
-	for _, plain := range []string{"trace", "span", "request_id", "requestid", "request-id", "digest", "checksum", "revision", "commit", "version", "image", "-ray", "_ray"} {
-		if strings.Contains(k, plain) {
-			return ""
-		}
-	}
-	if f.provider {
-		return "provider"
-	}
-	for _, w := range tellingWords {
-		if strings.Contains(k, w) {
-			return "word"
-		}
-	}
-	// A word or two may stand between the name of a provider and the sign.
-	rest := before
-	if cut := strings.LastIndexAny(rest, ",;:=/()[]{}\"'"); cut >= 0 {
-		rest = rest[cut+1:]
-	}
-	if builtinIndex.scan(rest).provider {
-		return "provider"
-	}
-	return ""
+	return m[1] + m[2]
 }
 
-func isTypeOfValue(k string) bool { return k == "string" || k == "str" || k == "text" || k == "char" }
-
-// namesObject says whether a key names a Kubernetes Secret instead of holding
-// one.
-func namesObject(key string) bool {
-	k := strings.ToLower(key)
-	return strings.HasSuffix(k, "imagepullsecret")
-}
-
-// objectName is namespace/name, as controllers write of a Secret.
-var objectName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+// objectName is a name of an object of Kubernetes, with or without its namespace, as
+// controllers write of a Secret.
+var objectName = regexp.MustCompile(`^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?/)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$`)
 
 var uuidRE = regexp.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
 
@@ -250,5 +263,12 @@ var uuidRE = regexp.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-
 var identifiesRE = regexp.MustCompile(`^(?:sha\d+[:-].*|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}.*|[a-z][a-z0-9]*(?:-[a-z0-9]+)*-[a-z0-9]{4,10}(?:-[a-z0-9]{5})?|[\d.:/]+|\d{4}-\d\d-\d\d.*|v?\d+\.\d+.*|(?:\d{1,6}(?:\.\d+)?(?:ns|us|µs|ms|s|m|h|d|[KMGT]i?B?))+)$`)
 
 func identifies(s string) bool {
-	return strings.HasPrefix(s, "0x") || identifiesRE.MatchString(s) || strings.Contains(s, "://") || strings.HasPrefix(s, "/")
+	return strings.HasPrefix(s, "0x") || identifiesRE.MatchString(s) || strings.Contains(s, "://") || strings.HasPrefix(s, "/") && path.MatchString(s) && !random16(s)
 }
+
+// random16 says whether what looks like a path is rather base64.
+func random16(s string) bool {
+	return len(s) >= 24 && strings.Count(s, "/")*12 < len(s) && strings.ContainsAny(s, "0123456789") && strings.ContainsAny(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") && strings.ContainsAny(s, lowerLetters)
+}
+
+const lowerLetters = "abcdefghijklmnopqrstuvwxyz"

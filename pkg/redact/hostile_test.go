@@ -34,6 +34,9 @@ func TestARuleOfTheUsersIsRefusedThatCouldHoldUpEveryLine(t *testing.T) {
 		})
 	}
 	for _, r := range builtin {
+		if r.re == nil {
+			continue
+		}
 		if n := steps(r.re.String()); n > mostSteps {
 			t.Errorf("our own rule %s has %d steps", r.name, n)
 		}

@@ -40,20 +40,24 @@ type rule struct {
 	// is never false where it does. nil: always.
 	may   func(string) bool
 	re    *regexp.Regexp
-	group int               // what is masked
-	keep  func(string) bool // a match that must stay; nil: none
+	find  func(string, func(from, to int)) // in place of an expression
+	group int                              // what is masked
+	keep  func(string) bool                // a match that must stay; nil: none
 }
 
 // by is what a text must hold for a rule without words to be tried.
 type by int
 
 const (
-	byWords  by = iota
-	byAt        // an at sign
-	byPlus      // a plus sign
-	byDigits    // 13 digits, spaces and hyphens between them aside
-	byTilde     // a tilde
-	byLong      // 16 letters and digits in a row
+	byWords   by = iota
+	byAt         // an at sign
+	byPlus       // a plus sign
+	byDigits     // 13 digits, spaces and hyphens between them aside
+	byTilde      // a tilde
+	byLong       // 16 letters and digits in a row
+	byParen      // a digit behind an opening parenthesis
+	byPercent    // a percent sign
+	byGroups     // two groups of four capitals and digits
 	byLast
 )
 
@@ -143,7 +147,7 @@ func (r *Redactor) Line(s string) string {
 		}
 	})
 	if f.names || f.provider {
-		s = r.assignments(s)
+		s = r.assignments(s, f.provider)
 	}
 	lower := ""
 	for i := len(builtin); i < len(r.rules); i++ {
@@ -173,24 +177,26 @@ func containsAny(s string, words []string) bool {
 }
 
 func (r *Redactor) apply(ru *rule, s string) (string, bool) {
-	matches := ru.re.FindAllStringSubmatchIndex(s, -1)
-	if matches == nil {
-		return s, false
-	}
 	var b strings.Builder
 	last, changed := 0, false
-	for _, m := range matches {
-		from, to := m[2*ru.group], m[2*ru.group+1]
-		if from < 0 || from == to {
-			continue
+	found := func(from, to int) {
+		if from < last || from == to {
+			return
 		}
 		value := s[from:to]
 		if maskRE.MatchString(value) || insideMask(s, from) || ru.keep != nil && ru.keep(value) {
-			continue
+			return
 		}
 		b.WriteString(s[last:from])
 		b.WriteString(r.mask(ru.name, value))
 		last, changed = to, true
+	}
+	if ru.find != nil {
+		ru.find(s, found)
+	} else {
+		for _, m := range ru.re.FindAllStringSubmatchIndex(s, -1) {
+			found(m[2*ru.group], m[2*ru.group+1])
+		}
 	}
 	if !changed {
 		return s, false
@@ -199,10 +205,14 @@ func (r *Redactor) apply(ru *rule, s string) (string, bool) {
 	return b.String(), true
 }
 
+// maskForm is how our own masks look. Without a pseudonym only names of built-in
+// rules count: <b> is a tag.
+const maskForm = `<(?:[a-z0-9-]+:[a-z]{6}|secret|email|phone|card|iban|ip|cookie|jwt|sas|webhook|[a-z0-9]+-(?:token|key|webhook|secret|password|seed|hash))>`
+
 // maskRE recognises our own masks, so that redacting twice changes nothing.
 var (
-	maskRE  = regexp.MustCompile(`^<[a-z-]+(?::[a-z]{6})?>$`)
-	maskAt0 = regexp.MustCompile(`^<[a-z-]+(?::[a-z]{6})?>`)
+	maskRE  = regexp.MustCompile(`^` + maskForm + `$`)
+	maskAt0 = regexp.MustCompile(`^` + maskForm)
 )
 
 // insideMask says whether position i of s lies in one of our masks.
@@ -239,7 +249,7 @@ func (r *Redactor) Labels(ls event.Labels) event.Labels {
 			continue
 		}
 		v := r.Line(l.Value)
-		if v == l.Value && sensitiveKey.MatchString(l.Name) && v != "" && !maskRE.MatchString(v) {
+		if v == l.Value && sensitiveEnd(l.Name) && v != "" && !maskRE.MatchString(v) && !states(v) && !(strings.EqualFold(l.Name, "secret") && isObject(v)) {
 			v = r.mask("secret", v)
 		}
 		if v != l.Value {

@@ -135,7 +135,7 @@ func FuzzNoFilterHidesAMatch(f *testing.F) {
 		}
 		f := builtinIndex.scan(s)
 		for i, ru := range builtin {
-			if f.rules[i/64]>>(i%64)&1 != 0 && (ru.may == nil || ru.may(s)) {
+			if ru.re == nil || f.rules[i/64]>>(i%64)&1 != 0 && (ru.may == nil || ru.may(s)) {
 				continue
 			}
 			for _, m := range ru.re.FindAllStringSubmatch(s, -1) {

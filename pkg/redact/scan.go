@@ -71,6 +71,9 @@ func newIndex() *index {
 	for _, n := range sensitiveWords {
 		x.add(word{n, ofName}, afterName)
 	}
+	x.add(word{keyWord, ofName}, "=:\"'\\")
+	x.add(word{"pw:", ofName}, " \"'\\")
+	x.add(word{"pw=", ofName}, "abcdefghijklmnopqrstuvwxyz0123456789\"'")
 	for _, n := range providers {
 		x.add(word{n, ofProvider}, afterName)
 	}
@@ -126,12 +129,18 @@ func (x *index) scan(s string) (f found) {
 				f.all(x.by[byLong])
 			}
 		case aGap:
+			if c == ' ' && long == 4 && i >= 9 && s[i-5] == ' ' && groups(s[i-9:i]) {
+				f.all(x.by[byGroups])
+			}
 			long = 0
 		case aSign:
 			run, long = 0, 0
 			f.all(x.by[bySign[c]])
 		default:
 			run, long = 0, 0
+			if c == '(' && i+1 < len(s) && kindOf[s[i+1]] == aDigit {
+				f.all(x.by[byParen])
+			}
 		}
 		if at := x.bucket[slotOf(g)]; at != 0 && i >= 3 {
 			f.words(x.buckets[at], s, i-3)
@@ -166,7 +175,7 @@ const (
 	aSign
 )
 
-var bySign = [256]by{'@': byAt, '+': byPlus, '~': byTilde}
+var bySign = [256]by{'@': byAt, '+': byPlus, '~': byTilde, '%': byPercent}
 
 var kindOf = func() (t [256]uint8) {
 	for c := 'a'; c <= 'z'; c++ {
@@ -210,4 +219,15 @@ func hasWord(s string, i int, w string) bool {
 // contains makes a condition of a rule.
 func contains(part string) func(string) bool {
 	return func(s string) bool { return strings.Contains(s, part) }
+}
+
+// groups says whether two groups of four capitals and digits stand in s, a blank
+// between them, the first of which could begin the number of an account.
+func groups(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; i != 4 && (c < '0' || c > '9') && !isCapital(c) {
+			return false
+		}
+	}
+	return isCapital(s[0]) && isCapital(s[1]) && !isCapital(s[2]) && !isCapital(s[3])
 }

@@ -18,7 +18,7 @@ func lines(t testing.TB, name string) []string {
 	}
 	var out []string
 	for l := range strings.Lines(string(b)) {
-		if l = strings.TrimSuffix(l, "\n"); l != "" && l[0] != '#' {
+		if l = strings.TrimSuffix(l, "\n"); l != "" && (l[0] != '#' || strings.HasPrefix(l, "## ")) {
 			out = append(out, l)
 		}
 	}
