@@ -19,6 +19,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/check"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/logpattern"
 	"github.com/oncall-copilot/oncall/pkg/triage"
@@ -99,6 +100,7 @@ func (s *Reader) queryLines(ctx context.Context, expr string, start, end time.Ti
 	}
 	var out []logLine
 	for _, st := range a.Data.Result {
+		from := len(out)
 		for _, v := range st.Values {
 			if len(v) < 2 {
 				continue
@@ -109,7 +111,22 @@ func (s *Reader) queryLines(ctx context.Context, expr string, start, end time.Ti
 			if err != nil || !ok {
 				continue
 			}
-			out = append(out, logLine{st.Stream, time.Unix(0, ns).UTC(), s.Redact.Line(strings.ToValidUTF8(text, "\uFFFD")), text})
+			out = append(out, logLine{st.Stream, time.Unix(0, ns).UTC(), "", text})
+		}
+		mine := out[from:]
+		if len(mine) > 1 && mine[0].at.After(mine[len(mine)-1].at) {
+			slices.Reverse(mine) // Loki gives the newest first
+		}
+		texts := make([]string, len(mine))
+		for i := range mine {
+			texts[i] = mine[i].raw
+		}
+		out = out[:from]
+		for i, text := range evidence.Masked(texts, s.Redact) {
+			if text != "" {
+				mine[i].text = text
+				out = append(out, mine[i])
+			}
 		}
 	}
 	return out, nil

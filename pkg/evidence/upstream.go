@@ -267,6 +267,7 @@ func readStreams(q Query, result []json.RawMessage, redact Redactor) (event.Evid
 			return event.Evidence{}, err
 		}
 		name := s.Stream["pod"]
+		from := len(lines)
 		for _, v := range s.Values {
 			if len(v) < 2 {
 				return event.Evidence{}, errors.New("a line has no time or no text")
@@ -280,6 +281,21 @@ func readStreams(q Query, result []json.RawMessage, redact Redactor) (event.Evid
 				return event.Evidence{}, err
 			}
 			lines = append(lines, line{ns, name, text})
+		}
+		mine := lines[from:]
+		if len(mine) > 1 && mine[0].ns > mine[len(mine)-1].ns {
+			slices.Reverse(mine) // Loki gives the newest first
+		}
+		texts := make([]string, len(mine))
+		for i := range mine {
+			texts[i] = mine[i].text
+		}
+		lines = lines[:from]
+		for i, text := range Masked(texts, redact) {
+			if text != "" || texts[i] == "" {
+				mine[i].text = text
+				lines = append(lines, mine[i])
+			}
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
@@ -300,7 +316,7 @@ func readStreams(q Query, result []json.RawMessage, redact Redactor) (event.Evid
 		if l.stream != "" {
 			text += redact.Line(l.stream) + " "
 		}
-		e.Excerpt = append(e.Excerpt, text+redact.Line(strings.TrimRight(l.text, "\r\n")))
+		e.Excerpt = append(e.Excerpt, text+l.text)
 	}
 	e.Values = map[string]any{"count": float64(len(lines))}
 	return seal(newest(e)), nil
