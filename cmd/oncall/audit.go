@@ -86,6 +86,13 @@ func (a *audits) forwarded(fw *kube.Forwarding) {
 	a.services[fw.Local] = "svc/" + fw.Namespace + "/" + fw.Service + ":" + fw.Port
 }
 
+// maskBy masks with the user's rules too, from when they are known.
+func (a *audits) maskBy(m *redact.Redactor) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mask = m
+}
+
 // beside keeps a call of a service in this process, which has put it on the bus
 // already.
 func (a *audits) beside(e event.Audit) {

@@ -20,7 +20,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/cost"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/owner"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -170,6 +169,14 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 	if err != nil {
 		return err
 	}
+	store, _, err := o.store()
+	if err != nil {
+		return err
+	}
+	mask, err := o.mask(store)
+	if err != nil {
+		return err
+	}
 	var requests, queries atomic.Int64
 	client, name, err := f.client(o, &requests)
 	if err != nil {
@@ -207,7 +214,7 @@ func runCost(ctx context.Context, o *options, f *costFlags, notes io.Writer) err
 		return noUsage
 	}
 	cluster.Namespaces = append(cluster.Namespaces, space...)
-	x := &costed{Report: cost.Examine(cluster, cost.Options{Prices: prices, Usage: usage, Days: f.days, Owners: owners, Redact: redact.New(redact.Options{}), Context: f.context})}
+	x := &costed{Report: cost.Examine(cluster, cost.Options{Prices: prices, Usage: usage, Days: f.days, Owners: owners, Redact: mask, Context: f.context})}
 	x.Cluster = name
 	for _, not := range []struct {
 		what string

@@ -18,7 +18,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -159,7 +158,10 @@ func health(ctx context.Context, o *options, f *healthFlags, notes io.Writer) er
 	if err != nil {
 		return err
 	}
-	mask := redact.New(redact.Options{})
+	mask, err := o.mask(store)
+	if err != nil {
+		return err
+	}
 	beyond, err := newSignals(o, f.namespace, outside{o: o, cluster: f.clusterFlags, flags: f.sourceFlags, kinds: healthKinds, search: f.find, notes: notes})
 	if err != nil {
 		return &service.UsageError{Err: err}

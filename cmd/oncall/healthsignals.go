@@ -7,7 +7,6 @@ import (
 
 	"github.com/oncall-copilot/oncall/internal/signals"
 	"github.com/oncall-copilot/oncall/pkg/check"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/services/collector/entities"
 	"github.com/oncall-copilot/oncall/services/detector"
 )
@@ -28,8 +27,12 @@ func newSignals(o *options, namespace string, x outside) (*watchedSignals, error
 	if err != nil {
 		return nil, err
 	}
+	mask, err := o.mask(store)
+	if err != nil {
+		return nil, err
+	}
 	return &watchedSignals{x, signals.Reader{
-		Entities: ents, Policies: store, Detectors: cfg.Section(detector.Spec.Name).(detector.Config), Redact: redact.New(redact.Options{}), Namespace: namespace,
+		Entities: ents, Policies: store, Detectors: cfg.Section(detector.Spec.Name).(detector.Config), Redact: mask, Namespace: namespace,
 	}}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/policy"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/tabular"
@@ -56,6 +57,18 @@ func (o *options) store() (*policy.Store, *service.Config, error) {
 	}
 	s, err := policy.NewStore(policies.FS, os.DirFS(cfg.Policies))
 	return s, cfg, err
+}
+
+// mask masks with the user's rules, as do the records of what is asked from here on.
+func (o *options) mask(store *policy.Store) (*redact.Redactor, error) {
+	m, err := redact.Unkeyed(store)
+	if err != nil {
+		return nil, &service.UsageError{Err: err}
+	}
+	if o.audits != nil {
+		o.audits.maskBy(m)
+	}
+	return m, nil
 }
 
 func newDetector(o *options) *cobra.Command {

@@ -74,7 +74,11 @@ func (o *options) lookups(cfg *service.Config) (*lookups, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lookups{o: o, cfg: cfg, store: store, mask: redact.New(redact.Options{}), mux: evidence.NewMux()}
+	mask, err := o.mask(store)
+	if err != nil {
+		return nil, err
+	}
+	l := &lookups{o: o, cfg: cfg, store: store, mask: mask, mux: evidence.NewMux()}
 	c := cfg.Section(collector.Spec.Name).(collector.Config)
 	c.Each(func(kind string, src any) {
 		if err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/event"
 	"github.com/oncall-copilot/oncall/pkg/obs"
 	"github.com/oncall-copilot/oncall/pkg/owner"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/render"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/services/collector"
@@ -158,6 +157,10 @@ func (f *ownerFlags) ownership(ctx context.Context, o *options) (*ownership, err
 		return nil, err
 	}
 	out := &ownership{}
+	mask, err := o.mask(store)
+	if err != nil {
+		return nil, err
+	}
 	if out.policy, err = owner.Load(store); err != nil {
 		return nil, err
 	}
@@ -188,7 +191,7 @@ func (f *ownerFlags) ownership(ctx context.Context, o *options) (*ownership, err
 	defer cancel()
 	log := obs.NewLogger(io.Discard, cfg.Obs)
 	out.topology, err = kubernetes.Snapshot(ctx, k, client, collector.Env{
-		Log: log, Health: obs.NewHealth(time.Now), Policies: store, Now: time.Now, Redact: redact.New(redact.Options{}),
+		Log: log, Health: obs.NewHealth(time.Now), Policies: store, Now: time.Now, Redact: mask,
 	})
 	if err != nil {
 		return nil, hint(err, service.ExitUnreachable, "does kubectl get deployments -A work? With --label name=value no cluster is asked")

@@ -19,7 +19,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/kube"
 	"github.com/oncall-copilot/oncall/pkg/owner"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/rule"
 	"github.com/oncall-copilot/oncall/pkg/runbook"
 	"github.com/oncall-copilot/oncall/pkg/service"
@@ -296,12 +295,13 @@ func (f *triageFlags) nameHint(ctx context.Context, client *kube.Client, alert *
 
 // triageSources are the policies that triage goes by.
 func (o *options) triageSources(_ *triageFlags) (triage.Sources, error) {
-	s := triage.Sources{Redact: redact.New(redact.Options{})}
+	var s triage.Sources
 	store, _, err := o.store()
 	if err != nil {
 		return s, err
 	}
-	var errs [4]error
+	var errs [5]error
+	s.Redact, errs[4] = o.mask(store)
 	s.Rules, errs[0] = rule.Load(store)
 	s.Runbooks, errs[1] = runbook.Load(store)
 	s.Owners, errs[2] = owner.Load(store)

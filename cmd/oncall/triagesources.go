@@ -16,7 +16,6 @@ import (
 	"github.com/oncall-copilot/oncall/pkg/evidence"
 	"github.com/oncall-copilot/oncall/pkg/loghistory"
 	"github.com/oncall-copilot/oncall/pkg/promql"
-	"github.com/oncall-copilot/oncall/pkg/redact"
 	"github.com/oncall-copilot/oncall/pkg/service"
 	"github.com/oncall-copilot/oncall/pkg/triage"
 	"github.com/oncall-copilot/oncall/pkg/upstream"
@@ -208,7 +207,14 @@ func (x *outside) alert(ctx context.Context, a *triage.Alert, ms []upstream.Matc
 		return nil
 	}
 	slices.SortStableFunc(all, func(a, b firing) int { return a.StartsAt.Compare(b.StartsAt) })
-	mask := redact.New(redact.Options{})
+	store, _, err := x.o.store()
+	if err != nil {
+		return err
+	}
+	mask, err := x.o.mask(store)
+	if err != nil {
+		return err
+	}
 	one := all[0] // it has fired longest
 	a.Firing, a.Others, a.Since = true, len(all)-1, one.StartsAt.UTC()
 	a.Labels = mask.Labels(event.LabelsOf(one.Labels)).Map()

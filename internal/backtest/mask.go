@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/oncall-copilot/oncall/pkg/policy"
 	"github.com/oncall-copilot/oncall/pkg/redact"
 )
 
@@ -19,11 +18,9 @@ const keyFile = "backtest.key"
 // redactor masks as the collector does, with pseudonyms that hold for the whole
 // of the history.
 func (o *Options) redactor() (*redact.Redactor, error) {
-	var p redact.Policy
-	if b, ok := o.Policies.File("redaction.yaml"); ok {
-		if err := policy.Decode("policies/redaction.yaml", b, &p); err != nil {
-			return nil, err
-		}
+	p, err := redact.ReadPolicy(o.Policies)
+	if err != nil {
+		return nil, err
 	}
 	name := o.RedactionKey
 	if name == "" {

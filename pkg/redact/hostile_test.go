@@ -102,3 +102,15 @@ func FuzzUserRule(f *testing.F) {
 		}
 	})
 }
+
+func TestARuleOfTheUsersIsCalledWhatAMaskCanBe(t *testing.T) {
+	for name, want := range map[string]string{
+		"customer-id": "", "vat2": "", "": "is missing", "Customer ID": "is no name of a mask", "<x>": "is no name of a mask", "1st": "is no name of a mask",
+	} {
+		p := Policy{Rules: []UserRule{{Name: name, Pattern: `x`}}}
+		err := p.Validate()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a rule called %q: %v, want %q", name, err, want)
+		}
+	}
+}

@@ -36,6 +36,10 @@ func (p *Policy) Validate() error {
 	for i, r := range p.Rules {
 		if r.Name == "" {
 			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("rules[%d].name", i), Problem: "is missing", Fix: "write what the mask should say"})
+		} else if !ruleName.MatchString(r.Name) {
+			errs = append(errs, &policy.FieldError{
+				Path: fmt.Sprintf("rules[%d].name", i), Value: r.Name, Problem: "is no name of a mask", Fix: "write small letters, digits and hyphens, as in customer-id",
+			})
 		}
 		if _, err := regexp.Compile(r.Pattern); err != nil || r.Pattern == "" {
 			errs = append(errs, &policy.FieldError{Path: fmt.Sprintf("rules[%d].pattern", i), Value: r.Pattern, Problem: "is not an RE2 expression", Fix: fmt.Sprint(err)})
@@ -48,6 +52,9 @@ func (p *Policy) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// ruleName is what a mask can be called and still be known for one.
+var ruleName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // mostSteps bounds an expression of the user's. RE2 takes time in the number of
 // characters times that of steps, and no more; our own have a few hundred at most.
@@ -66,16 +73,32 @@ func steps(pattern string) int {
 	return len(prog.Inst)
 }
 
+// ReadPolicy reads policies/redaction.yaml, which need not be there.
+func ReadPolicy(store *policy.Store) (p Policy, err error) {
+	if b, ok := store.File("redaction.yaml"); ok {
+		err = policy.Decode("policies/redaction.yaml", b, &p)
+	}
+	return p, err
+}
+
+// Unkeyed makes a Redactor of the same rules whose masks are no pseudonyms: for
+// what a command shows to who typed it, or asks a model.
+func Unkeyed(store *policy.Store) (*Redactor, error) {
+	p, err := ReadPolicy(store)
+	if err != nil {
+		return nil, err
+	}
+	return New(Options{IPs: p.IPs, Extra: p.Rules}), nil
+}
+
 // keyName is where the install key lies in the bus's configuration bucket.
 const keyName = "redaction.key"
 
 // Load makes the Redactor of an installation.
 func Load(ctx context.Context, s Settings) (*Redactor, error) {
-	var p Policy
-	if b, ok := s.Policies.File("redaction.yaml"); ok {
-		if err := policy.Decode("policies/redaction.yaml", b, &p); err != nil {
-			return nil, err
-		}
+	p, err := ReadPolicy(s.Policies)
+	if err != nil {
+		return nil, err
 	}
 	key, err := installKey(ctx, s)
 	if err != nil {

@@ -101,7 +101,11 @@ func New(cfg Config, env service.Env) (service.Runner, error) {
 		}
 		// What is in a report was redacted by the collector; this is a second look,
 		// without pseudonyms, so that the same report gives the same question.
-		s.advisor = newAdvisor(cfg.Model, m, busRecord{env.Bus}, redact.New(redact.Options{}).Line, env.Bus.Now)
+		mask, err := redact.Unkeyed(env.Policies)
+		if err != nil {
+			return nil, err
+		}
+		s.advisor = newAdvisor(cfg.Model, m, busRecord{env.Bus}, mask.Line, env.Bus.Now)
 		env.Metrics.MustRegister(s.advisor.collectors()...)
 	}
 	s.loaded.Set(1)
