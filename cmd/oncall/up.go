@@ -106,7 +106,7 @@ func up(ctx context.Context, o *options, f *upFlags, notes io.Writer) error {
 		return &service.UsageError{Err: err}
 	}
 	cfg.SetSection(notifier.Spec.Name, n)
-	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Data: o.data, Listen: f.listen, Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside})
+	h, err := pipeline.Open(ctx, cfg, pipeline.Options{Data: o.data, Listen: f.listen, Log: obs.NewLogger(notes, cfg.Obs), Audit: o.audits.beside, Follow: true})
 	if err != nil {
 		if errors.Is(err, embedded.ErrInUse) {
 			return hint(err, service.ExitUsage, "one oncall up at a time has a data directory")

@@ -33,6 +33,7 @@ type Options struct {
 	MaxBytes int64  // of the embedded bus; 0 means 2 GiB
 	Log      *slog.Logger
 	Audit    func(event.Audit) // told of every call to a source too; nil for nobody
+	Follow   bool              // policies that change, see [service.Options]
 }
 
 // Host is a process that can run services.
@@ -47,7 +48,7 @@ type Host struct {
 // opens the process on it.
 func Open(ctx context.Context, cfg *service.Config, o Options) (*Host, error) {
 	h := &Host{log: o.Log}
-	so := service.Options{Name: "oncall", Log: o.Log, Audit: o.Audit}
+	so := service.Options{Name: "oncall", Log: o.Log, Audit: o.Audit, Follow: o.Follow}
 	if cfg.Bus.URL == "" {
 		if o.Data == "" {
 			dir, err := os.MkdirTemp("", "oncall-")

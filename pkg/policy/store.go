@@ -15,7 +15,7 @@ import (
 // user's replaces the default of the same name.
 type Store struct {
 	layers  []fs.FS
-	first   map[string][sha256.Size]byte // of each file when the store was made
+	first   map[string][sha256.Size]byte // of each file when the store was made or adopted
 	current atomic.Pointer[snapshot]
 }
 
@@ -56,8 +56,16 @@ func (s *Store) Reload() (changed bool, err error) {
 	return old.hash != snap.hash, nil
 }
 
-// Changed are the files that are other than when the store was made, or no longer
-// there, sorted.
+// Adopt makes the files as they are what Changed compares with, when they still have
+// this hash.
+func (s *Store) Adopt(hash string) {
+	if snap := s.current.Load(); snap.hash == hash {
+		s.first = sums(snap)
+	}
+}
+
+// Changed are the files that are other than when the store was made or adopted, or no
+// longer there, sorted. Like Adopt and Reload it is for one goroutine.
 func (s *Store) Changed() (names []string) {
 	now := sums(s.current.Load())
 	for name, sum := range now {

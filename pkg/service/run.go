@@ -11,12 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
@@ -52,8 +52,10 @@ type Process struct {
 	Policies *policy.Store
 	Config   *Config
 
-	audit func(event.Audit)
-	now   func() time.Time
+	audit       func(event.Audit)
+	now         func() time.Time
+	follows     bool
+	reloadEvery time.Duration
 
 	// serving is the end of the health endpoints, when Open has begun them.
 	serving     chan error
@@ -71,6 +73,9 @@ type Options struct {
 	// Patient makes Open wait, with its health endpoints served, for a bus that
 	// refuses the credentials, which may be replaced; else it is an error.
 	Patient bool
+	// Follow starts the services again when policies have changed that they read at
+	// their start, and are right. Else it is said that a restart is due.
+	Follow bool
 }
 
 // Open connects to the bus and reads the policies. Close ends what it began.
@@ -78,7 +83,7 @@ func Open(ctx context.Context, cfg *Config, o Options) (*Process, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(o.Now), now: o.Now, audit: o.Audit}
+	p := &Process{Config: cfg, Log: o.Log, Metrics: obs.NewRegistry(), Health: obs.NewHealth(o.Now), now: o.Now, audit: o.Audit, follows: o.Follow, reloadEvery: reloadEvery}
 	if p.Log == nil {
 		p.Log = obs.NewLogger(os.Stderr, cfg.Obs)
 	}
@@ -168,91 +173,34 @@ func (p *Process) Close() error {
 // come first, and runs them until ctx is done or one fails, which stops the
 // others.
 func (p *Process) Run(ctx context.Context, specs ...Spec) error {
-	type named struct {
-		name string
-		run  Runner
-	}
-	var all []named
-	for _, s := range specs {
-		r, err := s.New(p.Config.Section(s.Name), p.Env(s.Name))
-		if err != nil {
-			return err
-		}
-		all = append(all, named{s.Name, r})
+	g, err := p.make(specs)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer cancel(nil)
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	beside.Go(func() {
 		if err := p.served(ctx); err != nil {
 			cancel(err)
 		}
 	})
-	wg.Go(func() { p.reload(ctx) })
-	for _, n := range all {
-		wg.Go(func() {
-			p.Health.Ready(n.name)
-			err := n.run.Run(ctx)
-			if err != nil && !errors.Is(err, context.Canceled) {
-				p.Health.NotReady(n.name, err.Error())
-				cancel(fmt.Errorf("%s: %w", n.name, err))
-			}
-		})
+	var next chan *generation
+	if p.follows {
+		next = make(chan *generation)
 	}
-	stopped := make(chan struct{})
-	go func() { wg.Wait(); close(stopped) }()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		select {
-		case <-stopped:
-		case <-time.After(drainTime):
-			p.Log.Error("services did not stop in time", "limit", drainTime.String())
+	f := p.follower(specs, next)
+	for _, c := range []prometheus.Collector{f.loaded, f.starts} {
+		if err := p.Metrics.Register(c); err == nil {
+			defer p.Metrics.Unregister(c)
 		}
 	}
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	beside.Go(func() { f.run(ctx) })
+	for g != nil && err == nil {
+		g, err = p.run(ctx, g, next)
 	}
-	return nil
-}
-
-// reloadEvery is how often the policy files are looked at; a mounted ConfigMap
-// takes a minute to arrive anyway.
-const reloadEvery = 15 * time.Second
-
-// reload keeps the policy files as they are on disk until ctx is done. Services
-// take them over when they are right.
-func (p *Process) reload(ctx context.Context) {
-	t := time.NewTicker(reloadEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		switch changed, err := p.Policies.Reload(); {
-		case err != nil:
-			p.Log.Warn("policies cannot be read again; those before stay in force", "err", err)
-		case changed:
-			p.Log.Info("policy files changed", "policies", p.Policies.Hash())
-			if names := atStart(p.Policies.Changed()); len(names) > 0 {
-				p.Log.Warn("policies changed that are read at the start, those before stay in force until a restart", "files", names)
-			}
-		}
-	}
-}
-
-// atStart are the policies, of some, that sources and detectors read when they are
-// made. Of slo.yaml the page budget alone is taken over at once.
-func atStart(names []string) (out []string) {
-	for _, name := range names {
-		switch folder, _, _ := strings.Cut(name, "/"); folder {
-		case "slo.yaml", "slo", "entities.yaml", "pushed.yaml", "redaction.yaml", "queries", "detectors":
-			out = append(out, name)
-		}
-	}
-	return out
+	return err
 }
 
 // Main is the whole of a service's main function: it runs the services as a
@@ -295,7 +243,7 @@ func run(ctx context.Context, o Options, args []string, out io.Writer, specs ...
 	if cfg.Bus.URL == "" {
 		return &UsageError{fmt.Errorf("%s: bus.url: is missing; a service alone needs a NATS server, for example bus: {url: nats://nats:4222}", *file)}
 	}
-	o.Patient = true
+	o.Patient, o.Follow = true, true
 	p, err := Open(ctx, cfg, o)
 	if err != nil {
 		return err
