@@ -92,7 +92,7 @@ func (m *Miner) rebuild(keep func(int32) bool) {
 			delete(m.byPrint, fp)
 		}
 	}
-	for _, generation := range m.slots {
+	for _, generation := range m.generations() {
 		for _, s := range generation {
 			members := s.members[:0]
 			for _, i := range s.members {

@@ -17,23 +17,49 @@ type place struct{ from, to int }
 // of is what stands in a place.
 func (f place) of(tokens []token) []token { return tokens[f.from:f.to] }
 
-// key names the frame around a place, in templates of any length.
-func (f place) key(tokens []token) uint64 {
-	h := fingerprint(tokens[:f.from]) ^ 0x51ed270b9f652295
-	for p := f.to; p < len(tokens); p++ {
-		h += mix(tokens[p], p-len(tokens))
-	}
-	return h
+// sums are of the tokens of a template, so that all its frames cost no more than their
+// number.
+type sums struct {
+	hash   [maxTokens]uint64
+	before [maxTokens + 1]uint64 // fingerprint of the tokens before
+	behind [maxTokens + 1]uint64 // the same of those behind, counted from the end
+	words  [maxTokens + 1]int32  // how many of the tokens before are no values
 }
 
-// framed says whether a place is short, and has words on both sides, at least so many
-// in all.
-func (f place) framed(tokens []token, least int) bool {
-	if f.to <= f.from || f.to-f.from > longestPhrase {
-		return false
+// sum fills the sums of tokens, which are at most maxTokens.
+func (s *sums) sum(tokens []token) {
+	n := len(tokens)
+	s.before[0], s.behind[n], s.words[0] = 0, 0, 0
+	for p, t := range tokens {
+		s.hash[p] = hashOf(t)
+		s.before[p+1] = s.before[p] + lengthHash + mixHash(s.hash[p], p)
+		s.words[p+1] = s.words[p]
+		if !t.value {
+			s.words[p+1]++
+		}
 	}
-	before, after := constants(tokens[:f.from]), constants(tokens[f.to:])
-	return before > 0 && after > 0 && before+after >= least
+	for p := n - 1; p >= 0; p-- {
+		s.behind[p] = s.behind[p+1] + mixHash(s.hash[p], p-n)
+	}
+}
+
+// frame names the frame around a place, in templates of any length, and says whether
+// the place is short and has words on both sides, at least so many in all.
+func (s *sums) frame(f place, n, least int) (key uint64, ok bool) {
+	if f.to <= f.from || f.to-f.from > longestPhrase {
+		return 0, false
+	}
+	before, after := int(s.words[f.from]), int(s.words[n]-s.words[f.to])
+	return (s.before[f.from] ^ 0x51ed270b9f652295) + s.behind[f.to], before > 0 && after > 0 && before+after >= least
+}
+
+// phrase is the short hash of what stands in a place.
+func (s *sums) phrase(f place) uint32 {
+	h := uint64(f.to-f.from) * lengthHash
+	for p := f.from; p < f.to; p++ {
+		h += mixHash(s.hash[p], p-f.from)
+	}
+	return uint32(h)
 }
 
 // widen makes a place a value.
@@ -109,6 +135,7 @@ func (m *Miner) learnFrames(i int32, tokens []token) bool {
 	if len(tokens) <= m.limits.frame {
 		return false
 	}
+	m.sums.sum(tokens)
 	for _, key := range endKeys(tokens) {
 		s := m.makeSlot(key)
 		for _, j := range slices.Backward(s.members) {
@@ -131,14 +158,16 @@ func (m *Miner) learnFrames(i int32, tokens []token) bool {
 func (m *Miner) learnFrame(i, j int32, tokens []token) bool {
 	others := m.templates[j].tokens
 	mine, its := differ(tokens, others)
-	if !mine.framed(tokens, m.limits.frame) || !its.framed(others, m.limits.frame) {
+	// Outside of the place both are the same.
+	key, ok := m.sums.frame(mine, len(tokens), m.limits.frame)
+	if !ok || its.to <= its.from || its.to-its.from > longestPhrase {
 		return false
 	}
 	phrase, other := mine.of(tokens), its.of(others)
 	if len(phrase) == 1 && len(other) == 1 || isClause(phrase) || isClause(other) {
 		return false // two words are counted elsewhere
 	}
-	s := m.makeSlot(mine.key(tokens))
+	s := m.frames.make(key, m.cfg.MaxSlots/4)
 	if s.value {
 		return false
 	}
@@ -151,6 +180,9 @@ func (m *Miner) learnFrame(i, j int32, tokens []token) bool {
 	n := len(s.words)
 	// Where there was a value, one that looks like a name is enough.
 	if slices.Contains(s.words, onlyValue) && (s.named > 0 || n > m.limits.seen) || n >= m.limits.phrases {
+		for _, w := range s.words {
+			m.phrases.add(w)
+		}
 		m.join(i, s, mine.widen(tokens))
 		return true
 	}
@@ -159,16 +191,25 @@ func (m *Miner) learnFrame(i, j int32, tokens []token) bool {
 
 // rewriteFrame makes a value of what stands in a frame that holds values.
 func (m *Miner) rewriteFrame(tokens []token) ([]token, bool) {
-	for from := 1; from < len(tokens)-1; from++ {
+	n := len(tokens)
+	if n <= m.limits.frame || len(m.frames[0])+len(m.frames[1]) == 0 {
+		return tokens, false
+	}
+	m.sums.sum(tokens)
+	for from := 1; from < n-1; from++ {
 		if tokens[from-1].value {
 			continue
 		}
-		for to := from + 1; to < len(tokens) && to <= from+longestPhrase; to++ {
+		for to := from + 1; to < min(n, from+longestPhrase+1); to++ {
 			f := place{from, to}
-			if tokens[to].value || to == from+1 && tokens[from].value || !f.framed(tokens, m.limits.frame) || isClause(f.of(tokens)) {
+			if tokens[to].value || to == from+1 && tokens[from].value {
 				continue
 			}
-			if s := m.slot(f.key(tokens)); s != nil && s.value {
+			key, ok := m.sums.frame(f, n, m.limits.frame)
+			if !ok {
+				continue
+			}
+			if s := m.frames.get(key); s != nil && s.value && !isClause(f.of(tokens)) {
 				return f.widen(tokens), true
 			}
 		}
@@ -207,11 +248,15 @@ func (m *Miner) named(tokens []token) (wide []token) {
 	if wide != nil {
 		tokens = wide
 	}
-	for from := 1; from < len(tokens)-1; from++ {
+	if len(m.phrases[0]) > 0 {
+		m.sums.sum(tokens)
+	}
+	for from := 1; len(m.phrases[0]) > 0 && from < len(tokens)-1; from++ {
 		for to := from + 2; to <= min(len(tokens), from+longestPhrase); to++ {
-			if f := (place{from, to}); m.names.has(phraseHash(f.of(tokens))) {
+			if f := (place{from, to}); m.phrases.has(m.sums.phrase(f)) {
 				wide = f.widen(tokens)
 				tokens = wide
+				m.sums.sum(tokens)
 				break
 			}
 		}

@@ -64,3 +64,14 @@ func BenchmarkImitatedLogs(b *testing.B) {
 	b.ReportMetric((known.online+unseen.online)/(known.n+unseen.n), "GA/at-once")
 	b.ReportMetric(0, "ns/op")
 }
+
+// TestImitatedLogsAreGrouped holds what was reached.
+func TestImitatedLogsAreGrouped(t *testing.T) {
+	known, unseen := scoreImitated(func(*logs.Imitation, variantScore) {})
+	if c, r, v := known.content/known.n, known.raw/known.n, known.variants/known.n; c < 0.64 || r < 0.68 || v < 0.88 {
+		t.Errorf("looked at: got %.3f on messages, %.3f on raw lines, %.3f up to variants, want at least 0.64, 0.68 and 0.88", c, r, v)
+	}
+	if c, r, v := unseen.content/unseen.n, unseen.raw/unseen.n, unseen.variants/unseen.n; c < 0.60 || r < 0.59 || v < 0.77 {
+		t.Errorf("not looked at: got %.3f on messages, %.3f on raw lines, %.3f up to variants, want at least 0.60, 0.59 and 0.77", c, r, v)
+	}
+}

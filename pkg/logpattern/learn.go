@@ -153,7 +153,7 @@ func (m *Miner) learn(i int32) {
 
 // learnWords counts the words of a template, and says whether it became wider.
 func (m *Miner) learnWords(i int32, tokens []token) bool {
-	fp := fingerprint(tokens)
+	fp, words := fingerprint(tokens), constants(tokens)
 	for p, t := range tokens {
 		if t.value {
 			continue
@@ -162,7 +162,7 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 		if s.count(i, wordHash(t.text)) && identifier(t.text) {
 			s.named++
 		}
-		if s.value || len(s.words) < m.limits.of(s, tokens, p) && !m.valueSeen(s, tokens, p) && !m.known(s, t) {
+		if s.value || len(s.words) < m.limits.of(s, tokens, p) && !m.valueSeen(s, tokens, p, fp, words) && !m.known(s, t) {
 			continue
 		}
 		m.join(i, s, widened(tokens, p))
@@ -220,18 +220,22 @@ func (m *Miner) linesOf(s *slot) (n uint64) {
 }
 
 // valueSeen says whether there is a template that is the same but for a value
-// at place p, and whether that makes values of the words of the slot.
-func (m *Miner) valueSeen(s *slot, tokens []token, p int) bool {
-	wide := widened(tokens, p)
-	if constants(wide) < m.limits.sentence {
-		return false
-	}
+// at place p, and whether that makes values of the words of the slot. The tokens have
+// this fingerprint, and so many words.
+func (m *Miner) valueSeen(s *slot, tokens []token, p int, fp uint64, words int) bool {
+	t := tokens[p]
+	beside := p > 0 && tokens[p-1].value || p+1 < len(tokens) && tokens[p+1].value
 	// One word is enough where that has a value instead of it, and one that looks like a
 	// name where that has nothing but the value beside it; a state in capitals is never.
-	if w := tokens[p].text; len(s.words) < m.limits.seen && (isUpper(w) || len(wide) < len(tokens) && !identifier(w)) {
+	if words <= m.limits.sentence || len(s.words) < m.limits.seen && (isUpper(t.text) || beside && !identifier(t.text)) {
 		return false
 	}
-	_, ok := m.byPrint[fingerprint(wide)]
+	if beside {
+		fp = fingerprint(widened(tokens, p))
+	} else {
+		fp += mixHash(valueHash, p) - mix(t, p)
+	}
+	_, ok := m.byPrint[fp]
 	return ok
 }
 
@@ -310,29 +314,41 @@ func (m *Miner) unite(a, b int32) int32 {
 	return root
 }
 
-func (m *Miner) slot(key uint64) *slot {
-	if s, ok := m.slots[0][key]; ok {
+// slots are places by their key, the new and the old generation: the old one is
+// forgotten when the new is full.
+type slots [2]map[uint64]*slot
+
+func newSlots() slots { return slots{{}, {}} }
+
+// get is a slot that there is; nil for none.
+func (g *slots) get(key uint64) *slot {
+	if s, ok := g[0][key]; ok {
 		return s
 	}
-	if s, ok := m.slots[1][key]; ok {
-		m.slots[0][key] = s
-		delete(m.slots[1], key)
+	if s, ok := g[1][key]; ok {
+		g[0][key] = s
+		delete(g[1], key)
 		return s
 	}
 	return nil
 }
 
-func (m *Miner) makeSlot(key uint64) *slot {
-	if s := m.slot(key); s != nil {
+// make is a slot that there is now.
+func (g *slots) make(key uint64, most int) *slot {
+	if s := g.get(key); s != nil {
 		return s
 	}
-	if len(m.slots[0]) >= m.cfg.MaxSlots {
-		m.slots[1], m.slots[0] = m.slots[0], map[uint64]*slot{}
+	if len(g[0]) >= most {
+		g[1], g[0] = g[0], map[uint64]*slot{}
 	}
 	s := &slot{}
-	m.slots[0][key] = s
+	g[0][key] = s
 	return s
 }
+
+func (m *Miner) slot(key uint64) *slot { return m.slots.get(key) }
+
+func (m *Miner) makeSlot(key uint64) *slot { return m.slots.make(key, m.cfg.MaxSlots) }
 
 func slotKey(fp uint64, t token, p int) uint64 {
 	return fp - mix(t, p) + uint64(p+1)*0xd6e8feb86659fd93

@@ -97,7 +97,7 @@ func BenchmarkLeaveOneOut(b *testing.B) {
 	for range 60 {
 		l := limits{
 			plain: between(3, 12), context: between(2, 6), least: between(2, 4), first: between(4, 16), assigned: between(2, 8), cued: between(2, 6),
-			name: between(2, 8), joined: 2 + len(scores)%3, known: 2 + len(scores)%4, colon: between(3, 10), bracket: between(3, 8), tail: between(6, most), seen: between(1, 4), sentence: between(1, 5),
+			name: between(2, 8), joined: 2 + len(scores)%3, known: 2 + len(scores)%4, colon: between(3, 10), bracket: between(3, 8), tail: between(6, most), seen: between(1, 4), sentence: between(1, 5), frame: between(2, 5), phrases: between(3, 8),
 		}
 		var row []float64
 		for _, name := range names {

@@ -38,7 +38,8 @@ type Miner struct {
 	byPrint   map[uint64]int32 // fingerprint of masked tokens → template
 	byID      map[uint64]int32 // template by its first identity
 	templates []template
-	slots     [2]map[uint64]*slot // new and old generation
+	slots     slots
+	frames    slots // places in which several words may stand
 	buf       []token
 	limits    limits
 	united    uint64 // how many templates became part of others
@@ -49,7 +50,9 @@ type Miner struct {
 	classes int            // templates that are coarse classes
 	odds    odds
 	names   names
+	phrases names // of several words
 	memo    timeMemo
+	sums    sums // of the template that is looked at
 }
 
 // template is one statement, or one that became part of another.
@@ -84,7 +87,7 @@ func New(cfg Config) *Miner {
 	if cfg.MaxSlots <= 0 {
 		cfg.MaxSlots = 32_768
 	}
-	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, names: newNames(), slots: [2]map[uint64]*slot{{}, {}}, limits: usual, odds: firstOdds}
+	return &Miner{cfg: cfg, byPrint: map[uint64]int32{}, byID: map[uint64]int32{}, made: map[uint64]int{}, names: newNames(), phrases: newNames(), slots: newSlots(), frames: newSlots(), limits: usual, odds: firstOdds}
 }
 
 // Add folds one raw line.
@@ -237,18 +240,25 @@ func (m *Miner) root(i int32) int32 {
 // fingerprint is an additive hash, so that leaving one word out is a
 // subtraction.
 func fingerprint(tokens []token) uint64 {
-	fp := uint64(len(tokens)) * 0x9e3779b97f4a7c15
+	fp := uint64(len(tokens)) * lengthHash
 	for p := range tokens {
 		fp += mix(tokens[p], p)
 	}
 	return fp
 }
 
-func mix(t token, p int) uint64 {
-	h := valueHash
-	if !t.value {
-		h = xxhash.Sum64String(t.text)
+const lengthHash = 0x9e3779b97f4a7c15
+
+func mix(t token, p int) uint64 { return mixHash(hashOf(t), p) }
+
+func hashOf(t token) uint64 {
+	if t.value {
+		return valueHash
 	}
+	return xxhash.Sum64String(t.text)
+}
+
+func mixHash(h uint64, p int) uint64 {
 	h ^= uint64(p+1) * 0xff51afd7ed558ccd
 	h ^= h >> 33
 	h *= 0xc4ceb9fe1a85ec53

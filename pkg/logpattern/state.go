@@ -15,6 +15,7 @@ func (m *Miner) Write(w *snapshot.Writer) {
 		w.Float(o.words)
 	}
 	m.names.write(w)
+	m.phrases.write(w)
 	w.Uint(uint64(len(m.templates)))
 	for _, t := range m.templates {
 		w.Fixed(t.id)
@@ -38,7 +39,7 @@ func (m *Miner) Write(w *snapshot.Writer) {
 		w.Fixed(fp)
 		w.Uint(uint64(m.byPrint[fp]))
 	}
-	for _, gen := range m.slots {
+	for _, gen := range m.generations() {
 		w.Uint(uint64(len(gen)))
 		for _, key := range keys(gen) {
 			s := gen[key]
@@ -59,6 +60,11 @@ func (m *Miner) Write(w *snapshot.Writer) {
 	}
 }
 
+// generations are those of all slots.
+func (m *Miner) generations() [4]map[uint64]*slot {
+	return [...]map[uint64]*slot{m.slots[0], m.slots[1], m.frames[0], m.frames[1]}
+}
+
 func keys[K cmp.Ordered, V any](m map[K]V) []K {
 	out := make([]K, 0, len(m))
 	for k := range m {
@@ -76,6 +82,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 		m.odds[i].values, m.odds[i].words = r.Float(), r.Float()
 	}
 	m.names.read(r)
+	m.phrases.read(r)
 	n := r.Len()
 	for i := range n {
 		t := template{id: r.Fixed(), parent: int32(r.Uint()), level: Level(r.Uint()), count: r.Uint(), owner: r.Fixed(), used: r.Uint(), coarse: r.Bool(), like: int32(r.Uint())}
@@ -104,7 +111,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 		fp := r.Fixed()
 		m.byPrint[fp] = index()
 	}
-	for g := range m.slots {
+	for _, gen := range m.generations() {
 		for range r.Len() {
 			key := r.Fixed()
 			s := &slot{value: r.Bool(), named: int(r.Uint() % (most + 1)), asked: uint8(r.Uint()), context: context(r.Uint() % uint64(contexts))}
@@ -117,7 +124,7 @@ func (m *Miner) Read(r *snapshot.Reader) {
 			if r.Err() != nil {
 				return
 			}
-			m.slots[g][key] = s
+			gen[key] = s
 		}
 	}
 	if r.Err() != nil {

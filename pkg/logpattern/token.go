@@ -271,7 +271,7 @@ func groupValue(s string, i int, after byte) (end int, ok bool) {
 			return 0, false // it's
 		}
 		end, ok = closing(s, i)
-		if !ok || end < len(s) && wordByte(s[end]) && s[end] != '.' && s[end] != ':' {
+		if !ok || end < len(s) && nameByte(s[end]) {
 			return 0, false
 		}
 		// A name in quotes is a value, and so is what is said after a key. Of what is
