@@ -323,4 +323,7 @@ func (b *Bus) dropKept(ctx context.Context, k Kept) error {
 }
 
 // keptBytes is the room for kept checkpoints.
-func (b *Bus) keptBytes() int64 { return int64(float64(2*gib) * b.share()) }
+func (b *Bus) keptBytes() int64 {
+	share, _ := b.shares()
+	return int64(2 * gib * share)
+}

@@ -29,7 +29,7 @@ const (
 // EnsureStreams makes every stream and bucket of the table of kinds, or brings
 // them up to date. It never deletes one.
 func (b *Bus) EnsureStreams(ctx context.Context) error {
-	share := b.share()
+	share, snapshots := b.shares()
 	for _, s := range event.Streams() {
 		c := jetstream.StreamConfig{
 			Name: s.Name, Description: s.Doc, Subjects: s.Subjects, Storage: jetstream.FileStorage,
@@ -79,7 +79,7 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 	}
 	return b.ensure(ctx, "object store "+storeSnapshots, func(ctx context.Context) error {
 		_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
-			Bucket: storeSnapshots, Replicas: b.cfg.Replicas, MaxBytes: int64(float64(4*gib) * share), Compression: true,
+			Bucket: storeSnapshots, Replicas: b.cfg.Replicas, MaxBytes: snapshots, Compression: true,
 		})
 		return err
 	})
@@ -104,17 +104,33 @@ func (b *Bus) awaitStreams(ctx context.Context) error {
 
 const gib = 1 << 30
 
-// share is by how much each stream's own limit is scaled, so that all of them
-// fit into Config.MaxBytes.
-func (b *Bus) share() float64 {
+const (
+	// allSnapshots is the room for snapshots where nothing is bounded.
+	allSnapshots = 4 * gib
+	// leastSnapshots is what they have at least, and at most one part in
+	// snapshotsPart of all: a fold that cannot write its checkpoint folds the same
+	// again. Series take some 200 bytes each in a snapshot, of which there are two
+	// for a moment, so that this is for half a million.
+	leastSnapshots = 256 << 20
+	snapshotsPart  = 8
+)
+
+// shares are the room for snapshots, and by how much the limit of each other stream
+// and bucket is scaled, so that all of them fit into Config.MaxBytes.
+func (b *Bus) shares() (share float64, snapshots int64) {
 	if b.cfg.MaxBytes == 0 {
-		return 1
+		return 1, allSnapshots
 	}
 	total := int64(10 * gib) // buckets, snapshots and kept checkpoints
 	for _, s := range event.Streams() {
 		total += s.MaxBytes
 	}
-	return min(1, float64(b.cfg.MaxBytes)/float64(total))
+	share = min(1, float64(b.cfg.MaxBytes)/float64(total))
+	snapshots = int64(allSnapshots * share)
+	if least := min(leastSnapshots, b.cfg.MaxBytes/snapshotsPart); snapshots < least {
+		return float64(b.cfg.MaxBytes-least) / float64(total-allSnapshots), least
+	}
+	return share, snapshots
 }
 
 // errCodeStorage is the server's JSStorageResourcesExceededErr, which the client has
