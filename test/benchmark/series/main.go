@@ -37,12 +37,13 @@ func main() {
 	step := flag.Duration("step", 15*time.Second, "time between two samples; longer ones fill the ledgers of thirty days")
 	deep := flag.Int("deep", -1, "series that are known in full; -1: as by default")
 	clock := flag.Bool("steady", false, "let the samples come at the pace of the clock over a bus on disk, with checkpoints")
+	room := flag.Int64("room", 24, "GiB that the bus of a steady run keeps")
 	flag.Parse()
 	how := measure
 	if *clock {
 		how = steady
 	}
-	if err := run(os.Stdout, *sizes, pace{*step, *steps}, *deep, how); err != nil {
+	if err := run(os.Stdout, *sizes, pace{*step, *steps, *room << 30}, *deep, how); err != nil {
 		fmt.Fprintln(os.Stderr, "series:", err)
 		os.Exit(1)
 	}
@@ -52,6 +53,7 @@ func main() {
 type pace struct {
 	step  time.Duration
 	steps int
+	room  int64 // bytes that the bus keeps
 }
 
 func run(w io.Writer, sizes string, at pace, deep int, measure func(io.Writer, detector.Config, *policy.Store, int, pace) error) error {

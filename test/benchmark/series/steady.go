@@ -23,10 +23,6 @@ import (
 // new in them.
 const warm = 4
 
-// room bounds what the bus keeps, of which a twentieth is for checkpoints: two of each
-// partition are kept.
-const room = 24 << 30
-
 // steady has n series come at the pace of the clock over a bus on disk, whose
 // detectors write checkpoints as often as they do by default, and states what share of
 // a core the process takes: encoding and publishing the samples, the server, decoding,
@@ -45,7 +41,7 @@ func steady(w io.Writer, cfg detector.Config, store *policy.Store, n int, pace p
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	server, err := embedded.Start(embedded.Config{Dir: dir, MaxBytes: room})
+	server, err := embedded.Start(embedded.Config{Dir: dir, MaxBytes: pace.room})
 	if err != nil {
 		return err
 	}
@@ -54,7 +50,7 @@ func steady(w io.Writer, cfg detector.Config, store *policy.Store, n int, pace p
 	defer cancel()
 	reg, warnings := prometheus.NewRegistry(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	busCfg := bus.DefaultConfig()
-	busCfg.MaxBytes = room / 10 * 9
+	busCfg.MaxBytes = pace.room / 10 * 9
 	b, err := bus.Connect(ctx, busCfg, bus.Settings{InProcess: server, Name: "series", Source: "//benchmark/oncall", Metrics: reg, Log: warnings})
 	if err != nil {
 		return err
