@@ -2,7 +2,7 @@
 // the process that read it.
 //
 // A value is masked and its key kept: password=hunter2 becomes
-// password=<secret:1f0c2a>. The mask is a pseudonym, the same for the same
+// password=<secret:1fgcka>. The mask is a pseudonym, the same for the same
 // value on the same day, so that correlation still works and nothing can be
 // traced over months. What an engineer needs stays: image digests, commit and
 // trace ids, UUIDs, pod names, addresses.
@@ -72,7 +72,7 @@ type Options struct {
 
 // UserRule is a rule of policies/redaction.yaml.
 type UserRule struct {
-	// Name is what the mask says: <name:1f0c2a>.
+	// Name is what the mask says: <name:1fgcka>.
 	Name string `yaml:"name"`
 	// Pattern is an RE2 expression. Its first group is masked, or the whole
 	// match when it has none.
@@ -207,7 +207,7 @@ func (r *Redactor) apply(ru *rule, s string) (string, bool) {
 
 // maskForm is how our own masks look. Without a pseudonym only names of built-in
 // rules count: <b> is a tag.
-const maskForm = `<(?:[a-z0-9-]+:[a-z]{6}|secret|email|phone|card|iban|ip|cookie|jwt|sas|webhook|[a-z0-9]+-(?:token|key|webhook|secret|password|seed|hash))>`
+const maskForm = `<(?:[a-z0-9-]+:[0-9a-z][a-z]{5}|secret|email|phone|card|iban|ip|cookie|jwt|sas|webhook|[a-z0-9]+-(?:token|key|webhook|secret|password|seed|hash))>`
 
 // maskRE recognises our own masks, so that redacting twice changes nothing.
 var (
@@ -234,9 +234,11 @@ func (r *Redactor) mask(name, value string) string {
 	h.Write([]byte(r.day()))
 	h.Write([]byte{0})
 	h.Write([]byte(value))
-	// Letters only, so that the mask looks like no number and no hash.
-	return "<" + name + ":" + strings.NewReplacer("0", "g", "1", "h", "2", "k", "3", "m", "4", "n", "5", "p", "6", "r", "7", "s", "8", "t", "9", "v").
-		Replace(hex.EncodeToString(h.Sum(nil)[:3])) + ">"
+	sum := h.Sum(nil)
+	// One digit, by which a miner of templates knows it for a value, and letters, so
+	// that the mask looks like no number and no hash.
+	return "<" + name + ":" + string('0'+sum[3]%10) + strings.NewReplacer("0", "g", "1", "h", "2", "k", "3", "m", "4", "n", "5", "p", "6", "r", "7", "s", "8", "t", "9", "v").
+		Replace(hex.EncodeToString(sum[:3])[1:]) + ">"
 }
 
 // Labels masks the values of labels. The names and values that identify

@@ -2,6 +2,8 @@ package detector
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/oncall-copilot/oncall/pkg/bus"
 	"github.com/oncall-copilot/oncall/pkg/event"
+	"github.com/oncall-copilot/oncall/pkg/redact"
 )
 
 // reader is a detector of another's making, which reads lines and statements.
@@ -139,5 +142,24 @@ func TestOneThatNeverSaysTheSameTwiceTakesNobodysPlace(t *testing.T) {
 	v.compact(1000)
 	if len(v.statements) != 750 {
 		t.Error("forgets though there is room")
+	}
+}
+
+// TestWhatIsMaskedIsOneStatementWhosever: pseudonyms differ from value to value and
+// from day to day, and what is said of them is the same.
+func TestWhatIsMaskedIsOneStatementWhosever(t *testing.T) {
+	f, all := readers(t, 1)
+	for day := range 3 {
+		r := redact.New(redact.Options{Key: []byte("0123456789abcdef"), Day: func() string { return fmt.Sprint(day) }})
+		for i := range 3 {
+			said(t, f, 3*day+i, r.Line(fmt.Sprintf("mail to user%d@example.com bounced", i)), r.Line(fmt.Sprintf("login refused, password=hunter%d", i)))
+		}
+	}
+	statements := map[string]bool{}
+	for _, s := range all[0].statements {
+		statements[s] = true
+	}
+	if len(statements) != 2 {
+		t.Errorf("%d statements, want 2: %v", len(statements), slices.Sorted(maps.Keys(statements)))
 	}
 }
