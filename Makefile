@@ -22,6 +22,7 @@ test: ## everything that needs no server build, and no service as a process
 e2e: ## real servers, the services as processes, real failures
 	$(GO) run ./test/testbed/cmd/testbed build
 	$(GO) test -tags e2e -count=1 -parallel 16 -timeout 40m ./test/testbed/... ./test/integration/... ./deploy ./internal/archtest
+	$(GO) test -tags e2e -count=1 -run ARealLoki ./services/detector/detectors
 	$(GO) test -tags e2e -count=1 -timeout 60m ./test/fault
 
 race: ## what is concurrent, under the race detector

@@ -12,7 +12,13 @@ const maxPhrases = 3
 
 // values are what stands in a template for what differs, and the pseudonyms of
 // what was redacted, which no line of the source holds.
-var values = regexp.MustCompile(`<\*>|<[a-z_]+:[0-9a-f]+>`)
+var (
+	values = regexp.MustCompile(`<\*>|` + mask)
+	masks  = regexp.MustCompile(mask)
+)
+
+// mask is how what was redacted looks: a digit begins its pseudonym.
+const mask = `<[a-z0-9_-]+(?::[0-9][0-9a-z]{3,5})?>`
 
 // Phrases are the longest parts of a template that are the same in every line
 // of it, in their order: what finds its lines and no others. A single word is
@@ -20,6 +26,7 @@ var values = regexp.MustCompile(`<\*>|<[a-z_]+:[0-9a-f]+>`)
 // lines as it does in the template, which does not keep all spaces.
 func Phrases(template, sample string) []string {
 	var parts []string
+	sample = masks.ReplaceAllString(sample, "\x00") // the name of a mask is in no line either
 	for _, constant := range values.Split(template, -1) {
 		constant = strings.TrimSpace(constant)
 		switch {

@@ -23,6 +23,7 @@ func TestTheFilterOfATemplateFindsItsLinesAndNoOthers(t *testing.T) {
 		},
 		"punctuation between values finds nothing": {`<*> - <*> : <*> lost`, `a - b : c lost`, []string{"lost"}, "a - b : c found"},
 		"a pseudonym is in no line of the source":  {`login of <email:1f0c2a> denied`, "login of <email:1f0c2a> denied", []string{"login of", "denied"}, ""},
+		"nor is what a mask is called":             {"Authorization Bearer secret <*> retry <*>", "Authorization: Bearer <secret:4ahckd> retry 7", []string{"Authorization", "Bearer", "retry"}, ""},
 		"only the longest":                         {`aaa <*> bbbb <*> ccc <*> ddddd <*> eeee`, `aaa 1 bbbb 2 ccc 3 ddddd 4 eeee`, []string{"bbbb", "ddddd", "eeee"}, "bbbb ddddd"},
 		"a template that is not known":             {"", "anything", nil, ""},
 	} {

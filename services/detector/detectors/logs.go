@@ -70,7 +70,12 @@ func logEvidence(v *detector.Vocabulary, s *detector.Speaker, template uint64, s
 func selectorOf(s *detector.Speaker) string {
 	sel := event.LabelsOf(map[string]string{event.LabelNamespace: s.Entity.Namespace}).String()
 	if s.Entity.Kind != "Namespace" && s.Entity.Kind != "Cluster" && s.Entity.Namespace != "" {
-		sel = strings.TrimSuffix(sel, "}") + ", pod=~" + quote(regexpQuote(s.Entity.Name)+"-.*") + "}"
+		pods := regexpQuote(s.Entity.Name) + "-.*"
+		if s.Entity.Kind == "Workload" {
+			// Nothing says what it is: it may be a pod that nothing owns.
+			pods = regexpQuote(s.Entity.Name) + "(-.*)?"
+		}
+		sel = strings.TrimSuffix(sel, "}") + ", pod=~" + quote(pods) + "}"
 	}
 	return sel
 }
