@@ -44,7 +44,7 @@ type limits struct {
 
 // usual are the limits for every log. Which they are matters little: limits drawn
 // at random are nearly as good (docs/benchmarks.md).
-var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, known: 3, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3, frame: 3, phrases: 5}
+var usual = limits{plain: 6, context: 3, least: 3, first: 12, assigned: 4, known: 2, cued: 3, name: 3, joined: 2, colon: 6, bracket: 5, tail: 12, seen: 2, sentence: 3, frame: 3, phrases: 5}
 
 // of is the limit for the words of a slot at place p.
 func (l *limits) of(s *slot, tokens []token, p int) int {
@@ -162,7 +162,7 @@ func (m *Miner) learnWords(i int32, tokens []token) bool {
 		if s.count(i, wordHash(t.text)) && identifier(t.text) {
 			s.named++
 		}
-		if s.value || len(s.words) < m.limits.of(s, tokens, p) && !m.valueSeen(s, tokens, p, fp, words) && !m.known(s, t) {
+		if s.value || len(s.words) < m.limits.of(s, tokens, p) && !m.valueSeen(s, tokens, p, fp, words) && !m.known(s, tokens, p) {
 			continue
 		}
 		m.join(i, s, widened(tokens, p))
@@ -178,10 +178,15 @@ func widened(tokens []token, p int) []token {
 	return collapse(wide)
 }
 
-// known says whether the words of a slot are enough names to be values; a state in
-// capitals is none.
-func (m *Miner) known(s *slot, t token) bool {
-	return len(s.words) >= m.limits.known && !isUpper(t.text) && m.names.all(s.words)
+// known says whether the words of a slot at place p are enough names to be values: one
+// more where a line begins, which is what lines are told apart by. A state in capitals
+// is none.
+func (m *Miner) known(s *slot, tokens []token, p int) bool {
+	n := m.limits.known
+	if p == 0 {
+		n++
+	}
+	return len(s.words) >= n && !isUpper(tokens[p].text) && m.names.all(s.words)
 }
 
 // settle looks at a template again that has more lines now. It takes in those that
@@ -201,7 +206,7 @@ func (m *Miner) settle(i int32) {
 			continue
 		case t.value && p > 0 && m.linesOf(s) < m.templates[i].count:
 			m.join(i, s, tokens)
-		case !t.value && m.known(s, t):
+		case !t.value && m.known(s, tokens, p):
 			m.join(i, s, widened(tokens, p))
 		default:
 			continue

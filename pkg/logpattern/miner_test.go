@@ -237,15 +237,20 @@ func TestWhatIsAssignedIsAValueOnceMostLinesHaveOne(t *testing.T) {
 	}
 }
 
-// Of words that are values elsewhere few are enough, even where a line begins.
+// Of words that are values elsewhere few are enough, even where a line begins: two, and
+// three there.
 func TestNamesAreNamesEverywhere(t *testing.T) {
 	for name, c := range map[string]struct {
-		begins []string
+		before string
+		words  []string
 		one    bool
 	}{
-		"three names":            {[]string{"anna", "bob", "carl"}, true},
-		"three words of no name": {[]string{"opened", "closed", "reset"}, false},
-		"two names":              {[]string{"anna", "bob"}, false},
+		"three names":                 {"", []string{"anna", "bob", "carl"}, true},
+		"three words of no name":      {"", []string{"opened", "closed", "reset"}, false},
+		"two names":                   {"", []string{"anna", "bob"}, false},
+		"two names inside":            {"seen ", []string{"anna", "bob"}, true},
+		"two words of no name inside": {"seen ", []string{"opened", "closed"}, false},
+		"a name and another word":     {"seen ", []string{"anna", "nobody"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := New(Config{})
@@ -253,8 +258,8 @@ func TestNamesAreNamesEverywhere(t *testing.T) {
 				m.Add("password changed for user " + user + " today")
 			}
 			var ids []uint64
-			for _, word := range c.begins {
-				ids = append(ids, m.Add(word+" by the gate of 10.0.0.1 again").ID)
+			for _, word := range c.words {
+				ids = append(ids, m.Add(c.before+word+" by the gate of 10.0.0.1 again").ID)
 			}
 			if one := m.Resolve(ids[0]) == m.Resolve(ids[len(ids)-1]); one != c.one {
 				t.Errorf("got one template: %v, want %v", one, c.one)
