@@ -191,7 +191,7 @@ func tell(a event.Anomaly, h *loghistory.History) past {
 	default:
 		p.text = fmt.Sprintf("there at %s already, %s before, with %s lines up to then", clock(h.First), age(a.Onset.Sub(h.First)), count(h.Total(h.Start, before)))
 		if a.Onset.Sub(h.First) >= longBefore {
-			p.doubt = fmt.Sprintf("not new: Loki has it at %s already", clock(h.First))
+			p.doubt = fmt.Sprintf("Loki has it at %s already, so that it is not new", clock(h.First))
 		}
 	}
 	p.text += " (" + by + ")"
@@ -212,7 +212,7 @@ func tellSpike(a event.Anomaly, h *loghistory.History, before time.Time) (text, 
 	text = fmt.Sprintf("at most %.3g lines a minute in the %s before, at %s", was, age(before.Sub(h.Known)), clock(at))
 	now, _ := peak(h, before, later(a.WindowEnd, before.Add(h.Step)).Add(h.Step))
 	if was*asMany >= max(now, a.Observed) {
-		doubt = fmt.Sprintf("no more than before: Loki has %.3g lines a minute at %s", was, clock(at))
+		doubt = fmt.Sprintf("Loki has %.3g lines a minute at %s, before it", was, clock(at))
 	}
 	return text, doubt
 }
@@ -246,7 +246,7 @@ func tellVanished(a event.Anomaly, h *loghistory.History, before time.Time) (tex
 	n := h.Total(h.Start, before)
 	switch gap := longest(a); {
 	case since > 0:
-		return fmt.Sprintf("%s lines since, the first at %s", count(since), clock(at)), fmt.Sprintf("not gone: Loki has it at %s", clock(at))
+		return fmt.Sprintf("%s lines since, the first at %s", count(since), clock(at)), fmt.Sprintf("Loki has it at %s, so that it is not gone", clock(at))
 	case n > 0:
 		return fmt.Sprintf("%s lines in the %s before, none since", count(n), age(before.Sub(h.Known))), ""
 	case h.Source == loghistory.Lines && gap > 0 && before.Sub(h.Known) > 2*gap:
