@@ -4,6 +4,7 @@ package sources
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -104,7 +105,9 @@ lastTimestamp: %s
 		return len(past) == len(want), nil
 	}))
 	stop()
-	<-done
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the source ended with %v", err)
+	}
 	if !maps.Equal(past, want) {
 		t.Errorf("past: %v, want %v", past, want)
 	}
