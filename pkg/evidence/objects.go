@@ -83,7 +83,7 @@ func (a Answers) Events(q Query, found []event.KubeEvent, truncated bool) event.
 	}
 	items := []any{}
 	for _, ev := range found {
-		ev.Message = a.Redact.Line(clip(ev.Message, 1024))
+		ev.Message = clip(a.Redact.Line(ev.Message), 1024)
 		body, err := json.Marshal(ev)
 		var o object
 		if err != nil || json.Unmarshal(body, &o) != nil {

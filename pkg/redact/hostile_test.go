@@ -114,3 +114,10 @@ func TestARuleOfTheUsersIsCalledWhatAMaskCanBe(t *testing.T) {
 		}
 	}
 }
+
+func TestALineThatIsTooLongIsNotCutWithinASecret(t *testing.T) {
+	line := strings.Repeat("x", maxLine-len("postgres://app:hunter2tru")-1) + " postgres://app:hunter2trustno1@db/shop"
+	if got := masker().Line(line); strings.Contains(got, "hunter2") || !strings.HasSuffix(got, "<cut>") {
+		t.Errorf("it ends with %q", got[len(got)-60:])
+	}
+}

@@ -126,11 +126,19 @@ func (r *Redactor) Masked() int64 { return r.masks.Load() }
 // hold anything.
 const maxLine = 256 << 10
 
+// longestWord is how far before the bound a blank is looked for to cut at.
+const longestWord = 4 << 10
+
 // Line masks one line or a longer text. A clean line is returned as it is,
 // without an allocation.
 func (r *Redactor) Line(s string) string {
 	if len(s) > maxLine {
-		s = s[:maxLine] + "<cut>"
+		// Not within a word, which could be half of a secret that nothing tells.
+		most := maxLine
+		if i := strings.LastIndexAny(s[maxLine-longestWord:maxLine], " \t\r\n"); i >= 0 {
+			most += i - longestWord
+		}
+		s = s[:most] + "<cut>"
 	}
 	f := builtinIndex.scan(s)
 	if !f.any() && len(r.rules) == len(builtin) {

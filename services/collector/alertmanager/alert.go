@@ -51,16 +51,18 @@ func (r *read) wanted() bool {
 // event is the alert as it is published: bounded and redacted.
 func (s *Source) event(r *read) event.Alert {
 	mask := s.env.Redact.On(r.StartsAt) // an alert that fires for days is one
-	labels := mask.Labels(event.LabelsOf(bounded(r.Labels, maxLabels, maxLabel))).Map()
+	// What is cut first may no longer look like a secret.
+	labels := bounded(mask.Labels(event.LabelsOf(r.Labels)).Map(), maxLabels, maxLabel)
 	a := event.Alert{
 		Status: "firing", Labels: labels, StartsAt: r.StartsAt.UTC().Truncate(time.Millisecond), Source: s.cfg.Name,
-		Fingerprint: fingerprint(r), Object: s.names.Object(labels), GeneratorURL: mask.Line(clip(r.GeneratorURL, maxAnnotation)),
+		Fingerprint: fingerprint(r), Object: s.names.Object(labels), GeneratorURL: clip(mask.Line(r.GeneratorURL), maxAnnotation),
 	}
 	if len(r.Annotations) > 0 {
-		a.Annotations = map[string]string{}
-		for k, v := range bounded(r.Annotations, maxAnnotations, maxAnnotation) {
-			a.Annotations[k] = mask.Line(v)
+		masked := make(map[string]string, len(r.Annotations))
+		for k, v := range r.Annotations {
+			masked[k] = mask.Line(v)
 		}
+		a.Annotations = bounded(masked, maxAnnotations, maxAnnotation)
 	}
 	return a
 }

@@ -322,7 +322,7 @@ func (w *world) takeEvent(o *corev1.Event) {
 	case at.Before(w.horizon()) && (w.saved.Schema == 0 || at.Before(w.saved.Closed.Add(-w.cfg.History))):
 		return
 	}
-	e.Message = w.redact(clip(e.Message, maxMessage))
+	e.Message = clip(w.redact(e.Message), maxMessage) // what is cut first may no longer look like a secret
 	e.InvolvedObject.FieldPath = clip(e.InvolvedObject.FieldPath, 256)
 	e.Past = w.past[event.KubeEventSeen.ID(e)]
 	w.events = append(w.events, e)

@@ -147,6 +147,10 @@ func (w *world) redacted(labels map[string]string) map[string]string {
 	}
 	out := make(map[string]string, len(labels))
 	for k, v := range labels {
+		// What its name says of a value, too: token=…
+		if masked, ok := strings.CutPrefix(w.redact(k+"="+v), k+"="); ok {
+			v = masked
+		}
 		out[k] = w.redact(v)
 	}
 	return out

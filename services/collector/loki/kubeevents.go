@@ -85,7 +85,7 @@ func (s *Source) identified(e event.KubeEvent, at time.Time) event.KubeEvent {
 	} {
 		*p = clip(*p, 256)
 	}
-	e.Message = s.env.Redact.On(e.Time()).Line(clip(e.Message, 1024))
+	e.Message = clip(s.env.Redact.On(e.Time()).Line(e.Message), 1024)
 	return e
 }
 
