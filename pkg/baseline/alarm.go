@@ -105,10 +105,10 @@ func (a *alarm) turn(today uint16) {
 
 func (a *alarm) begins(p *tuning.Alarm, gap float64, v Verdict) bool {
 	samples := day / max(gap, 1) // a day
-	if (v.Distance >= p.Far || v.HourDistance >= p.HourFar) && v.TailProb <= p.Trust/(samples*samples) && float64(a.recent)*day/memory <= tooOften(samples) {
+	if (v.Distance >= p.Far || v.HourDistance >= p.HourFar) && v.ranked <= p.Trust/(samples*samples) && float64(a.recent)*day/memory <= tooOften(samples) {
 		return true
 	}
-	return max(v.Distance, v.HourDistance) >= p.Odd && v.TailProb <= max(leastRare, min(mostRare, p.Rarely/samples))
+	return max(v.Distance, v.HourDistance) >= p.Odd && v.ranked <= max(leastRare, min(mostRare, p.Rarely/samples))
 }
 
 // tooOften is how many alarms a day of a series with so many samples a day are too many

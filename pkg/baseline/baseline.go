@@ -8,7 +8,8 @@
 // believed less: its distance from the last few samples, from what is usual at
 // this hour, from the usual level and the last few at once, and how long the
 // others have been surprised. The smallest of the four probabilities counts,
-// corrected for the choice.
+// corrected for the choice. By it anomalies are decided; what is stated of a sample is
+// how often the series came to one as small ([stat.Rarity]).
 package baseline
 
 import (
@@ -47,6 +48,7 @@ type Series struct {
 	quiet  int       // samples until the score speaks again
 	alarm  alarm
 	leap   leap
+	rarity stat.Rarity
 }
 
 // slot is the mean distance from the level at one hour.
@@ -79,7 +81,8 @@ const (
 // Verdict is what a sample looks like against the series before it.
 type Verdict struct {
 	// TailProb is the probability of a sample at least as odd, were the series
-	// as it was: in (0, 1]; 1 while too little is known.
+	// as it was: in (0, 1], and never below one in the square of the samples before
+	// it, since of n samples nobody can say that something is rarer.
 	TailProb float64
 	// View is the way of looking that gave it.
 	View View
@@ -98,6 +101,18 @@ type Verdict struct {
 	Onset   int64
 	// Ready is false while the series is only learnt from.
 	Ready bool
+
+	// ranked is the probability as the ways of looking have it, which ranks samples
+	// and by which anomalies begin: bounds of it were chosen for what they find, and
+	// do not depend on how often it is right.
+	ranked float64
+}
+
+// state says how improbable the sample is that comes after so many: in the end nobody
+// knows of n samples that something is rarer than one in n².
+func (v *Verdict) state(prob float64, seen uint64) {
+	n := max(1, float64(seen))
+	v.TailProb = max(prob, 1/(n*n))
 }
 
 // Observe folds a sample at t (milliseconds, later than the one before; others
@@ -133,12 +148,16 @@ func (s *Series) ObserveBy(p *tuning.Parameters, t int64, x float64) Verdict {
 		v.Low = 0
 	}
 	surprise := s.surprise(p, e, r, q, &v)
+	v.state(s.rarity.Prob(surprise), s.seen)
 	v.Score = s.score(p, surprise, v)
 	going := s.alarm.on
 	if v.Anomaly, v.Onset = s.alarm.fold(&p.Alarm, t, s.gap, v); v.Anomaly && !going {
 		v.Score = max(v.Score, began)
 	}
 	weight := s.weight()
+	if v.Ready {
+		s.rarity.Add(surprise, weight)
+	}
 	s.ways[innovation].learn(p, e, 1) // is near again when the last few are
 	s.ways[seasonal].learn(p, r, weight)
 	s.ways[habitual].learn(p, q, weight)
@@ -171,8 +190,8 @@ func (s *Series) surprise(p *tuning.Parameters, e, r, q float64, v *Verdict) flo
 	}
 	// Of several looks the best is taken; they depend on each other so much that
 	// they count as two.
-	v.TailProb = stat.Prob(-math.Expm1(2 * math.Log1p(-min(math.Pow(10, -most), 1-1e-12))))
-	return stat.Surprise(v.TailProb)
+	v.ranked = stat.Prob(-math.Expm1(2 * math.Log1p(-min(math.Pow(10, -most), 1-1e-12))))
+	return stat.Surprise(v.ranked)
 }
 
 // look is the surprise of a residual.
@@ -235,7 +254,7 @@ func (s *Series) score(p *tuning.Parameters, surprise float64, v Verdict) float6
 	if !v.Ready {
 		return 0
 	}
-	if v.TailProb <= spoken {
+	if v.ranked <= spoken {
 		s.quiet = int(p.Silence) - 1
 		s.habit.N = min(s.habit.N, 50)
 	}
@@ -363,6 +382,7 @@ func (s *Series) Write(w *snapshot.Writer) {
 	w.Uint(uint64(s.quiet))
 	s.alarm.write(w)
 	w.Int(int64(s.leap))
+	s.rarity.Write(w)
 }
 
 // Read reads the state.
@@ -388,4 +408,5 @@ func (s *Series) Read(r *snapshot.Reader) {
 	s.quiet = int(min(r.Uint(), uint64(shipped.Silence)))
 	s.alarm.read(r)
 	s.leap = leap(max(-leapMost, min(r.Int(), leapMost)))
+	s.rarity.Read(r)
 }

@@ -70,7 +70,7 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 	}
 	sigma := level.Sigma()
 	v := Verdict{
-		TailProb: 1, View: Usual, Low: level.M - float64(3*sigma), High: level.M + float64(3*sigma),
+		TailProb: 1, ranked: 1, View: Usual, Low: level.M - float64(3*sigma), High: level.M + float64(3*sigma),
 		Distance: math.Abs(level.Z(x)), Ready: l.seen >= WarmUp,
 	}
 	if level.M >= 0 && v.Low < 0 && x >= 0 {
@@ -78,7 +78,9 @@ func (l *Light) Observe(t int64, x float64) Verdict {
 	}
 	// A distance is no distance before there is a scale to measure it by.
 	if z := sketched(apart.Z(q)); apart.N >= 10 {
-		v.TailProb = l.past.Prob(z)
+		ranked, stated := l.past.Probs(z)
+		v.ranked = ranked
+		v.state(stated, uint64(l.seen))
 		l.past.Add(z, lightMemory)
 	}
 	v.Anomaly, v.Onset = l.alarm.fold(&shipped.Alarm, t, float64(l.gap), v)

@@ -20,10 +20,13 @@ type Sketch struct {
 const (
 	sketchSide = 24 // bins a side: 4 per octave over 2^-4 … 2^2
 	sketchBins = 2*sketchSide + 1
-	// The lightest shape that is believed of a tail. At -0.4, which a [Calibration]
-	// believes, series in which nothing happens gave three times the alarms that
-	// were asked for; at 0 changes were found a third later.
+	// The lightest shape that is believed of a tail by who alarms: means over a window
+	// depend on each other, so that fewer say how light a tail is than there are. At
+	// -0.4, which a [Calibration] believes, series in which nothing happens gave three
+	// times the alarms that were asked for; at 0 changes were found a third later.
 	sketchLightest = -0.1
+	// The lightest shape that is stated.
+	sketchLight = -0.3
 	// MaxSketch is the most scores that a sketch can remember.
 	MaxSketch = math.MaxUint16
 )
@@ -75,10 +78,18 @@ func (s *Sketch) Halve() {
 func (s *Sketch) N() float64 { return float64(s.total) }
 
 // Prob is the two-sided probability of a score at least as extreme as z; 1
-// before anything was seen.
+// before anything was seen. Far out it is rather too large than too small.
 func (s *Sketch) Prob(z float64) float64 {
+	cautious, _ := s.Probs(z)
+	return cautious
+}
+
+// Probs are two opinions of Prob, which differ beyond what was seen: one that is
+// cautious, for who alarms by it, and one that is as often right as it says of scores
+// that do not depend on each other, for who states it.
+func (s *Sketch) Probs(z float64) (cautious, stated float64) {
 	if s.total == 0 || math.IsNaN(z) {
-		return 1
+		return 1, 1
 	}
 	side := 1
 	if z < 0 {
@@ -90,13 +101,20 @@ func (s *Sketch) Prob(z float64) float64 {
 		beyond += float64(s.bins[sketchSide+side*j])
 	}
 	p := (beyond + equal/2 + 0.5) / (float64(s.total) + 1)
-	if t := fitTail(s.bins[:], sketchEdges[:], float64(s.total), 1, side, 0.05); t.edge > 0 && math.Abs(z) > t.edge {
-		// Means over a window depend on each other, so that fewer say how light a tail
-		// is than there are.
-		t.xi = max(t.xi, sketchLightest)
-		p = min(p, t.beyond(math.Abs(z)))
+	cautious, stated = p, p
+	if t := s.tail(side, 0.05, sketchLightest); t.edge > 0 && math.Abs(z) > t.edge {
+		cautious = min(p, t.beyond(math.Abs(z)))
+		t = s.tail(side, 0.03, sketchLight)
+		stated = min(p, t.beyond(math.Abs(z)))
 	}
-	return Prob(2 * p)
+	return Prob(2 * cautious), Prob(2 * stated)
+}
+
+// tail is that of one side, with a bin at least so wide, and no lighter than that.
+func (s *Sketch) tail(side int, narrowest, light float64) tail {
+	t := fitTail(s.bins[:], sketchEdges[:], float64(s.total), 1, side, narrowest)
+	t.xi = max(t.xi, light)
+	return t
 }
 
 // Write writes the state.

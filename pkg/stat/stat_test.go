@@ -234,6 +234,12 @@ func FuzzRead(f *testing.F) {
 		m.Add(1, 1, 0, 1<<40)
 		ts, vs := m.Append(nil, nil)
 		Fit(ts, vs, 1)
+		var rare Rarity
+		rare.Read(snapshot.NewReader(b))
+		rare.Add(1, 1)
+		if p := rare.Prob(3); !(p > 0 && p <= 1) {
+			t.Errorf("a probability of %v", p)
+		}
 	})
 }
 

@@ -35,7 +35,7 @@ func (c SpikeConfig) Validate() error {
 func init() {
 	detector.Builtin.Register(detector.Define(
 		detector.Meta{
-			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute, Version: 2,
+			Name: "spike", Input: detector.Metrics, Class: event.ClassAmbient, Hold: 2 * time.Minute, Version: 3,
 			Doc: "A sample far from the last few, from the hour's usual or from the usual level, by how far such samples were before.",
 		},
 		SpikeConfig{MinChange: 0.1, Deep: 5000},
@@ -239,19 +239,17 @@ func (s *deepState) observe(p event.Point) spike {
 }
 
 // anomaly states the strongest of the samples since the onset: how improbable
-// the last one was says little of what has become usual. Of n samples nobody can
-// say that something is rarer than one in n².
+// the last one was says little of what has become usual.
 func (s *spike) anomaly(of event.Series, at time.Time) event.Anomaly {
-	prob := max(s.least, 1/(s.n*s.n))
 	a := observation(of, at)
 	a.Class = classOf(of.Labels, event.ClassAmbient)
-	a.Severity, a.TailProb, a.Observed = severityOf(prob), prob, s.value
+	a.Severity, a.TailProb, a.Observed = severityOf(s.least), s.least, s.value
 	a.Expected = &event.Interval{Low: s.Low, High: s.High}
 	a.Onset = time.UnixMilli(s.Onset).UTC()
 	unit := unitOf(a.Signal, a.Unit)
 	a.Summary = fmt.Sprintf("%s %s, expected %s to %s", a.Signal, number(s.value, unit), number(s.Low, unit), number(s.High, unit))
 	a.Explanation = fmt.Sprintf("%s; tail probability %.1e against %.0f samples of this series; now %.1f robust standard deviations from the usual level",
-		s.view, prob, s.n, min(s.Distance, 99))
+		s.view, s.least, s.n, min(s.Distance, 99))
 	if s.hours {
 		a.Explanation += fmt.Sprintf(", %.1f from what is usual at this hour", min(s.HourDistance, 99))
 	} else {

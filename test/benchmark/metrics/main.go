@@ -5,6 +5,7 @@
 //
 //	go run ./test/benchmark/metrics [-data ../shared/data] [-starts]
 //	go run ./test/benchmark/metrics [-data ../shared/data] -leave-one-out
+//	go run ./test/benchmark/metrics -nulls [-seed 0] [-seeds 6] [-learnt 10080] [-counted 30240]
 //
 // Where a data set is absent one line says so and no figure is given.
 package main
@@ -79,7 +80,20 @@ func main() {
 	data := flag.String("data", filepath.Join("..", "shared", "data"), "`directory` of the labelled data")
 	starts := flag.Bool("starts", false, "also start each NAB series 25, 50 and 75 rows later")
 	out := flag.Bool("leave-one-out", false, "say instead what other parameters do, chosen on all groups of the labelled data but one, on that one")
+	plan := shippedPlan
+	onlyNull := flag.Bool("nulls", false, "only count in series in which nothing happens, those of other laws too")
+	flag.Uint64Var(&plan.first, "seed", plan.first, "with -nulls: the first `seed`")
+	flag.Uint64Var(&plan.seeds, "seeds", plan.seeds, "with -nulls: how many seeds")
+	flag.IntVar(&plan.learnt, "learnt", plan.learnt, "with -nulls: how many samples are learnt from")
+	flag.IntVar(&plan.counted, "counted", plan.counted, "with -nulls: how many samples are counted")
 	flag.Parse()
+	if *onlyNull {
+		for _, kinds := range []func() []null{nulls, otherNulls} {
+			reportNull(os.Stdout, "baseline", ours, kinds, plan)
+			reportNull(os.Stdout, "light", light, kinds, plan)
+		}
+		return
+	}
 	if *out {
 		if err := reportLeaveOneOut(os.Stdout, *data); err != nil {
 			fmt.Fprintln(os.Stderr, "metrics:", err)
@@ -113,9 +127,8 @@ func run(w io.Writer, data string, starts bool) error {
 		}
 	}
 	fmt.Fprint(w, "\n## series in which nothing happens\n\n")
-	if err := errors.Join(reportNull(w, "baseline", ours), reportNull(w, "light", light)); err != nil {
-		return err
-	}
+	reportNull(w, "baseline", ours, nulls, shippedPlan)
+	reportNull(w, "light", light, nulls, shippedPlan)
 	fmt.Fprint(w, "\n## invented series with anomalies planted in them\n\n")
 	reportInvented(w, "baseline", ours)
 	reportInvented(w, "light", light)
