@@ -368,9 +368,10 @@ func (d *detection) line(name string, at time.Time, x float64, v baseline.Verdic
 	return err
 }
 
-// jsonNumber is a value as JSON can write it.
+// jsonNumber is a value as JSON can write it: none for what is no number, nor for the
+// bound of an interval that is open, which detectors write as the largest float.
 func jsonNumber(x float64) *float64 {
-	if math.IsNaN(x) || math.IsInf(x, 0) {
+	if math.IsNaN(x) || math.Abs(x) >= math.MaxFloat64 {
 		return nil
 	}
 	return &x

@@ -48,7 +48,8 @@ func (d *drawing) add(at time.Time, x float64, v baseline.Verdict) {
 		d.first = at
 	}
 	d.last = at
-	if v.Ready && !math.IsNaN(v.Low) {
+	// An interval that is open on one side cannot be drawn.
+	if v.Ready && max(math.Abs(v.Low), math.Abs(v.High)) < 1e100 {
 		d.low, d.high = append(d.low, plotter.XY{X: p.X, Y: v.Low}), append(d.high, plotter.XY{X: p.X, Y: v.High})
 	}
 	if v.Anomaly {
