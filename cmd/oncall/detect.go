@@ -47,7 +47,7 @@ their rate per second, over their resets; the first sample of one has none.
   anomaly           whether the series is in an anomaly, from its onset to its end
 
 The first 60 samples are learnt from only. A sample that is missing, no number,
-or not later than the one before is passed over: its tail probability is 1.
+or out of the order of time is passed over: its tail probability is 1.
 
 With --detector another of those that oncall detectors lists judges the samples,
 with its defaults, as the services run it: the columns are signals of one
@@ -186,8 +186,8 @@ func (d *detection) csv(r io.Reader) error {
 		d.notes = append(d.notes, fmt.Sprintf("the series is the column value; not read: %q", t.Ignored))
 	}
 	series := make([]baseline.Series, len(t.Columns))
-	var last time.Time
-	var rows, late int
+	in := inTime{read: t.Next, ahead: !d.live}
+	var rows, astray int
 	var w *onlooker
 	if d.with != nil {
 		labels := make([]event.Labels, len(t.Columns))
@@ -199,28 +199,29 @@ func (d *detection) csv(r io.Reader) error {
 		}
 	}
 	for {
-		row, err := t.Next()
+		row, ordered, err := in.next()
 		if errors.Is(err, io.EOF) {
 			if rows == 0 {
 				d.notes = append(d.notes, "it has no rows after the names")
 			}
-			if late > 0 {
-				d.notes = append(d.notes, fmt.Sprintf("%d of %d rows are not later than one before them, and were passed over; sort the file by time", late, rows))
+			if astray > 0 {
+				d.notes = append(d.notes, fmt.Sprintf("%d of %d rows are out of the order of time, and were passed over; sort the file by time", astray, rows))
 			}
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if rows++; row.Time.After(last) {
-			last = row.Time
-		} else {
-			late++
+		rows++
+		judged := row.Time
+		if !ordered {
+			astray++
+			judged = in.last // a time again, which is passed over
 		}
 		var verdicts []baseline.Verdict
 		var why []string
 		if w != nil {
-			verdicts, why = w.observe(row.Time, row.Values)
+			verdicts, why = w.observe(judged, row.Values)
 		}
 		for i, v := range row.Values {
 			name := ""
@@ -231,7 +232,7 @@ func (d *detection) csv(r io.Reader) error {
 				err = d.line(name, row.Time, v, verdicts[i], why[i])
 				d.draw(i == 0, row.Time, v, verdicts[i])
 			} else {
-				err = d.sample(&series[i], name, row.Time, v)
+				err = d.sample(&series[i], name, row.Time, judged, v)
 			}
 			if err != nil {
 				return err
@@ -288,7 +289,7 @@ func (d *detection) points(ls event.Labels, name string, points []event.Point) e
 			err = d.line(name, at, p.V, verdicts[0], why[0])
 			d.draw(true, at, p.V, verdicts[0])
 		} else {
-			err = d.sample(&b, name, at, p.V)
+			err = d.sample(&b, name, at, at, p.V)
 		}
 		if err != nil {
 			return err
@@ -328,8 +329,9 @@ func rates(points []event.Point) []event.Point {
 	return out
 }
 
-func (d *detection) sample(s *baseline.Series, name string, at time.Time, x float64) error {
-	v := s.Observe(at.UnixMilli(), x)
+// sample judges a sample as of a time, which is its own unless it is to be passed over.
+func (d *detection) sample(s *baseline.Series, name string, at, judged time.Time, x float64) error {
+	v := s.Observe(judged.UnixMilli(), x)
 	why := ""
 	if d.explain {
 		why = explanation(s, v)
@@ -385,7 +387,7 @@ const telling = 0.01
 func explanation(s *baseline.Series, v baseline.Verdict) string {
 	switch {
 	case math.IsNaN(v.Low):
-		return "passed over: missing, no number, or not later than the sample before"
+		return "passed over: missing, no number, or out of the order of time"
 	case !v.Ready:
 		return fmt.Sprintf("learning: sample %d", s.Seen())
 	case v.View == "":

@@ -104,7 +104,8 @@ func (w *onlooker) observe(at time.Time, values []float64) ([]baseline.Verdict, 
 		}
 	}
 	var found []event.Anomaly
-	if at.After(w.last) {
+	late := !at.After(w.last)
+	if !late {
 		found, w.last = w.detector.Observe(b), at
 	}
 	verdicts, why := make([]baseline.Verdict, len(values)), make([]string, len(values))
@@ -113,6 +114,11 @@ func (w *onlooker) observe(at time.Time, values []float64) ([]baseline.Verdict, 
 		k := slices.IndexFunc(found, func(a event.Anomaly) bool {
 			return a.Ended == nil && (len(values) == 1 || a.Signal == w.series[i].Labels.Get(event.LabelName))
 		})
+		if late { // it says nothing of whether an anomaly goes on
+			v.Anomaly, v.Onset = w.going[i] != 0, w.going[i]
+			verdicts[i] = v
+			continue
+		}
 		if k < 0 {
 			w.going[i], verdicts[i] = 0, v
 			continue
