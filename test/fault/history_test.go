@@ -3,7 +3,6 @@
 package fault
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -141,59 +140,7 @@ func (s *sources) instant(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(query, "count by (__name__)") && strings.Contains(query, "http_requests_total") {
 		add(1, map[string]string{"__name__": "http_requests_total"})
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "vector", "result": result}})
-}
-
-func (s *sources) lines(w http.ResponseWriter, r *http.Request) {
-	_ = r.ParseForm()
-	ns := func(name string) time.Time {
-		n, _ := strconv.ParseInt(r.Form.Get(name), 10, 64)
-		return time.Unix(0, n).UTC()
-	}
-	start, end := ns("start"), ns("end")
-	query := r.Form.Get("query")
-	onlyErrors := strings.Contains(query, "|~")
-	steps := 1 // for a report, of the whole incident at once
-	if !onlyErrors {
-		s.one.Lock()
-		passes(r.Context(), time.Duration(s.pace.Load()*max(1, int64(end.Sub(start)/step))))
-		s.one.Unlock()
-		steps = 0
-	}
-	if !s.admit(w, r, end, steps) {
-		return
-	}
-	type stream struct {
-		Labels map[string]string `json:"stream"`
-		Values [][2]string       `json:"values"`
-	}
-	result := []stream{}
-	for wl, bad := range workloads {
-		if onlyErrors && !(strings.Contains(query, strconv.Quote(wl[0])) && strings.Contains(query, wl[1])) {
-			continue
-		}
-		st := stream{Labels: map[string]string{"namespace": wl[0], "pod": wl[1] + "-7d4b9c6f5-x2x8q", "container": wl[1]}}
-		for at := start.Truncate(time.Second); at.Before(end); at = at.Add(time.Second) {
-			if at.Before(start) || !s.happened(at) {
-				continue
-			}
-			say := func(offset time.Duration, line string) {
-				st.Values = append(st.Values, [2]string{strconv.FormatInt(at.Add(offset).UnixNano(), 10), line})
-			}
-			if at.Second()%5 == 0 && !onlyErrors {
-				say(0, fmt.Sprintf("level=info msg=\"request served\" path=/cart status=200 duration=%dms", 10+at.Second()))
-			}
-			if bad.at(at) {
-				for i := range 3 {
-					say(time.Duration(i+1)*time.Millisecond, fmt.Sprintf("level=error msg=\"connect to database: connection refused\" host=db-%d", i))
-				}
-			}
-		}
-		if len(st.Values) > 0 {
-			result = append(result, st)
-		}
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": result}})
+	answer(w, "vector", result)
 }
 
 // disturb lets a fault take over answers until the returned function is
